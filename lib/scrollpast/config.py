@@ -1,0 +1,350 @@
+"""The configuration: every option, its default, its unit and its bounds.
+
+A YAML file names only what differs from the defaults here; ``--set section.option=value`` goes on top.
+``conf/base.yaml`` lists all of it for people to read and is held equal to this module by a test.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from scrollpast.errors import UserError
+
+SERVED_CODE = 0
+"""Code of a served negative in ``negative_kind``; the kinds of engagements use the codes from 1 on."""
+NEIGHBOUR_CODE = 100
+"""Code of a nearest-neighbour negative, which has no impression behind it."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Table(Section):
+    """Where one input table is: a path with a format, or the name of a table in Spark's catalog."""
+
+    path: str | None = None
+    """Folder or file; local, s3://, gs://, hdfs://."""
+    table: str | None = None
+    """Name in Spark's catalog, instead of a path."""
+    format: str = "parquet"
+    """Format of the path, as Spark names it."""
+    options: dict[str, str] = {}
+    """Options of Spark's reader, for formats other than Parquet."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Table:
+        if self.path is not None and self.table is not None:
+            raise ValueError("must name a path or a table, got both")
+        return self
+
+
+class Input(Section):
+    impressions: Table = Table()
+    engagements: Table = Table()
+    ads: Table = Table()
+    """Needed only for ``mining.guard.keys`` and ``mining.stratify_by``."""
+
+
+class Output(Section):
+    path: str | None = None
+    """Folder of the published days; local, s3://, gs://, hdfs://."""
+    orphan_grace_h: float = Field(24.0, ge=0)
+    """Hours that a file no manifest names is left alone, for readers that still hold the day before it."""
+
+
+class Kind(Section):
+    """One kind of engagement."""
+
+    code: int = Field(ge=1, le=99)
+    """Stored in ``positive_kind`` and ``negative_kind``; where kinds compete, the higher code wins."""
+    role: Literal["positive", "explicit_negative"]
+    attribution_h: float = Field(gt=0, le=24 * 90)
+    """Hours after an impression within which an engagement of this kind is attributed to it."""
+    weight: float = Field(1.0, gt=0, le=1)
+    """``positive_weight`` of a positive of this kind."""
+
+
+DEFAULT_KINDS = {
+    "click": Kind(code=1, role="positive", attribution_h=24, weight=0.5),
+    "long_click": Kind(code=2, role="positive", attribution_h=24, weight=0.8),
+    "save": Kind(code=3, role="positive", attribution_h=24, weight=0.9),
+    "conversion": Kind(code=4, role="positive", attribution_h=24, weight=1.0),
+    "hide": Kind(code=11, role="explicit_negative", attribution_h=24),
+    "report": Kind(code=12, role="explicit_negative", attribution_h=24),
+}
+
+
+class Guard(Section):
+    """An ad that the user engaged with at another time is a false negative."""
+
+    before_h: float = Field(168.0, ge=0, le=24 * 365)
+    """Hours before an impression in which an engagement guards it."""
+    after_h: float = Field(72.0, ge=0, le=24 * 365)
+    """Hours after an impression in which an engagement guards it, as far as ``--as-of`` knows."""
+    keys: list[str] = []
+    """Columns of the ads table, such as advertiser_id: an engagement guards every ad with the same value."""
+
+
+class Thresholds(Section):
+    """When an ad counts as seen; on one surface, what is left out is taken from ``mining.examined``."""
+
+    max_position: int | None = Field(None, ge=0)
+    """Deepest position (0 = first slot) that counts as examined by itself."""
+    min_dwell_ms: int | None = Field(None, ge=0)
+    """Shorter dwell is scrolling past without looking."""
+    max_dwell_ms: int | None = Field(None, ge=1)
+    """Longer dwell is interest without a click: neither positive nor negative."""
+
+
+class Examined(Thresholds):
+    max_position: int | None = Field(None, ge=0)
+    min_dwell_ms: int | None = Field(500, ge=0)
+    max_dwell_ms: int | None = Field(4000, ge=1)
+    unknown: Literal["keep", "drop"] = "keep"
+    """What becomes of an impression whose position or dwell is unknown; ``drop`` makes it ``not_examined``."""
+    surfaces: dict[str, Thresholds] = {}
+    """Other thresholds for single surfaces."""
+    table: str | None = None
+    """Parquet of surface, position, probability (as ``estimate_examination`` writes it); without it, 1."""
+
+
+class Confidence(Section):
+    """How surely a dwell means 'looked at and not wanted': a ramp up, a plateau of 1, a ramp down."""
+
+    floor: float = Field(0.25, gt=0, le=1)
+    """Confidence at the two thresholds."""
+    full_from_ms: int = Field(1000, ge=0)
+    """From here on 1: the second that makes an impression viewable (MRC)."""
+    full_to_ms: int = Field(2500, ge=0)
+    """Up to here 1; beyond, longer dwell is more and more interest."""
+    unknown: float = Field(0.5, gt=0, le=1)
+    """Confidence where the dwell is unknown."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Confidence:
+        if self.full_from_ms > self.full_to_ms:
+            raise ValueError(
+                f"must have full_from_ms <= full_to_ms, got {self.full_from_ms} and {self.full_to_ms}"
+            )
+        return self
+
+
+class Mining(Section):
+    num_buckets: int = Field(64, ge=1, le=100_000)
+    """Buckets of users; one shard file a bucket and day."""
+    seed: int = Field(20_251_121, ge=0, lt=2**63)
+    """Seed of every random choice."""
+    unanchored: Literal["drop", "keep"] = "drop"
+    """Users without a positive: counted where they are read, or mined all the same."""
+    require_engagements: bool = True
+    """Refuse a window without one positive engagement: a missing feed would make every positive a negative."""
+    max_impressions_per_user_day: int = Field(2000, ge=1)
+    """A user with more impressions on any day (UTC) is a bot."""
+    kinds: dict[str, Kind] = DEFAULT_KINDS
+    """Kinds of engagement; others in the log are counted and ignored."""
+    clock_skew_s: float = Field(60.0, ge=0, le=3600)
+    """Seconds by which an engagement may precede the impression that its request id names."""
+    maturity_h: float | None = Field(None, ge=0)
+    """Hours after which an impression's label is final; the longest attribution window if left out."""
+    guard: Guard = Guard()
+    examined: Examined = Examined()
+    confidence: Confidence = Confidence()
+    negatives_per_user: int = Field(64, ge=1, le=1024)
+    """Most served negatives kept for one user; hides and reports are kept beside them."""
+    strategy: Literal["uniform", "recent", "hardest", "stratified"] = "uniform"
+    """Which negatives stay when a user has more than that."""
+    stratify_by: str | None = None
+    """Column of the ads table that ``stratified`` goes round, such as advertiser_id."""
+    score_column: str | None = None
+    """Column of impressions with the ranker's score; ``hardest`` prefers a higher one at equal weight."""
+    max_ad_share: float = Field(0.05, gt=0, le=1)
+    """Largest share of a data set's negatives that one ad may have; 1 = no limit."""
+    user_features: list[str] = []
+    """Columns of impressions that describe the user; the latest value is written as ``user_<name>``."""
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _over_the_default_kinds(cls, kinds: Any) -> Any:
+        """A kind that is named changes what it says of the default kind; ``null`` removes the kind."""
+        if not isinstance(kinds, dict):
+            return kinds
+        merged: dict[str, Any] = {name: kind.model_dump() for name, kind in DEFAULT_KINDS.items()}
+        for name, kind in kinds.items():
+            merged[name] = {**merged.get(name, {}), **kind} if isinstance(kind, dict) else kind
+        return {name: kind for name, kind in merged.items() if kind is not None}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Mining:
+        if self.strategy == "stratified" and self.stratify_by is None:
+            raise ValueError("must name stratify_by (a column of ads) for the strategy 'stratified', got null")
+        codes = [kind.code for kind in self.kinds.values()]
+        if len(set(codes)) < len(codes):
+            raise ValueError(f"must give every kind its own code, got {sorted(codes)}")
+        if not any(kind.role == "positive" for kind in self.kinds.values()):
+            raise ValueError("must hold at least one kind with the role 'positive', got none")
+        for place, limits in {"examined": self.examined, **self.examined.surfaces}.items():
+            low = limits.min_dwell_ms if limits.min_dwell_ms is not None else self.examined.min_dwell_ms
+            high = limits.max_dwell_ms if limits.max_dwell_ms is not None else self.examined.max_dwell_ms
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"must have min_dwell_ms <= max_dwell_ms in {place}, got {low} and {high}")
+        return self
+
+
+class Spark(Section):
+    master: str | None = None
+    """Master of a session started by plain python; null = local with all cores and retries."""
+    conf: dict[str, str] = {}
+    """Any Spark setting; those of spark-submit win."""
+    rows_per_task: int = Field(2_000_000, ge=1)
+    """Input rows that one task reads, about."""
+    num_partitions: int | None = Field(None, ge=1, le=1_000_000)
+    """Partitions of the scan and of the exchange; from the input's size and the buckets if left out."""
+
+
+class Config(Section):
+    input: Input = Input()
+    output: Output = Output()
+    mining: Mining = Mining()
+    spark: Spark = Spark()
+
+
+def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: YAML file with what differs from the defaults; ``None`` for the defaults.
+        overrides: ``section.option=value`` texts, the value in YAML; they win over the file.
+
+    Raises:
+        UserError: unreadable file, malformed YAML, unknown option (names the nearest), value out of bounds.
+    """
+    options: dict[str, Any] = {}
+    origin = "the defaults"
+    if path is not None:
+        origin = str(path)
+        options = _read_yaml(Path(path))
+    from_command_line: set[str] = set()
+    for override in overrides:
+        dotted = _apply_override(options, override)
+        from_command_line.add(dotted)
+    try:
+        return Config.model_validate(options)
+    except ValidationError as error:
+        raise _explain(error, origin, from_command_line) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            str(path),
+            expected="a readable YAML file",
+            found=error.strerror or str(error),
+            remedy="pass --config with the path of an existing file, such as conf/local.yaml",
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = " ".join(str(error).split())
+        raise UserError(str(path), expected="YAML", found=found, remedy="mend the file there") from None
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise UserError(
+            str(path),
+            expected="sections such as 'mining:'",
+            found=f"a {type(options).__name__}",
+            remedy="start from conf/local.yaml",
+        )
+    return options
+
+
+def _apply_override(options: dict[str, Any], override: str) -> str:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise UserError(
+            f"--set {override}",
+            expected="section.option=value",
+            found=repr(override),
+            remedy="write for example --set mining.negatives_per_user=32",
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        found = " ".join(str(error).split())
+        raise UserError(
+            f"--set {override}", expected="a value in YAML", found=found, remedy="quote it"
+        ) from None
+    *sections, name = dotted.strip().split(".")
+    target = options
+    for section in sections:
+        inner = target.get(section)
+        # A copy is not needed: the options were read for this call alone.
+        target[section] = inner if isinstance(inner, dict) else {}
+        target = target[section]
+    target[name] = value
+    return dotted.strip()
+
+
+def _explain(error: ValidationError, origin: str, from_command_line: set[str]) -> UserError:
+    problem = error.errors(include_url=False)[0]
+    location = [str(part) for part in problem["loc"]]
+    dotted = ".".join(location) or "the configuration"
+    on_command_line = any(dotted == name or name.startswith(dotted + ".") for name in from_command_line)
+    place = f"{dotted} ({'--set' if on_command_line else origin})"
+    if problem["type"] == "extra_forbidden":
+        known = _options_beside(location)
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
+        remedy = f"did you mean {near[0]}?" if near else "remove it"
+        return UserError(
+            place, expected=f"one of {', '.join(known)}", found=f"unknown option {location[-1]!r}", remedy=remedy
+        )
+    expected = _expectation(problem, location)
+    found = repr(problem["input"]) if not isinstance(problem["input"], (dict, BaseModel)) else "another value"
+    if problem["type"] == "value_error":
+        expected, _, found = str(problem["ctx"]["error"]).removeprefix("must ").rpartition(", got ")
+        expected = f"it to {expected}"
+    return UserError(place, expected=expected, found=found, remedy="see conf/base.yaml for every option")
+
+
+def _section_at(location: list[str]) -> type[Section] | None:
+    """The section that the last part of a location stands in."""
+    section: Any = Config
+    for part in location[:-1]:
+        if isinstance(section, type):
+            if part not in section.model_fields:
+                return None
+            section = section.model_fields[part].annotation
+        else:
+            # dict[str, Section]: this part of the location is a name that the user chose.
+            section = section.__args__[1]
+    return section if isinstance(section, type) and issubclass(section, Section) else None
+
+
+def _options_beside(location: list[str]) -> list[str]:
+    section = _section_at(location)
+    return sorted(section.model_fields) if section else []
+
+
+def _expectation(problem: Mapping[str, Any], location: list[str]) -> str:
+    if problem["type"] == "missing":
+        return "a value: it has no default"
+    message = str(problem["msg"]).removeprefix("Input should be ")
+    if problem["type"] not in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return message
+    section = _section_at(location)
+    metadata = section.model_fields[location[-1]].metadata if section else []
+    bounds = {name: value for item in metadata for name, value in _bounds_of(item).items()}
+    low = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds.get('gt', '-inf')}"
+    high = f"{bounds['le']}]" if "le" in bounds else f"{bounds.get('lt', 'inf')})"
+    return f"a value in {low}, {high}"
+
+
+def _bounds_of(constraint: Any) -> dict[str, Any]:
+    return {name: getattr(constraint, name) for name in ("ge", "gt", "le", "lt") if hasattr(constraint, name)}

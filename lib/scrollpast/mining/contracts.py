@@ -1,0 +1,119 @@
+"""What the input tables must look like, checked before any of their rows is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from scrollpast.errors import UserError
+
+REQUEST_ID = "request_id"
+USER_ID = "user_id"
+AD_ID = "ad_id"
+SERVED_AT = "served_at"
+SURFACE = "surface"
+POSITION = "position"
+DWELL_MS = "dwell_ms"
+KIND = "kind"
+ENGAGED_AT = "engaged_at"
+
+WHOLE_SURFACE = "all"
+"""The surface of an impression that names none."""
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """A family of Arrow types that a column may have."""
+
+    name: str
+    accepts: Callable[[pa.DataType], bool]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)) or (
+        bool(pt.is_dictionary(kind)) and _is_text(kind.value_type)
+    )
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    # An unsigned 64-bit id above 2⁶³ has no int64; nothing else is lost by widening.
+    return bool(pt.is_integer(kind)) and kind != pa.uint64()
+
+
+IDENTIFIER = ColumnType("string or long", lambda kind: _is_text(kind) or _is_whole(kind))
+TIMESTAMP = ColumnType("timestamp (UTC)", pt.is_timestamp)
+TEXT = ColumnType("string", lambda kind: _is_text(kind) or pt.is_null(kind))
+NULLABLE_INTEGER = ColumnType("int (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_null(kind))
+NULLABLE_NUMBER = ColumnType(
+    "double (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_floating(kind) or pt.is_null(kind)
+)
+CATEGORY = ColumnType(
+    "string, long or boolean", lambda kind: IDENTIFIER.accepts(kind) or pt.is_boolean(kind) or pt.is_null(kind)
+)
+
+
+@dataclass(frozen=True)
+class TableContract:
+    """Columns that a table must have, and columns that are read where they are there."""
+
+    name: str
+    required: dict[str, ColumnType]
+    optional: dict[str, ColumnType]
+
+    def extended(self, columns: Iterable[tuple[str, ColumnType]]) -> TableContract:
+        """The same contract with further required columns, such as configured features."""
+        extra = {name: kind for name, kind in columns if name not in self.required}
+        return TableContract(self.name, {**self.required, **extra}, self.optional)
+
+    def columns_in(self, schema: pa.Schema) -> list[str]:
+        """The columns to read from a table with this schema, in the contract's order."""
+        return [name for name in {**self.required, **self.optional} if name in schema.names]
+
+    def check(self, schema: pa.Schema, place: str) -> None:
+        """Hold a schema against the contract.
+
+        Raises:
+            UserError: naming the table, the column, what was expected and what was found.
+        """
+        missing = [name for name in self.required if name not in schema.names]
+        if missing:
+            wanted = ", ".join(f"{name} ({self.required[name].name})" for name in missing)
+            raise UserError(
+                f"{self.name} ({place})",
+                expected=f"the column{'s' if len(missing) > 1 else ''} {wanted}",
+                found=f"only {', '.join(sorted(schema.names)) or 'no columns'}",
+                remedy="rename or add the column where the table is made",
+            )
+        for name in self.columns_in(schema):
+            wanted_type = self.required.get(name) or self.optional[name]
+            found = schema.field(name).type
+            if not wanted_type.accepts(found):
+                raise UserError(
+                    f"{self.name}.{name} ({place})",
+                    expected=wanted_type.name,
+                    found=str(found),
+                    remedy="cast the column where the table is made",
+                )
+
+
+IMPRESSIONS = TableContract(
+    "impressions",
+    required={
+        REQUEST_ID: IDENTIFIER,
+        USER_ID: IDENTIFIER,
+        AD_ID: IDENTIFIER,
+        SERVED_AT: TIMESTAMP,
+        POSITION: NULLABLE_INTEGER,
+        DWELL_MS: NULLABLE_INTEGER,
+    },
+    optional={SURFACE: TEXT},
+)
+ENGAGEMENTS = TableContract(
+    "engagements",
+    required={USER_ID: IDENTIFIER, AD_ID: IDENTIFIER, KIND: TEXT, ENGAGED_AT: TIMESTAMP},
+    optional={REQUEST_ID: ColumnType("string or long (nulls allowed)", CATEGORY.accepts)},
+)
+ADS = TableContract("ads", required={AD_ID: IDENTIFIER}, optional={})
