@@ -1,0 +1,50 @@
+"""Compiled loops: numba, cached on disk where the source file allows it.
+
+A cached kernel holds the code of the kernels it calls, and numba only looks at the file of the outer one: after
+an edit of ``crc32c.py`` or ``varint.py`` remove ``__pycache__`` (an installation replaces all files at once).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def compiled(function: Kernel) -> Kernel:
+    """``function`` as machine code that holds no interpreter lock; compiled on the first call.
+
+    Kernels are called with read-only inputs (see `frozen`) and writable outputs, so that one combination of
+    types is compiled. Inside, indices are not checked: every kernel compares lengths before it reads.
+    """
+    try:
+        kernel = numba.njit(cache=True, nogil=True)(function)
+        # For a source in a zip (spark-submit --py-files) numba names a folder below HOME without trying it,
+        # and would fail at the first call.
+        cache_folder = kernel._cache.cache_path
+        os.makedirs(cache_folder, exist_ok=True)
+        if os.access(cache_folder, os.W_OK):
+            return kernel  # type: ignore[no-any-return]
+    except (RuntimeError, OSError):
+        pass  # no place for a cache: compile in each process
+    return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+def frozen(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """A contiguous read-only view of ``array`` as ``dtype``; copies only if it must."""
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def as_bytes_array(buffer: Any) -> np.ndarray:
+    """The bytes of any object with the buffer protocol as a read-only uint8 array, without a copy."""
+    view = memoryview(buffer)
+    if view.nbytes == 0:
+        return frozen(np.empty(0, np.uint8), np.uint8)
+    return frozen(np.frombuffer(view.cast("B") if view.contiguous else bytes(view), np.uint8), np.uint8)

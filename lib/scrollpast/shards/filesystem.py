@@ -1,0 +1,248 @@
+"""Any file system by URI, and writes that a reader sees whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from scrollpast.errors import UserError
+
+# Stores that make an object visible only when all of it was sent: no temporary name, no rename.
+_OBJECT_STORES = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
+_TEMPORARY_SUFFIX = ".tmp"
+
+
+def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
+    """The file system of ``uri`` and the path inside it.
+
+    A plain path and ``file://`` are local; ``s3://``, ``gs://`` and ``hdfs://`` are pyarrow's; every other
+    scheme goes through fsspec. S3's endpoint is ``AWS_ENDPOINT_URL_S3``, else ``AWS_ENDPOINT_URL``, else AWS.
+
+    Raises:
+        UserError: the scheme is unknown, or the package or library that serves it is missing.
+    """
+    text = os.fspath(uri)
+    if "://" not in text:
+        return fs.LocalFileSystem(), os.path.abspath(text)
+    scheme, _, rest = text.partition("://")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise _cannot_open(text, "file:/// and an absolute path", f"host {rest.split('/')[0]!r}")
+        return fs.LocalFileSystem(), os.path.abspath(rest)
+    try:
+        if scheme in ("s3", "s3a", "s3n"):
+            return _s3(), rest.strip("/")
+        if scheme in ("gs", "gcs", "hdfs", "viewfs"):
+            filesystem, path = fs.FileSystem.from_uri(text.replace("gcs://", "gs://", 1))
+            return filesystem, path.rstrip("/")
+        return _fsspec(text)
+    except (ImportError, ValueError, OSError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _cannot_open(text, f"a file system for {scheme}://", reason) from error
+
+
+def join(folder: str, *parts: str) -> str:
+    """``folder`` (URI or path) with ``parts`` below it, separated by single slashes."""
+    return "/".join([folder.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def write_atomically(filesystem: fs.FileSystem, path: str, data: Any) -> None:
+    """Write ``data`` (bytes-like) to ``path``: a reader sees the old file or the whole new one, never a part.
+
+    Local: a hidden temporary file beside it, fsync, rename; rights follow the umask. HDFS and unknown file
+    systems: temporary and rename, where an existing target is removed just before. Object stores: one put.
+    Parent folders are created.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        temporary = _write_temporary(path, data)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        _sync_folder(path)
+        return
+    if is_object_store(filesystem):
+        _write_whole(filesystem, path, data)
+        return
+    filesystem.create_dir(_parent(path), recursive=True)
+    temporary = temporary_name(path)
+    try:
+        _write_whole(filesystem, temporary, data)
+        if exists(filesystem, path):
+            filesystem.delete_file(path)
+        filesystem.move(temporary, path)
+    except BaseException:
+        if exists(filesystem, temporary):
+            filesystem.delete_file(temporary)
+        raise
+
+
+def write_new(filesystem: fs.FileSystem, path: str, data: Any) -> None:
+    """Write ``data`` to ``path`` like `write_atomically`, unless the file is there already.
+
+    Of two writers at once, one wins on a local file system (hard link), on S3 with s3fs installed (conditional
+    put) and on HDFS (a rename overwrites nothing). Elsewhere a look comes just before the write.
+
+    Raises:
+        FileExistsError: the file is there.
+    """
+    if exists(filesystem, path):
+        raise FileExistsError(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        temporary = _write_temporary(path, data)
+        try:
+            os.link(temporary, path)
+        finally:
+            os.unlink(temporary)
+        _sync_folder(path)
+    elif filesystem.type_name == "hdfs":
+        filesystem.create_dir(_parent(path), recursive=True)
+        temporary = temporary_name(path)
+        _write_whole(filesystem, temporary, data)
+        try:
+            filesystem.move(temporary, path)
+        except OSError as error:
+            filesystem.delete_file(temporary)
+            if exists(filesystem, path):
+                raise FileExistsError(path) from error
+            raise
+    elif filesystem.type_name == "s3" and (conditional := _conditional_s3()) is not None:
+        conditional.pipe_file(path, bytes(data), mode="create")
+    else:
+        write_atomically(filesystem, path, data)
+
+
+def temporary_name(path: str) -> str:
+    """A hidden name beside ``path`` that no other attempt takes."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
+
+
+def is_temporary(path: str) -> bool:
+    """Whether the file's name is one that `temporary_name` gives."""
+    name = PurePosixPath(path).name
+    return name.startswith(".") and name.endswith(_TEMPORARY_SUFFIX)
+
+
+def is_object_store(filesystem: fs.FileSystem) -> bool:
+    """Whether a file appears at once and whole when its writer closes it."""
+    if isinstance(filesystem, fs.PyFileSystem):
+        protocol = getattr(getattr(filesystem.handler, "fs", None), "protocol", ())
+        return not _OBJECT_STORES.isdisjoint({protocol} if isinstance(protocol, str) else set(protocol))
+    return filesystem.type_name in _OBJECT_STORES
+
+
+def read_all(filesystem: fs.FileSystem, path: str) -> pa.Buffer:
+    """The whole content of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    with filesystem.open_input_file(path) as file:
+        return file.read_buffer(file.size())
+
+
+def exists(filesystem: fs.FileSystem, path: str) -> bool:
+    """Whether ``path`` is a file."""
+    return bool(filesystem.get_file_info(path).type == fs.FileType.File)
+
+
+def list_files(filesystem: fs.FileSystem, folder: str, *, recursive: bool = True) -> list[fs.FileInfo]:
+    """The files below ``folder``, sorted by path; none if there is no such folder."""
+    selector = fs.FileSelector(folder, recursive=recursive, allow_not_found=True)
+    files = [info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+    return sorted(files, key=lambda info: info.path)
+
+
+def delete_file(filesystem: fs.FileSystem, path: str) -> None:
+    """Remove a file; one that is gone already is no error."""
+    try:
+        filesystem.delete_file(path)
+    except FileNotFoundError:
+        pass
+
+
+def _write_temporary(path: str, data: Any) -> str:
+    """Write and fsync a local hidden file beside ``path``, unique to this attempt; returns its name."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = temporary_name(path)
+    # 0o666 is narrowed by the umask, as for any file: tempfile's 0o600 would lock out the trainer's user.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def _sync_folder(path: str) -> None:
+    """Make a local rename in the folder of ``path`` outlive a power cut."""
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_whole(filesystem: fs.FileSystem, path: str, data: Any) -> None:
+    # One write of everything, and no `with`: an exception inside a `with` closes the stream, and closing is
+    # what publishes an object, a partial one too.
+    stream = filesystem.open_output_stream(path)
+    stream.write(pa.py_buffer(data))
+    stream.close()
+
+
+def _s3() -> fs.FileSystem:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return fs.S3FileSystem()
+    address = urlsplit(endpoint)
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise ValueError(f"AWS_ENDPOINT_URL is {endpoint!r}, not http(s)://host:port")
+    return fs.S3FileSystem(
+        endpoint_override=address.netloc,
+        scheme=address.scheme,
+        # A named region spares a look-up of the bucket's, which private stores often do not answer.
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+    )
+
+
+def _conditional_s3() -> Any:
+    """S3 through s3fs, which can send ``If-None-Match: *``; pyarrow cannot. None without s3fs."""
+    try:
+        import s3fs
+    except ImportError:
+        return None
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True)
+
+
+def _fsspec(uri: str) -> tuple[fs.FileSystem, str]:
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path.rstrip("/")
+
+
+def _parent(path: str) -> str:
+    return str(PurePosixPath(path).parent)
+
+
+def _cannot_open(uri: str, expected: str, found: str) -> UserError:
+    return UserError(
+        uri,
+        expected=expected,
+        found=found,
+        remedy="use a local path, s3://, gs:// or hdfs://, or install the fsspec package that serves the scheme",
+    )

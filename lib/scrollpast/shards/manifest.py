@@ -1,0 +1,153 @@
+"""A day's folder: shards are written freely, the manifest publishes them, and what it does not name is swept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+import pyarrow as pa
+from pyarrow import fs
+
+from scrollpast.errors import UserError
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.manifest_schema import SCHEMA_VERSION, Manifest, ShardEntry, is_inside
+
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "Manifest",
+    "ShardEntry",
+    "day_folder",
+    "is_inside",
+    "is_published",
+    "publish_manifest",
+    "read_manifest",
+    "shard_path",
+    "sweep_orphans",
+    "write_shard",
+]
+
+MANIFEST_NAME = "manifest.json"
+_SWEPT_FOLDERS = ("bucket=", "ledger/", "quarantine/")
+
+
+def shard_path(bucket: int, sha256: str) -> str:
+    """A shard's path in the day's folder: ``bucket=00017/part-<first 16 hex of sha256>.tfrecord``."""
+    return f"bucket={bucket:05d}/part-{sha256[:16]}.tfrecord"
+
+
+def write_shard(day_uri: str, bucket: int, batch: pa.RecordBatch) -> ShardEntry:
+    """Encode the rows as records and write them below ``day_uri``, named by content; returns the entry.
+
+    A retry or a speculative twin of a task writes the same bytes to the same name. Nothing is published.
+
+    Raises:
+        UserError: the file system is unknown, or a column has a type that no feature has.
+    """
+    from scrollpast.shards.codec import (
+        encode_records,
+    )  # numba is slow to import; readers of manifests need none
+
+    content = encode_records(batch)
+    sha256 = hashlib.sha256(content).hexdigest()
+    entry = ShardEntry(shard_path(bucket, sha256), bucket, batch.num_rows, content.nbytes, sha256)
+    filesystem, folder = files.resolve(day_uri)
+    files.write_atomically(filesystem, files.join(folder, entry.path), content)
+    return entry
+
+
+def day_folder(uri: str | os.PathLike[str]) -> str:
+    """The day's folder of a URI that names it or its manifest."""
+    text = os.fspath(uri).rstrip("/")
+    return (
+        text[: -len(MANIFEST_NAME)].rstrip("/") or "."
+        if text.endswith("/" + MANIFEST_NAME)
+        else ("." if text == MANIFEST_NAME else text)
+    )
+
+
+def is_published(day_uri: str) -> bool:
+    """Whether the day's manifest is there."""
+    filesystem, folder = files.resolve(day_uri)
+    return files.exists(filesystem, files.join(folder, MANIFEST_NAME))
+
+
+def read_manifest(uri: str) -> Manifest:
+    """The manifest of a day, by the URI of its folder or of the manifest itself.
+
+    Raises:
+        UserError: the day is not published.
+        CorruptShardError: the manifest is malformed, or one of its paths leaves the day's folder.
+    """
+    folder_uri = day_folder(uri)
+    filesystem, folder = files.resolve(folder_uri)
+    place = files.join(folder_uri, MANIFEST_NAME)
+    try:
+        content = files.read_all(filesystem, files.join(folder, MANIFEST_NAME))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            place,
+            expected="a manifest, which publishes a day",
+            found="no such file",
+            remedy="mine the day first, or name the folder ds=… of a published day",
+        ) from error
+    return Manifest.from_json(content.to_pybytes(), place)
+
+
+def publish_manifest(day_uri: str, manifest: Manifest, *, replace: bool) -> None:
+    """Publish the day: write ``manifest.json``, whole or not at all. Call it after every shard is written.
+
+    With ``replace=False`` one of two concurrent publishers wins: on a local file system by a hard link, on S3
+    by a conditional put if s3fs is installed, on HDFS by a rename that overwrites nothing. Elsewhere the check
+    comes just before the write.
+
+    Raises:
+        UserError: ``replace`` is False and the day is published already, or was meanwhile.
+    """
+    filesystem, folder = files.resolve(day_uri)
+    path = files.join(folder, MANIFEST_NAME)
+    content = manifest.to_json().encode()
+    if replace:
+        files.write_atomically(filesystem, path, content)
+        return
+    try:
+        files.write_new(filesystem, path, content)
+    except FileExistsError as error:
+        raise UserError(
+            files.join(day_uri, MANIFEST_NAME),
+            expected="a day that is not published",
+            found="a manifest that was published meanwhile",
+            remedy="run again to compare with it, or replace it with --overwrite",
+        ) from error
+
+
+def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> list[str]:
+    """Remove what killed tasks and replaced runs left: files the manifest does not name.
+
+    Looked at: ``bucket=…``, ``ledger`` and ``quarantine`` folders, and temporary files anywhere in the day's
+    folder. The manifest and files of other names are never touched.
+
+    Args:
+        older_than_s: grace in seconds since the file's last change, for a run that is writing now.
+
+    Returns:
+        The removed paths, relative to the day's folder, sorted.
+    """
+    filesystem, folder = files.resolve(day_uri)
+    named = {entry.path for entry in manifest.shards}
+    named.update(manifest.ledger_files, manifest.quarantine_files, {MANIFEST_NAME, manifest.ads})
+    newest_orphan = time.time() - older_than_s
+    removed = []
+    for info in files.list_files(filesystem, folder):
+        path = info.path[len(folder) :].lstrip("/")
+        is_ours = path.startswith(_SWEPT_FOLDERS) or files.is_temporary(path)
+        if is_ours and path not in named and _changed_at(info) <= newest_orphan:
+            files.delete_file(filesystem, info.path)
+            removed.append(path)
+    return removed
+
+
+def _changed_at(info: fs.FileInfo) -> float:
+    # A file system that tells no time gives no proof of age: the file stays.
+    return info.mtime.timestamp() if info.mtime is not None else float("inf")

@@ -1,0 +1,243 @@
+"""What a manifest says, and its JSON: every field checked on the way in, the same bytes on the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from scrollpast.errors import CorruptShardError
+
+SCHEMA_VERSION = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DRIVE_OR_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard: ``path`` relative to the day's folder, and what its content must be."""
+
+    path: str
+    bucket: int
+    num_records: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One published day. Times are ISO 8601 in UTC; ``window_end`` is exclusive.
+
+    ``input`` describes what was read, ``config`` is the resolved configuration, ``ledger`` counts impressions
+    by outcome, ``kinds`` names the codes of engagement kinds, ``ads`` is where the ad vocabulary lies (None:
+    ids are used as they are), ``user_features`` are the names without the ``user_`` prefix. Paths of shards,
+    ledger and quarantine files are relative to the day's folder.
+    """
+
+    ds: str
+    window_start: str
+    window_end: str
+    as_of: str
+    num_buckets: int
+    created_at: str
+    config: dict[str, Any]
+    input: dict[str, Any]
+    ledger: dict[str, int]
+    num_records: int
+    num_positives: int
+    num_negatives: int
+    kinds: dict[str, int]
+    shards: tuple[ShardEntry, ...]
+    ads: str | None = None
+    user_features: tuple[str, ...] = ()
+    ledger_files: tuple[str, ...] = ()
+    quarantine_files: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        # Lists are welcome; tuples keep the frozen promise.
+        for name in ("shards", "user_features", "ledger_files", "quarantine_files"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON: fields in the order of the contract, maps by key."""
+        fields = dataclasses.asdict(self)
+        ordered = {"schema_version": fields.pop("schema_version")}
+        for name, value in fields.items():
+            ordered[name] = _sorted_keys(value) if isinstance(value, dict) else value
+        return json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes, place: str) -> Manifest:
+        """Read what `to_json` wrote; unknown fields are ignored.
+
+        Raises:
+            CorruptShardError: not JSON, another schema version, or a field that is missing, malformed or in
+                contradiction with another; names ``place`` and the field.
+        """
+        return _manifest(_parse(text, place), place)
+
+
+def is_inside(path: str) -> bool:
+    """Whether ``path`` is relative, in normal form, and stays in its folder on every operating system."""
+    parts = path.split("/")
+    return (
+        not any(part in ("", ".", "..") for part in parts)
+        and "\\" not in path
+        and "\0" not in path
+        and not _DRIVE_OR_SCHEME.match(path)
+    )
+
+
+def _parse(text: str | bytes, place: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError) as error:
+        raise _malformed(place, "JSON", f"{type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise _malformed(place, "a JSON object", _shown(content))
+    return content
+
+
+def _manifest(content: dict[str, Any], place: str) -> Manifest:
+    fields = _Fields(content, place)
+    version = fields.count("schema_version")
+    if version != SCHEMA_VERSION:
+        raise CorruptShardError(
+            f"{place}, schema_version",
+            expected=str(SCHEMA_VERSION),
+            found=str(version),
+            remedy="read it with the version of scrollpast that wrote it, or mine the day again",
+        )
+    manifest = Manifest(
+        ds=fields.matching("ds", _is_day, "a day as 2026-11-21"),
+        window_start=fields.matching("window_start", _is_time, "an ISO 8601 time"),
+        window_end=fields.matching("window_end", _is_time, "an ISO 8601 time"),
+        as_of=fields.matching("as_of", _is_time, "an ISO 8601 time"),
+        num_buckets=fields.count("num_buckets"),
+        created_at=fields.matching("created_at", _is_time, "an ISO 8601 time"),
+        config=fields.typed("config", dict, "an object"),
+        input=fields.typed("input", dict, "an object"),
+        ledger=fields.counts("ledger"),
+        num_records=fields.count("num_records"),
+        num_positives=fields.count("num_positives"),
+        num_negatives=fields.count("num_negatives"),
+        kinds=fields.counts("kinds"),
+        shards=tuple(
+            _shard(_Fields(entry, f"{place}, shards[{index}]"))
+            for index, entry in enumerate(fields.typed("shards", list, "a list"))
+        ),
+        ads=None if content.get("ads", "") is None else fields.matching("ads", bool, "a path or null"),
+        user_features=fields.strings("user_features", bool, "a name"),
+        ledger_files=fields.strings("ledger_files", is_inside, "a path inside the day's folder"),
+        quarantine_files=fields.strings("quarantine_files", is_inside, "a path inside the day's folder"),
+    )
+    _check_totals(manifest, place)
+    return manifest
+
+
+def _shard(fields: _Fields) -> ShardEntry:
+    return ShardEntry(
+        path=fields.matching("path", is_inside, "a path inside the day's folder"),
+        bucket=fields.count("bucket"),
+        num_records=fields.count("num_records"),
+        num_bytes=fields.count("num_bytes"),
+        sha256=fields.matching("sha256", _SHA256.fullmatch, "64 hexadecimal digits"),
+    )
+
+
+def _check_totals(manifest: Manifest, place: str) -> None:
+    total = sum(entry.num_records for entry in manifest.shards)
+    if total != manifest.num_records:
+        raise _malformed(
+            f"{place}, num_records", f"the shards' sum of {total:,}", f"{manifest.num_records:,}"
+        )
+    paths = set()
+    for index, entry in enumerate(manifest.shards):
+        if entry.bucket >= manifest.num_buckets:
+            raise _malformed(
+                f"{place}, shards[{index}].bucket",
+                f"less than num_buckets {manifest.num_buckets}",
+                str(entry.bucket),
+            )
+        if entry.path in paths:
+            raise _malformed(f"{place}, shards[{index}].path", "every shard once", f"{entry.path!r} again")
+        paths.add(entry.path)
+
+
+class _Fields:
+    """The fields of one JSON object, read by type; every refusal names the object and the field."""
+
+    def __init__(self, content: Any, place: str) -> None:
+        if not isinstance(content, dict):
+            raise _malformed(place, "an object", _shown(content))
+        self._content = content
+        self._place = place
+
+    def typed(self, name: str, kind: type, expected: str) -> Any:
+        if name not in self._content:
+            raise _malformed(f"{self._place}, {name}", expected, "no such field")
+        value = self._content[name]
+        # bool is a kind of int in Python, not in JSON.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise _malformed(f"{self._place}, {name}", expected, _shown(value))
+        return value
+
+    def count(self, name: str) -> int:
+        value = self.typed(name, int, "an integer, 0 or more")
+        if value < 0:
+            raise _malformed(f"{self._place}, {name}", "an integer, 0 or more", str(value))
+        return int(value)
+
+    def matching(self, name: str, accepts: Callable[[str], Any], expected: str) -> str:
+        value = self.typed(name, str, expected)
+        if not accepts(value):
+            raise _malformed(f"{self._place}, {name}", expected, _shown(value))
+        return str(value)
+
+    def counts(self, name: str) -> dict[str, int]:
+        entries = _Fields(self.typed(name, dict, "an object"), f"{self._place}, {name}")
+        return {key: entries.count(key) for key in entries._content}
+
+    def strings(self, name: str, accepts: Callable[[str], Any], expected: str) -> tuple[str, ...]:
+        values = self.typed(name, list, "a list")
+        entries = _Fields(
+            {f"[{index}]": value for index, value in enumerate(values)}, f"{self._place}, {name}"
+        )
+        return tuple(entries.matching(key, accepts, expected) for key in entries._content)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _sorted_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted_keys(value[key]) for key in sorted(value)}
+    return [_sorted_keys(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _malformed(place: str, expected: str, found: str) -> CorruptShardError:
+    return CorruptShardError(
+        place, expected=expected, found=found, remedy="mine the day again with --overwrite"
+    )
