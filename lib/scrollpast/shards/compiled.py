@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -23,16 +23,16 @@ def compiled(function: Kernel) -> Kernel:
     types is compiled. Inside, indices are not checked: every kernel compares lengths before it reads.
     """
     try:
-        kernel = numba.njit(cache=True, nogil=True)(function)
+        kernel: Any = numba.njit(cache=True, nogil=True)(function)
         # For a source in a zip (spark-submit --py-files) numba names a folder below HOME without trying it,
         # and would fail at the first call.
         cache_folder = kernel._cache.cache_path
         os.makedirs(cache_folder, exist_ok=True)
         if os.access(cache_folder, os.W_OK):
-            return kernel  # type: ignore[no-any-return]
+            return cast(Kernel, kernel)
     except (RuntimeError, OSError):
         pass  # no place for a cache: compile in each process
-    return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+    return cast(Kernel, numba.njit(nogil=True)(function))
 
 
 def frozen(array: np.ndarray, dtype: Any) -> np.ndarray:

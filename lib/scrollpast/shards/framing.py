@@ -11,15 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from scrollpast.errors import CorruptShardError
 from scrollpast.shards.compiled import as_bytes_array, compiled
 from scrollpast.shards.crc32c import masked_between, masked_crc32c
+from scrollpast.shards.faults import (
+    HEADER_CRC,
+    PAYLOAD_CRC,
+    SHORT_HEADER,
+    SHORT_PAYLOAD,
+    WRITE_AGAIN,
+    fault_error,
+    no_fault,
+    note,
+)
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
-MINE_AGAIN = "write the file again from its source"
-
-_SHORT_HEADER, _HEADER_CRC, _SHORT_PAYLOAD, _PAYLOAD_CRC = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def unframe(data: bytes, place: str) -> list[bytes]:
 
 
 def index_frames(
-    buffer: Any, place: str, *, verify_payloads: bool = True, remedy: str = MINE_AGAIN
+    buffer: Any, place: str, *, verify_payloads: bool = True, remedy: str = WRITE_AGAIN
 ) -> Frames:
     """Find every record of a TFRecord file's bytes and check its frame.
 
@@ -70,33 +76,16 @@ def index_frames(
         CorruptShardError: a frame is cut off, or a CRC differs.
     """
     data = as_bytes_array(buffer)
-    fault = np.zeros(5, np.int64)
+    fault = no_fault()
     num_records = _count_frames(data, fault)
     frames = Frames(np.empty(num_records, np.int64), np.empty(num_records, np.int64))
     # Payloads in front of the first broken frame are checked first: the earliest fault is the one to name.
-    payload_fault = np.zeros(5, np.int64)
+    payload_fault = no_fault()
     _fill_frames(data, frames.starts, frames.lengths, verify_payloads, payload_fault)
     for found in (payload_fault, fault):
         if found[0]:
-            raise _fault_error(*(int(number) for number in found), place=place, remedy=remedy)
+            raise fault_error(found, place, remedy)
     return frames
-
-
-def _fault_error(
-    code: int, record: int, byte: int, wanted: int, got: int, *, place: str, remedy: str
-) -> CorruptShardError:
-    expected, found = {
-        _SHORT_HEADER: (
-            f"a record header of {HEADER_BYTES} bytes",
-            f"{got:,} bytes before the end of the file",
-        ),
-        _HEADER_CRC: (f"CRC 0x{wanted:08x} over the record's length", f"0x{got:08x}"),
-        _SHORT_PAYLOAD: (f"{wanted:,} bytes of payload and CRC", f"{got:,} bytes before the end of the file"),
-        _PAYLOAD_CRC: (f"CRC 0x{wanted:08x} over the payload", f"0x{got:08x}"),
-    }[code]
-    return CorruptShardError(
-        f"{place}, record {record:,}, byte {byte:,}", expected=expected, found=found, remedy=remedy
-    )
 
 
 @compiled
@@ -110,11 +99,6 @@ def _little_endian_uint32(data: np.ndarray, at: int) -> int:
 
 
 @compiled
-def _note(fault: np.ndarray, code: int, record: int, byte: int, expected: int, found: int) -> None:
-    fault[0], fault[1], fault[2], fault[3], fault[4] = code, record, byte, expected, found
-
-
-@compiled
 def _count_frames(data: np.ndarray, fault: np.ndarray) -> int:
     """How many records have a sound header and fit in; ``fault``: code, record, byte, expected, found."""
     at = 0
@@ -122,12 +106,12 @@ def _count_frames(data: np.ndarray, fault: np.ndarray) -> int:
     while at < data.size:
         remaining = data.size - at
         if remaining < HEADER_BYTES:
-            _note(fault, _SHORT_HEADER, count, at, HEADER_BYTES, remaining)
+            note(fault, SHORT_HEADER, count, at, HEADER_BYTES, remaining)
             return count
         stored = _little_endian_uint32(data, at + 8)
         crc = masked_between(data, at, at + 8)
         if stored != crc:
-            _note(fault, _HEADER_CRC, count, at, stored, crc)
+            note(fault, HEADER_CRC, count, at, stored, crc)
             return count
         low = _little_endian_uint32(data, at)
         high = _little_endian_uint32(data, at + 4)
@@ -135,7 +119,7 @@ def _count_frames(data: np.ndarray, fault: np.ndarray) -> int:
         # `high` is looked at first: joined with `low` it could exceed a signed 64-bit number.
         if high >= 1 << 30 or room < FOOTER_BYTES or (high << 32 | low) > room - FOOTER_BYTES:
             wanted = np.int64((high & 0x3FFFFFFF) << 32 | low) + FOOTER_BYTES
-            _note(fault, _SHORT_PAYLOAD, count, at, wanted, room)
+            note(fault, SHORT_PAYLOAD, count, at, wanted, room)
             return count
         at += HEADER_BYTES + (high << 32 | low) + FOOTER_BYTES
         count += 1
@@ -157,6 +141,6 @@ def _fill_frames(
             stored = _little_endian_uint32(data, start + length)
             crc = masked_between(data, start, start + length)
             if stored != crc:
-                _note(fault, _PAYLOAD_CRC, record, at, stored, crc)
+                note(fault, PAYLOAD_CRC, record, at, stored, crc)
                 return
         at = start + length + FOOTER_BYTES

@@ -1,0 +1,328 @@
+"""Compiled loops that find features in ``tf.train.Example`` payloads and read their values.
+
+Everything is checked before it is used: a length against what is left of its message, a varint against ten
+bytes, a write against the room counted before. The bytes may be anything; the fault says what they are not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST
+from scrollpast.shards.compiled import compiled
+from scrollpast.shards.faults import ABSENT, BAD_VARINT, MALFORMED, NOT_ONE, TOO_LARGE, WRONG_LIST, note
+from scrollpast.shards.varint import get_varint
+
+NO_FEATURE = -1  # as a count of values or a length: the record has no such feature
+
+_FIELD_1 = 0x0A  # field 1, length-delimited
+_FIELD_2 = 0x12  # field 2, length-delimited
+_VARINT_1 = 0x08  # field 1, varint: an int64 that is not packed
+_FIXED32_1 = 0x0D  # field 1, four bytes: a float that is not packed
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+
+
+@compiled
+def next_field(data: np.ndarray, at: int, stop: int) -> tuple[int, int, int]:
+    """The field at ``data[at:stop]``: (tag, where its content begins, where it ends), end -1 if malformed.
+
+    The content of a length-delimited field comes without its length. Groups are malformed: no message has one.
+    """
+    value, body = get_varint(data, at, stop)
+    if body < 0 or value > np.uint64(0xFFFFFFFF):
+        return 0, 0, -1
+    tag = np.int64(value)
+    if tag >> 3 == 0:
+        return tag, body, -1
+    wire_type = tag & 7
+    if wire_type == _DELIMITED:
+        length, body = get_varint(data, body, stop)
+        if body < 0 or length > np.uint64(stop - body):
+            return tag, body, -1
+        return tag, body, body + np.int64(length)
+    if wire_type == _VARINT:
+        value, end = get_varint(data, body, stop)
+        return tag, body, end
+    if wire_type == _FIXED32 and stop - body >= 4:
+        return tag, body, body + 4
+    if wire_type == _FIXED64 and stop - body >= 8:
+        return tag, body, body + 8
+    return tag, body, -1
+
+
+@compiled
+def _find_name(
+    data: np.ndarray, start: int, stop: int, names: np.ndarray, offsets: np.ndarray, guess: int
+) -> int:
+    """Which of the wanted names ``data[start:stop]`` is, or -1; tries ``guess`` first (records are sorted)."""
+    num_names = offsets.size - 1
+    for step in range(num_names):
+        column = (guess + step) % num_names
+        length = offsets[column + 1] - offsets[column]
+        if length != stop - start:
+            continue
+        same = True
+        for index in range(length):
+            if names[offsets[column] + index] != data[start + index]:
+                same = False
+                break
+        if same:
+            return column
+    return -1
+
+
+@compiled
+def locate_features(
+    data: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    names: np.ndarray,
+    name_offsets: np.ndarray,
+    span_starts: np.ndarray,
+    span_bytes: np.ndarray,
+    fault: np.ndarray,
+) -> None:
+    """Find the Feature message of every wanted name in every record.
+
+    Args:
+        starts, lengths: int64 [rows], the payloads, inside ``data``.
+        names, name_offsets: the wanted names, one after the other, and where each begins, int64 [columns + 1].
+        span_starts, span_bytes: int32 [columns, rows], filled in: where the message begins in its payload, and
+            its length, or NO_FEATURE. Of two entries of one name the last counts, as in any protobuf map.
+    """
+    num_columns = name_offsets.size - 1
+    for row in range(starts.size):
+        for column in range(num_columns):
+            span_bytes[column, row] = NO_FEATURE
+        origin = starts[row]
+        end = origin + lengths[row]
+        if lengths[row] > 0x7FFFFFFF:
+            note(fault, TOO_LARGE, row, origin, 0, lengths[row])
+            return
+        guess = 0
+        at = origin
+        while at < end:
+            tag, entry, features_end = next_field(data, at, end)
+            if features_end < 0:
+                note(fault, MALFORMED, row, at, 0, 0)
+                return
+            at = features_end
+            if tag != _FIELD_1:
+                continue
+            while entry < features_end:
+                entry_tag, field, entry_end = next_field(data, entry, features_end)
+                if entry_end < 0:
+                    note(fault, MALFORMED, row, entry, 0, 0)
+                    return
+                entry = entry_end
+                if entry_tag != _FIELD_1:
+                    continue
+                key_start, key_end = field, field
+                value_start, value_end = field, field
+                while field < entry_end:
+                    field_tag, body, field_end = next_field(data, field, entry_end)
+                    if field_end < 0:
+                        note(fault, MALFORMED, row, field, 0, 0)
+                        return
+                    if field_tag == _FIELD_1:
+                        key_start, key_end = body, field_end
+                    elif field_tag == _FIELD_2:
+                        value_start, value_end = body, field_end
+                    field = field_end
+                column = _find_name(data, key_start, key_end, names, name_offsets, guess)
+                if column >= 0:
+                    span_starts[column, row] = value_start - origin
+                    span_bytes[column, row] = value_end - value_start
+                    guess = column + 1
+
+
+@compiled
+def _count_list(data: np.ndarray, at: int, stop: int, kind: int) -> tuple[int, int]:
+    """(number of values, bytes of all values) of a list message; the number is -1 if it is malformed."""
+    num_values = 0
+    num_bytes = 0
+    while at < stop:
+        tag, body, end = next_field(data, at, stop)
+        if end < 0:
+            return -1, 0
+        if tag == _FIELD_1 and kind == INT64_LIST:
+            # A varint ends at a byte without the top bit; the values themselves are checked when they are read.
+            for index in range(body, end):
+                num_values += data[index] < 0x80
+            if end > body and data[end - 1] >= 0x80:
+                return -1, 0
+        elif tag == _FIELD_1 and kind == FLOAT_LIST:
+            if (end - body) % 4:
+                return -1, 0
+            num_values += (end - body) // 4
+        elif (
+            (tag == _FIELD_1 and kind == BYTES_LIST)
+            or (tag == _VARINT_1 and kind == INT64_LIST)
+            or (tag == _FIXED32_1 and kind == FLOAT_LIST)
+        ):
+            num_values += 1
+            num_bytes += end - body
+        at = end
+    return num_values, num_bytes
+
+
+@compiled
+def count_values(
+    data: np.ndarray,
+    starts: np.ndarray,
+    span_starts: np.ndarray,
+    span_bytes: np.ndarray,
+    kind: int,
+    is_scalar: bool,
+    may_be_absent: bool,
+    counts: np.ndarray,
+    fault: np.ndarray,
+) -> int:
+    """Count one feature's values of every row into ``counts`` (int64 [rows]; NO_FEATURE); returns their bytes.
+
+    Of several lists in one Feature the last kind counts, and lists of that kind add up (protobuf's oneof).
+    """
+    total_bytes = 0
+    for row in range(starts.size):
+        at = starts[row] + span_starts[row]
+        stop = at + span_bytes[row]
+        found = 0
+        num_values = 0
+        num_bytes = 0
+        while at < stop:
+            tag, body, end = next_field(data, at, stop)
+            if end < 0:
+                note(fault, MALFORMED, row, at, 0, 0)
+                return 0
+            if tag & 7 == _DELIMITED and BYTES_LIST <= tag >> 3 <= INT64_LIST:
+                if found != tag >> 3:
+                    found = tag >> 3
+                    num_values = 0
+                    num_bytes = 0
+                if found == kind:
+                    more_values, more_bytes = _count_list(data, body, end, kind)
+                    if more_values < 0:
+                        note(fault, MALFORMED, row, body, 0, 0)
+                        return 0
+                    num_values += more_values
+                    num_bytes += more_bytes
+            at = end
+        if found == 0:
+            if not may_be_absent:
+                note(fault, ABSENT, row, starts[row], 0, 0)
+                return 0
+            counts[row] = NO_FEATURE
+            continue
+        if found != kind:
+            note(fault, WRONG_LIST, row, starts[row] + span_starts[row], kind, found)
+            return 0
+        if is_scalar and num_values != 1:
+            note(fault, NOT_ONE, row, starts[row] + span_starts[row], 1, num_values)
+            return 0
+        counts[row] = num_values
+        total_bytes += num_bytes
+    return total_bytes
+
+
+@compiled
+def read_numbers(
+    data: np.ndarray,
+    starts: np.ndarray,
+    span_starts: np.ndarray,
+    span_bytes: np.ndarray,
+    kind: int,
+    offsets: np.ndarray,
+    values: np.ndarray,
+    fault: np.ndarray,
+) -> None:
+    """Read int64 values, or the bits of float32 values, of every row to ``values[offsets[i]:offsets[i + 1]]``."""
+    list_tag = kind << 3 | _DELIMITED
+    for row in range(starts.size):
+        at = starts[row] + span_starts[row]
+        stop = at + span_bytes[row]
+        to = offsets[row]
+        room = offsets[row + 1]
+        while at < stop:
+            tag, body, end = next_field(data, at, stop)
+            if end < 0:
+                note(fault, MALFORMED, row, at, 0, 0)
+                return
+            if tag != list_tag:
+                if tag & 7 == _DELIMITED and BYTES_LIST <= tag >> 3 <= INT64_LIST:
+                    to = offsets[row]  # a list of another kind takes the place of what came before
+                at = end
+                continue
+            while body < end:
+                field_tag, value_at, field_end = next_field(data, body, end)
+                if field_end < 0:
+                    note(fault, MALFORMED, row, body, 0, 0)
+                    return
+                if kind == INT64_LIST and (field_tag == _FIELD_1 or field_tag == _VARINT_1):
+                    while value_at < field_end and to < room:
+                        value, behind = get_varint(data, value_at, field_end)
+                        if behind < 0:
+                            note(fault, BAD_VARINT, row, value_at, 0, 0)
+                            return
+                        values[to] = np.int64(value)
+                        to += 1
+                        value_at = behind
+                elif kind == FLOAT_LIST and (field_tag == _FIELD_1 or field_tag == _FIXED32_1):
+                    while field_end - value_at >= 4 and to < room:
+                        values[to] = (
+                            np.uint32(data[value_at])
+                            | np.uint32(data[value_at + 1]) << np.uint32(8)
+                            | np.uint32(data[value_at + 2]) << np.uint32(16)
+                            | np.uint32(data[value_at + 3]) << np.uint32(24)
+                        )
+                        to += 1
+                        value_at += 4
+                body = field_end
+            at = end
+
+
+@compiled
+def read_bytes(
+    data: np.ndarray,
+    starts: np.ndarray,
+    span_starts: np.ndarray,
+    span_bytes: np.ndarray,
+    offsets: np.ndarray,
+    first_byte: int,
+    value_offsets: np.ndarray,
+    content: np.ndarray,
+) -> int:
+    """Copy bytes values to ``content`` from ``first_byte`` on; value j ends at ``value_offsets[j + 1]``.
+
+    Called on messages that `count_values` found sound; returns the position behind the last byte.
+    """
+    list_tag = BYTES_LIST << 3 | _DELIMITED
+    written = first_byte
+    for row in range(starts.size):
+        at = starts[row] + span_starts[row]
+        stop = at + span_bytes[row]
+        to = offsets[row]
+        row_first = written
+        while at < stop:
+            tag, body, end = next_field(data, at, stop)
+            if end < 0:
+                return written
+            if tag != list_tag:
+                if tag & 7 == _DELIMITED and BYTES_LIST <= tag >> 3 <= INT64_LIST:
+                    to = offsets[row]
+                    written = row_first
+                at = end
+                continue
+            while body < end:
+                field_tag, value_at, field_end = next_field(data, body, end)
+                if field_end < 0:
+                    return written
+                if field_tag == _FIELD_1 and to < offsets[row + 1]:
+                    for index in range(value_at, field_end):
+                        if written < content.size:
+                            content[written] = data[index]
+                            written += 1
+                    to += 1
+                    value_offsets[to] = written
+                body = field_end
+            at = end
+    return written
