@@ -44,6 +44,9 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 
 IDENTIFIER = ColumnType("string or long", lambda kind: _is_text(kind) or _is_whole(kind))
+NULLABLE_IDENTIFIER = ColumnType(
+    "string or long (nulls allowed)", lambda kind: IDENTIFIER.accepts(kind) or pt.is_null(kind)
+)
 TIMESTAMP = ColumnType("timestamp (UTC)", pt.is_timestamp)
 TEXT = ColumnType("string", lambda kind: _is_text(kind) or pt.is_null(kind))
 NULLABLE_INTEGER = ColumnType("int (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_null(kind))
@@ -98,6 +101,25 @@ class TableContract:
                     remedy="cast the column where the table is made",
                 )
 
+    def check_same_keys(self, schema: pa.Schema, place: str, other: pa.Schema, other_place: str) -> None:
+        """Hold the identifiers of two schemas against each other: a string never equals a long.
+
+        Raises:
+            UserError: an identifier is a string here and a long there.
+        """
+        for name, kind in {**self.required, **self.optional}.items():
+            if kind not in (IDENTIFIER, NULLABLE_IDENTIFIER) or name not in schema.names or name not in other.names:
+                continue
+            here, there = schema.field(name).type, other.field(name).type
+            if pt.is_null(here) or pt.is_null(there) or _is_text(here) == _is_text(there):
+                continue
+            raise UserError(
+                f"{self.name}.{name} ({place})",
+                expected=f"{there}, as in {other_place}",
+                found=str(here),
+                remedy="give both the same type: a string never equals a long",
+            )
+
 
 IMPRESSIONS = TableContract(
     "impressions",
@@ -114,6 +136,6 @@ IMPRESSIONS = TableContract(
 ENGAGEMENTS = TableContract(
     "engagements",
     required={USER_ID: IDENTIFIER, AD_ID: IDENTIFIER, KIND: TEXT, ENGAGED_AT: TIMESTAMP},
-    optional={REQUEST_ID: ColumnType("string or long (nulls allowed)", CATEGORY.accepts)},
+    optional={REQUEST_ID: NULLABLE_IDENTIFIER},
 )
 ADS = TableContract("ads", required={AD_ID: IDENTIFIER}, optional={})

@@ -7,7 +7,7 @@ Spark's own scan of a table.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,6 +157,13 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
     yield Parcel(-1, TALLY, pack({"anchored": users}, counts=dict(counts)))
 
 
+def scan_ads(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[Columns]:
+    """The ids of ads and the named attributes, as columns ``ad`` and the names, batch by batch."""
+    for batch in batches:
+        batch = batch.filter(pc.is_valid(batch[column.AD_ID]))
+        yield {"ad": _ids(batch[column.AD_ID]), **{name: category_codes(batch[name]) for name in names}}
+
+
 def _within_window(batch: pa.RecordBatch, rules: Rules) -> pa.RecordBatch:
     """Rows served in the window, and rows with no time, which belong to no other."""
     served_at = batch[column.SERVED_AT].cast(_TIME, safe=False)
@@ -196,7 +203,10 @@ def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) 
     buckets = bucket_of(seeded_hash(rules.seed, *keys), rules.num_buckets)
     reason = pa.DictionaryArray.from_arrays(pa.array(reasons[is_invalid]), pa.array(_REASONS)).cast(pa.string())
     names = [name for name in (*column.IMPRESSIONS.required, *column.IMPRESSIONS.optional) if name in rows.schema.names]
-    table = pa.table([*(_plain(rows[name]) for name in names), reason], [*names, "reason"])
+    columns = [
+        _plain(rows[name] if name not in (column.POSITION, column.DWELL_MS) else _whole(rows[name])) for name in names
+    ]
+    table = pa.table([*columns, reason], [*names, "reason"])
     for bucket, picked in split_by_bucket({"row": np.arange(len(table))}, buckets):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -264,8 +274,10 @@ def _small_integers(values: pa.Array) -> NDArray[np.int32]:
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """Without dictionaries, so that the quarantine's files have one schema whatever the source's encoding."""
-    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    """As int64, string or timestamp: the quarantine has one schema, however wide or encoded the source is."""
+    if pa.types.is_timestamp(values.type):
+        return values
+    return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.string())
 
 
 def _surface_codes(batch: pa.RecordBatch, surfaces: dict[str, int]) -> NDArray[np.int16]:

@@ -1,0 +1,32 @@
+"""Mine the hard negatives of some days of ad logs and publish them as TFRecord shards."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from scrollpast.entry import run_job
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mine_negatives.py", description=__doc__)
+    parser.add_argument("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
+    parser.add_argument("--date", required=True, metavar="D", help="last day to mine (UTC), as 2026-11-21")
+    parser.add_argument("--days", type=int, default=1, metavar="N", help="days that end with --date (1)")
+    parser.add_argument("--as-of", metavar="T", help="use what was known at this moment, UTC (now)")
+    for table in ("impressions", "engagements", "ads"):
+        parser.add_argument(f"--{table}", metavar="PATH", help=f"Parquet of {table}, over the configuration's")
+    parser.add_argument("--out", metavar="PATH", help="folder of the published days, over the configuration's")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    parser.add_argument("--overwrite", action="store_true", help="replace the day if it is published")
+    return run_job(parser, _mine)
+
+
+def _mine(arguments: argparse.Namespace) -> int:
+    from scrollpast.mining import command
+
+    return command.mine(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What a task does behind the exchange: decide the rows of a bucket, later seal its records into a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects
+from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.decide import Bucket, decide, latest_features
+from scrollpast.mining.ledger import count_cells
+from scrollpast.mining.outcomes import Outcome
+from scrollpast.mining.parcels import Columns, concatenate, pack, take, unpack
+from scrollpast.mining.publication import write_table
+from scrollpast.mining.records import gather_records
+from scrollpast.mining.rules import Rules
+from scrollpast.mining.scan import ENGAGEMENTS, QUARANTINE, ROWS, TALLY, Parcel
+from scrollpast.shards.manifest import write_shard
+
+SELECTED = "selected"
+SUSPECTS = "suspects"
+QUARANTINE_FILE = "quarantine_file"
+SHARD = "shard"
+
+_RECORD_COLUMNS = (
+    "user", "ad", "request", "served_us", "surface", "position", "dwell_ms", "outcome", "kind", "weight",
+)  # fmt: skip
+
+_NO_ENGAGEMENTS: Columns = {
+    "user": np.zeros(0, np.int64),
+    "ad": np.zeros(0, np.int64),
+    "request": np.zeros(0, np.int64),
+    "kind": np.zeros(0, np.int8),
+    "engaged_us": np.zeros(0, np.int64),
+}
+
+
+def decide_bucket(
+    bucket: int, parcels: Iterable[tuple[str, bytes]], rules: Rules, attributes: AdAttributes, day_uri: str
+) -> Iterator[Parcel]:
+    """Decide a bucket's rows, write its quarantine, hand on its tallies.
+
+    Args:
+        parcels: (content, payload) of all that came to the bucket, in any order.
+
+    Yields:
+        Parcels of the selected rows, the suspects of the ad cap, tallies, and the quarantine file's path.
+    """
+    rows: list[Columns] = []
+    engagements: list[Columns] = []
+    quarantined: list[bytes] = []
+    surfaces: dict[str, int] = {}
+    for content, payload in parcels:
+        if content == TALLY:
+            yield Parcel(bucket, TALLY, payload)
+        elif content == QUARANTINE:
+            quarantined.append(payload)
+        elif content == ENGAGEMENTS:
+            engagements.append(unpack(payload)[0])
+        else:
+            assert content == ROWS, content
+            columns, words = unpack(payload)
+            codes = [surfaces.setdefault(name, len(surfaces)) for name in words["surfaces"]]
+            rows.append({**columns, "surface": np.array(codes, np.int16)[columns["surface"]]})
+    if quarantined:
+        yield Parcel(bucket, QUARANTINE_FILE, _write_quarantine(quarantined, day_uri).encode())
+    if not rows:
+        return
+    # Codes in the order of their names: parcels arrive in any order, and ties are broken by the code.
+    names = sorted(surfaces)
+    recode = np.array([names.index(name) for name in surfaces], np.int16)
+    for part in rows:
+        part["surface"] = recode[part["surface"]]
+    inside = Bucket.of(concatenate(rows), concatenate(engagements) if engagements else _NO_ENGAGEMENTS)
+    decided = decide(inside, rules.on(names), rules, attributes)
+    is_negative = decided["outcome"] == Outcome.NEGATIVE
+    final = take({name: decided[name] for name in ("outcome", "surface", "position")}, ~is_negative)
+    yield Parcel(bucket, TALLY, pack(count_cells(**final), surfaces=names, num_read=0, num_impressions=0))
+    is_recorded = np.isin(decided["outcome"], (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE))
+    if not is_recorded.any():
+        return
+    selected = take({name: decided[name] for name in _RECORD_COLUMNS}, is_recorded)
+    features = latest_features(inside, rules)
+    features = take(features, np.isin(features["user"], selected["user"]))
+    payload = pack({**selected, **{f"of_user:{name}": part for name, part in features.items()}}, surfaces=names)
+    yield Parcel(bucket, SELECTED, payload)
+    suspects = find_suspects(decided["ad"][is_negative], rules)
+    yield Parcel(bucket, SUSPECTS, pack({"ad": suspects}, num_negatives=int(is_negative.sum())))
+
+
+def count_suspects(payload: bytes, suspects: np.ndarray, rules: Rules) -> Columns:
+    """Negatives of suspected ads in a parcel of selected rows, by bin of the ad cap's hash."""
+    rows, _ = unpack(payload)
+    is_negative = rows["outcome"] == Outcome.NEGATIVE
+    return count_by_bin(take({name: rows[name] for name in ("user", "ad", "request")}, is_negative), suspects, rules)
+
+
+def seal_bucket(bucket: int, payload: bytes, limits: AdLimits, rules: Rules, day_uri: str) -> Parcel:
+    """Apply the ad cap to a bucket's selected rows and write its shard; the parcel says what was written."""
+    columns, words = unpack(payload)
+    rows = {name: columns[name] for name in _RECORD_COLUMNS}
+    features = {
+        name.removeprefix("of_user:"): part for name, part in columns.items() if name.startswith("of_user:")
+    }
+    is_negative = rows["outcome"] == Outcome.NEGATIVE
+    outcome = rows["outcome"].copy()
+    outcome[is_negative & find_over_ad_cap(rows, limits, rules)] = Outcome.OVER_CAP
+    rows["outcome"] = outcome
+    tallied = take({name: rows[name] for name in ("outcome", "surface", "position")}, is_negative)
+    kept = take(rows, outcome != Outcome.OVER_CAP)
+    entry = write_shard(day_uri, bucket, gather_records(kept, features, rules)) if len(kept["user"]) else None
+    num_positives = int((kept["outcome"] == Outcome.POSITIVE).sum())
+    return Parcel(
+        bucket,
+        SHARD,
+        pack(
+            count_cells(**tallied),
+            surfaces=words["surfaces"],
+            entry=asdict(entry) if entry else None,
+            num_positives=num_positives,
+            num_negatives=len(kept["user"]) - num_positives,
+        ),
+    )
+
+
+def _write_quarantine(payloads: list[bytes], day_uri: str) -> str:
+    """Write broken rows as one Parquet file, in an order that no arrival changes; returns its relative path."""
+    table = pa.concat_tables([pa.ipc.open_stream(payload).read_all() for payload in payloads])
+    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in table.column_names])
+    return write_table(table.take(order), "quarantine", day_uri)

@@ -1,0 +1,308 @@
+"""The kernel behind the exchange: every impression of one bucket gets its outcome and weight.
+
+All rows of a user are in one bucket, so that whatever depends on more than one row is decided here. The
+rules are applied in the order of :class:`Outcome`; each sets the outcome of rows that none before it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.hashing import seeded_hash
+from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.groups import dense_codes, has_between, last_at_or_before, pair_codes, rank_in_group
+from scrollpast.mining.outcomes import Outcome
+from scrollpast.mining.parcels import Columns, take
+from scrollpast.mining.rules import DAY_US, Rules, SurfaceTable
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+UNDECIDED = np.int8(-1)
+SERVED_KIND = np.int8(-1)
+"""In the column ``kind`` of decided rows: served and not engaged with."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The impressions and engagements of one bucket, keys numbered alike on both sides.
+
+    ``rows``: columns user, ad, request, served_us, surface, position, dwell_ms (and score, features), [N];
+    ``engagements``: user, ad, request, kind, engaged_us, [M]. ``user``, ``pair`` (user, ad), ``slate``
+    (user, request) and ``shown`` (slate, ad) are dense codes int64 [N]; those that begin with ``engaged_``
+    are the same codes for the engagements, [M].
+    """
+
+    rows: Columns
+    engagements: Columns
+    user: Ints
+    pair: Ints
+    slate: Ints
+    shown: Ints
+    engaged_user: Ints
+    engaged_pair: Ints
+    engaged_shown: Ints
+    num_users: int
+
+    @classmethod
+    def of(cls, rows: Columns, engagements: Columns) -> Bucket:
+        rows = take(rows, _total_order(rows))
+        # Engagements of users without an impression here concern no row.
+        engagements = take(engagements, np.isin(engagements["user"], rows["user"]))
+        num_rows = len(rows["user"])
+        both = {name: np.concatenate([rows[name], engagements[name]]) for name in ("user", "ad", "request")}
+        user, ad, request = (dense_codes(values) for values in both.values())
+        slate, pair = pair_codes(user, request), pair_codes(user, ad)
+        shown = pair_codes(slate, ad)
+        return cls(
+            rows,
+            engagements,
+            *(codes[:num_rows] for codes in (user, pair, slate, shown)),
+            *(codes[num_rows:] for codes in (user, pair, shown)),
+            num_users=int(user.max(initial=-1)) + 1,
+        )
+
+
+def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdAttributes) -> Columns:
+    """Outcomes of a bucket's rows, all but those that the per-ad cap will take from the negatives.
+
+    Returns:
+        The bucket's rows with the columns ``outcome`` int8, ``kind`` int8 (row of the kind table, or
+        ``SERVED_KIND``) and ``weight`` float32 (0 where the row goes into no record), [N].
+    """
+    rows = bucket.rows
+    outcome = np.full(len(rows["user"]), UNDECIDED, np.int8)
+
+    def decided_as(found: Outcome, where: Mask) -> None:
+        outcome[where & (outcome == UNDECIDED)] = found
+
+    is_duplicate = find_duplicates(bucket)
+    is_bot_user = find_bot_users(bucket, ~is_duplicate, rules)
+    positive, explicit = attribute(bucket, ~is_duplicate, rules)
+    is_anchored_user = np.zeros(bucket.num_users, np.bool_)
+    is_anchored_user[bucket.user[positive >= 0]] = True
+
+    if not rules.keep_unanchored:
+        decided_as(Outcome.UNANCHORED, ~is_anchored_user[bucket.user])
+    decided_as(Outcome.DUPLICATE, is_duplicate)
+    decided_as(Outcome.BOT, is_bot_user[bucket.user])
+    decided_as(Outcome.POSITIVE, positive >= 0)
+    decided_as(Outcome.EXPLICIT_NEGATIVE, explicit >= 0)
+    decided_as(Outcome.IMMATURE, rows["served_us"] + rules.maturity_us > rules.window.as_of_us)
+    decided_as(Outcome.ENGAGED_ELSEWHERE, find_guarded(bucket, outcome == UNDECIDED, rules, attributes))
+    clicked_below = find_clicked_below(bucket, outcome == Outcome.POSITIVE)
+    decided_as(Outcome.NOT_EXAMINED, find_unexamined(rows, clicked_below, surfaces, rules))
+    decided_as(Outcome.LINGERED, rows["dwell_ms"] > surfaces.max_dwell_ms[rows["surface"]])
+    decided_as(Outcome.REPEAT, find_repeats(bucket, outcome == UNDECIDED, outcome == Outcome.EXPLICIT_NEGATIVE))
+
+    weight = np.zeros(len(outcome), np.float32)
+    candidates = outcome == UNDECIDED
+    weight[candidates] = negative_weights(take(rows, candidates), clicked_below[candidates], surfaces, rules)
+    decided_as(Outcome.OVER_CAP, find_over_user_cap(bucket, candidates, weight, rules, attributes))
+    decided_as(Outcome.NEGATIVE, candidates)
+
+    kind = np.full(len(outcome), SERVED_KIND, np.int8)
+    is_positive, is_explicit = outcome == Outcome.POSITIVE, outcome == Outcome.EXPLICIT_NEGATIVE
+    kind[is_positive], kind[is_explicit] = positive[is_positive], explicit[is_explicit]
+    weight[is_positive] = rules.kinds.weights[positive[is_positive]]
+    weight[is_explicit] = 1.0
+    weight[outcome == Outcome.OVER_CAP] = 0.0
+    return {**rows, "outcome": outcome, "kind": kind, "weight": weight}
+
+
+def _total_order(rows: Mapping[str, NDArray[np.generic]]) -> Ints:
+    """An order in which only rows equal in every column tie: by time, request, ad, and then the rest."""
+    first = ("served_us", "request", "ad", "position")
+    rest = [name for name in rows if name not in first]
+    return np.lexsort([rows[name] for name in reversed([*first, *rest])])
+
+
+def find_duplicates(bucket: Bucket) -> Mask:
+    """Rows whose (user, request, ad, position) came before; the rows are in total order already."""
+    exposure = pair_codes(bucket.shown, bucket.rows["position"].astype(np.int64) + 1)
+    first = np.unique(exposure, return_index=True)[1]
+    is_duplicate = np.ones(len(exposure), np.bool_)
+    is_duplicate[first] = False
+    return is_duplicate
+
+
+def find_bot_users(bucket: Bucket, counted: Mask, rules: Rules) -> Mask:
+    """Users with more impressions on any UTC day than the cap: bool [num_users]."""
+    day = (bucket.rows["served_us"] - rules.window.start_us) // DAY_US
+    num_days = int(day.max(initial=0)) + 1
+    per_day = np.bincount((bucket.user * num_days + day)[counted], minlength=bucket.num_users * num_days)
+    busiest = per_day.reshape(bucket.num_users, num_days).max(axis=1, initial=0)
+    return np.asarray(busiest > rules.max_impressions_per_user_day)
+
+
+def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Give every engagement to the one impression that it answers.
+
+    By (request, ad) where the engagement names a request, else to the user's last impression of that ad
+    before it; in both cases within the window of its kind. Where kinds compete for an impression, the one
+    with the higher code stays.
+
+    Returns:
+        int8 [N] twice: the positive and the explicit negative kind of every impression, or −1.
+    """
+    engagements, kinds = bucket.engagements, rules.kinds
+    window_us = kinds.attribution_us[engagements["kind"]]
+    has_request = engagements["request"] >= 0
+    row = np.full(len(window_us), -1, np.int64)
+    # Clocks of client and server differ: an engagement may seem to precede the request that it names.
+    moment_us = engagements["engaged_us"] + np.where(has_request, rules.clock_skew_us, 0)
+    for asked, row_key, key in (
+        (has_request, bucket.shown, bucket.engaged_shown),
+        (~has_request, bucket.pair, bucket.engaged_pair),
+    ):
+        concerned = np.flatnonzero(eligible & np.isin(row_key, key[asked]))
+        found = last_at_or_before(
+            row_key[concerned], bucket.rows["served_us"][concerned], concerned, key[asked], moment_us[asked]
+        )
+        row[asked] = np.where(found >= 0, concerned[found] if len(concerned) else -1, -1)
+    age_us = engagements["engaged_us"] - bucket.rows["served_us"][row] if len(row) else row
+    matched = (row >= 0) & (age_us <= window_us)
+
+    def strongest(of_role: Mask) -> NDArray[np.int8]:
+        kind = np.full(len(bucket.user), -1, np.int8)
+        np.maximum.at(kind, row[of_role], engagements["kind"][of_role])
+        return kind
+
+    is_positive_kind = kinds.is_positive[engagements["kind"]]
+    return strongest(matched & is_positive_kind), strongest(matched & ~is_positive_kind)
+
+
+def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttributes) -> Mask:
+    """Impressions of an ad, or of a guard key's value, that the user engaged with inside the guard window."""
+    is_positive_kind = rules.kinds.is_positive[bucket.engagements["kind"]]
+    engaged_us = bucket.engagements["engaged_us"][is_positive_kind]
+    served_us = bucket.rows["served_us"]
+    is_guarded = np.zeros(len(served_us), np.bool_)
+
+    def guard(row_key: Ints, event_key: Ints, asked: Mask) -> None:
+        near = np.flatnonzero(asked & np.isin(row_key, event_key))
+        start, end = served_us[near] - rules.guard_before_us, served_us[near] + rules.guard_after_us
+        is_guarded[near] |= has_between(event_key, engaged_us, row_key[near], start, end)
+
+    guard(bucket.pair, bucket.engaged_pair[is_positive_kind], asked)
+    for name in rules.guard_keys:
+        value, is_known = attributes.look_up(name, bucket.rows["ad"])
+        engaged_value, is_engaged_known = attributes.look_up(
+            name, bucket.engagements["ad"][is_positive_kind]
+        )
+        users = np.concatenate([bucket.user, bucket.engaged_user[is_positive_kind]])
+        keys = pair_codes(users, dense_codes(np.concatenate([value, engaged_value])))
+        row_key, event_key = keys[: len(value)], keys[len(value) :]
+        guard(row_key, np.where(is_engaged_known, event_key, -1), asked & is_known)
+    return is_guarded
+
+
+def find_clicked_below(bucket: Bucket, is_positive: Mask) -> Mask:
+    """Impressions above an engaged one of the same slate: skipped after being looked at.
+
+    Joachims et al., *Accurately interpreting clickthrough data*, SIGIR 2005 (click > skip above).
+    """
+    position = bucket.rows["position"]
+    deepest = np.full(int(bucket.slate.max(initial=-1)) + 1, -1, np.int64)
+    np.maximum.at(deepest, bucket.slate[is_positive], position[is_positive])
+    return np.asarray((position >= 0) & (position < deepest[bucket.slate]))
+
+
+def find_unexamined(rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, rules: Rules) -> Mask:
+    """Impressions too deep, or left too soon, to have been looked at."""
+    position, dwell_ms, surface = rows["position"], rows["dwell_ms"], rows["surface"]
+    too_deep = position > surfaces.max_position[surface]
+    too_short = (dwell_ms >= 0) & (dwell_ms < surfaces.min_dwell_ms[surface])
+    unseen = too_deep | too_short
+    if rules.examined.unknown == "drop":
+        unseen |= (position < 0) | (dwell_ms < 0)
+    return np.asarray(unseen & ~clicked_below)
+
+
+def find_repeats(bucket: Bucket, candidates: Mask, is_explicit: Mask) -> Mask:
+    """All but the latest candidate of every (user, ad), and all candidates where a hide or report is kept."""
+    num_pairs = int(bucket.pair.max(initial=-1)) + 1
+    latest = np.full(num_pairs, -1, np.int64)
+    at = np.flatnonzero(candidates)
+    latest[bucket.pair[at]] = at  # rows are in total order: the last assignment is the latest exposure
+    has_explicit = np.zeros(num_pairs, np.bool_)
+    has_explicit[bucket.pair[is_explicit]] = True
+    is_latest = latest[bucket.pair] == np.arange(len(candidates))
+    return np.asarray(candidates & (~is_latest | has_explicit[bucket.pair]))
+
+
+def negative_weights(
+    rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, rules: Rules
+) -> NDArray[np.float32]:
+    """P(examined | surface, position) × confidence(dwell), float32 [N] in (0, 1].
+
+    A click further down the slate makes examination certain.
+    """
+    position, surface = rows["position"], rows["surface"]
+    deepest = surfaces.examination.shape[1] - 1
+    examined = np.where(
+        position >= 0,
+        surfaces.examination[surface, np.clip(position, 0, deepest)],
+        surfaces.mean_examination[surface],
+    )
+    examined = np.where(clicked_below, 1.0, examined)
+    weight = examined * dwell_confidence(rows["dwell_ms"], surface, surfaces, rules)
+    # A probability may be estimated as 0; a weight of 0 would be a record that says nothing.
+    return np.maximum(weight, np.finfo(np.float32).tiny).astype(np.float32)
+
+
+def dwell_confidence(
+    dwell_ms: NDArray[np.int32], surface: NDArray[np.int16], surfaces: SurfaceTable, rules: Rules
+) -> NDArray[np.float64]:
+    """How surely a dwell means 'seen and not wanted', float64 [N] in (0, 1].
+
+    From ``floor`` at the shortest dwell that counts as seen up to 1 at ``full_from_ms`` (an impression is
+    viewable after one continuous second: MRC guidelines), 1 up to ``full_to_ms``, and down to ``floor`` at
+    the dwell where lingering begins.
+    """
+    shape = rules.confidence
+    dwell = dwell_ms.astype(np.float64)
+    low = np.minimum(surfaces.min_dwell_ms, shape.full_from_ms)[surface]
+    high = np.maximum(surfaces.max_dwell_ms, shape.full_to_ms)[surface]
+    rise = np.clip((dwell - low) / np.maximum(shape.full_from_ms - low, 1), 0.0, 1.0)
+    fall = np.clip((high - dwell) / np.maximum(high - shape.full_to_ms, 1), 0.0, 1.0)
+    known = shape.floor + (1 - shape.floor) * np.minimum(rise, fall)
+    return np.where(dwell_ms >= 0, known, shape.unknown)
+
+
+def find_over_user_cap(
+    bucket: Bucket, candidates: Mask, weight: NDArray[np.float32], rules: Rules, attributes: AdAttributes
+) -> Mask:
+    """Candidates beyond the user's cap, by the configured strategy; ties fall to a seeded hash."""
+    at = np.flatnonzero(candidates)
+    crowded = np.bincount(bucket.user[at], minlength=bucket.num_users) > rules.negatives_per_user
+    at = at[crowded[bucket.user[at]]]
+    rows, user = take(bucket.rows, at), bucket.user[at]
+    chance = seeded_hash(rules.seed, rows["user"], rows["ad"], rows["request"])
+    order: tuple[NDArray[np.generic], ...]
+    if rules.strategy == "recent":
+        order = (-rows["served_us"], chance)
+    elif rules.strategy == "hardest":
+        score = rows.get("score", np.zeros(len(at)))
+        order = (-weight[at], -score, chance)
+    elif rules.strategy == "stratified":
+        stratum = attributes.look_up(str(rules.stratify_by), rows["ad"])[0]
+        turn = rank_in_group(pair_codes(user, dense_codes(stratum)), chance, rows["ad"])
+        order = (turn, chance)
+    else:
+        order = (chance,)
+    over = np.zeros(len(candidates), np.bool_)
+    over[at] = rank_in_group(user, *order, rows["ad"], at) >= rules.negatives_per_user
+    return over
+
+
+def latest_features(bucket: Bucket, rules: Rules) -> Columns:
+    """The latest value of every user feature: columns ``user`` and ``feature:<name>``, [num_users]."""
+    last = np.zeros(bucket.num_users, np.int64)
+    last[bucket.user] = np.arange(len(bucket.user))  # rows are in total order: the last assignment stands
+    names = ["user", *(f"feature:{name}" for name in rules.user_features)]
+    return take({name: bucket.rows[name] for name in names}, last)

@@ -1,0 +1,336 @@
+"""The mining job from its input tables to a published day.
+
+    engagements ──scan──┐ (who may have an anchor)
+                        ├─ exchange by bucket ── decide ── ad cap ── seal ── manifest
+    impressions ──scan──┘
+
+Rows cross the exchange as parcels (packed columns); counts travel in the same parcels, so that a retried or
+lost task can neither lose nor repeat one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from scrollpast.config import Config
+from scrollpast.errors import UserError
+from scrollpast.mining import bucket_tasks, contracts
+from scrollpast.mining.ad_cap import AdLimits
+from scrollpast.mining.anchored import AnchoredUsers
+from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.examination import read_examination
+from scrollpast.mining.ledger import Ledger
+from scrollpast.mining.parcels import Columns, pack, unpack
+from scrollpast.mining.progress import progress
+from scrollpast.mining.publication import find_published, iso, make_manifest, write_table
+from scrollpast.mining.rules import Rules, Window
+from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
+from scrollpast.mining.sources import Source, TimeRange, as_batches, open_source
+from scrollpast.shards import filesystem
+from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_PARCEL = "bucket int, content string, payload binary"
+_BIN = "ad long, bin long, count long"
+_EXCHANGED_PARTITIONS_AT_MOST = 200
+
+
+@dataclass(frozen=True)
+class MinedDay:
+    """What a run did. ``is_new`` is false where the day was published from the same input before."""
+
+    uri: str
+    manifest: Manifest
+    is_new: bool
+    warnings: list[str] = field(default_factory=list)
+
+
+def mine(
+    config: Config,
+    last_day: date,
+    num_days: int,
+    as_of: datetime,
+    get_spark: Callable[[], SparkSession],
+    *,
+    overwrite: bool = False,
+    as_of_given: bool = True,
+) -> MinedDay:
+    """Mine the ``num_days`` days that end with ``last_day`` and publish them as ``ds=<last_day>``.
+
+    Args:
+        as_of: the moment (UTC) whose knowledge the run may use.
+        get_spark: called after everything that can be checked without Spark was checked.
+        overwrite: replace the day if it is published.
+        as_of_given: whether a person chose ``as_of``; else another moment than before is no change.
+
+    Raises:
+        UserError: the input or the configuration cannot be mined; nothing was published.
+        ScrollpastError: the job failed; nothing was published.
+    """
+    day_uri = _day_uri(config, last_day)
+    window = Window.of_days(last_day, num_days, as_of)
+    rules = Rules.of(config.mining, window, read_examination(config.mining.examined.table))
+    inputs = _open_inputs(config, rules, get_spark)
+    if not overwrite:
+        published = find_published(day_uri, config, window, inputs, as_of_given=as_of_given)
+        if published is not None:
+            undecided = f"{published.num_undecided:,} of its impressions were immature then; "
+            note = [undecided + "--overwrite decides them now"] if published.num_undecided else []
+            return MinedDay(day_uri, published.manifest, is_new=False, warnings=note)
+    with ExitStack() as stack:
+        run = _Run(get_spark(), config, rules, day_uri, stack)
+        return run.mine(inputs, last_day, overwrite)
+
+
+def _day_uri(config: Config, last_day: date) -> str:
+    if config.output.path is None:
+        raise UserError(
+            "output.path",
+            expected="a folder for the published days",
+            found="none",
+            remedy="pass --out PATH or set output.path in the configuration",
+        )
+    return filesystem.join(config.output.path, f"ds={last_day.isoformat()}")
+
+
+def _open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSession]) -> dict[str, Source]:
+    mining, window = config.mining, rules.window
+    features = [(name, contracts.CATEGORY) for name in rules.user_features]
+    score = [(rules.score_column, contracts.NULLABLE_NUMBER)] if rules.score_column else []
+    attributes = [(name, contracts.CATEGORY) for name in rules.ad_attributes]
+    served = TimeRange(contracts.SERVED_AT, window.start_us, window.end_us - 1)
+    engaged = TimeRange(contracts.ENGAGED_AT, rules.engagements_from_us, rules.engagements_to_us)
+    wanted: list[tuple[contracts.TableContract, Any, TimeRange | None]] = [
+        (contracts.IMPRESSIONS.extended([*features, *score]), config.input.impressions, served),
+        (contracts.ENGAGEMENTS, config.input.engagements, engaged),
+    ]
+    is_ads_given = config.input.ads.path is not None or config.input.ads.table is not None
+    if attributes or is_ads_given:
+        wanted.append((contracts.ADS.extended(attributes), config.input.ads, None))
+    inputs: dict[str, Source] = {}
+    for contract, table, rows in wanted:
+        inputs[contract.name] = open_source(
+            table,
+            contract,
+            get_spark,
+            rows=rows,
+            rows_per_task=config.spark.rows_per_task,
+            num_tasks=config.spark.num_partitions,
+            may_be_empty=contract.name == "engagements" and not mining.require_engagements,
+        )
+        first = inputs["impressions"]
+        contract.check_same_keys(inputs[contract.name].schema, inputs[contract.name].place, first.schema, first.place)
+    return inputs
+
+
+class _Run:
+    """One run on a session: the steps share the rules, the broadcasts and the day's folder."""
+
+    def __init__(
+        self, spark: SparkSession, config: Config, rules: Rules, day_uri: str, stack: ExitStack
+    ) -> None:
+        self._spark = spark
+        self._config = config
+        self._rules = rules
+        self._day_uri = day_uri
+        self._stack = stack
+        self._warnings: list[str] = []
+
+    def mine(self, inputs: dict[str, Source], last_day: date, overwrite: bool) -> MinedDay:
+        impressions = inputs["impressions"]
+        engagements, engaged_counts, anchored = self._read_engagements(inputs["engagements"])
+        attributes = self._read_attributes(inputs.get("ads"))
+        decided = self._kept(self._decide(impressions, engagements, anchored, attributes))
+        with progress(self._spark, "scan and decide impressions", impressions.num_rows):
+            reports = decided.where("content != 'selected'").select("content", "payload").collect()
+        ledger = Ledger()
+        num_impressions = _add_tallies(ledger, (p for content, p in reports if content == TALLY))
+        self._check_any_impressions(num_impressions, impressions)
+        limits = self._limit_ads(decided, [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS])
+        with progress(self._spark, "write shards"):
+            sealed = [unpack(payload) for (payload,) in self._seal(decided, limits).select("payload").collect()]
+        for cells, words in sealed:
+            ledger.add(cells, words["surfaces"])
+        ledger.check(num_impressions)
+        manifest = make_manifest(
+            ds=last_day.isoformat(),
+            window=self._rules.window,
+            config=self._config,
+            inputs=_describe(inputs, {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]}),
+            ledger=ledger,
+            shards=[ShardEntry(**words["entry"]) for _, words in sealed if words["entry"]],
+            num_positives=sum(words["num_positives"] for _, words in sealed),
+            num_negatives=sum(words["num_negatives"] for _, words in sealed),
+            ledger_file=write_table(ledger.table(), "ledger", self._day_uri),
+            quarantine_files=[bytes(p).decode() for content, p in reports if content == bucket_tasks.QUARANTINE_FILE],
+        )
+        publish_manifest(self._day_uri, manifest, replace=overwrite)
+        sweep_orphans(self._day_uri, manifest, older_than_s=self._config.output.orphan_grace_h * 3600)
+        return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._warnings)
+
+    def _read_engagements(self, source: Source) -> tuple[DataFrame, Counter[str], AnchoredUsers | None]:
+        """Pack the engagements by bucket, and find the users who may have an anchor."""
+        rules = self._rules
+
+        def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+            return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
+
+        parcels = self._kept(source.run(self._spark, scan, _PARCEL))
+        with progress(self._spark, "read engagements", source.num_rows):
+            tallies = [unpack(p) for (p,) in parcels.where("bucket < 0").select("payload").collect()]
+        counts: Counter[str] = Counter()
+        for _, words in tallies:
+            counts.update(words["counts"])
+        self._check_engagements(counts, source)
+        anchored = None if rules.keep_unanchored else AnchoredUsers.of(c["anchored"] for c, _ in tallies)
+        return parcels.where("bucket >= 0"), counts, anchored
+
+    def _check_engagements(self, counts: Counter[str], source: Source) -> None:
+        kinds = {name.removeprefix("kind:"): n for name, n in counts.items() if name.startswith("kind:")}
+        unknown = {name: n for name, n in kinds.items() if name not in self._rules.kinds.names}
+        if unknown:
+            listed = ", ".join(f"{name} ({n:,})" for name, n in sorted(unknown.items()))
+            self._warnings.append(f"kinds of engagement that mining.kinds does not name were ignored: {listed}")
+        if counts["invalid"]:
+            self._warnings.append(f"{counts['invalid']:,} engagements with a null user, ad or time were ignored")
+        if counts["positive_kinds"] == 0 and self._config.mining.require_engagements:
+            window = self._rules.window
+            seen = ", ".join(f"{n:,} {name}" for name, n in sorted(kinds.items())) or "none of any kind"
+            raise UserError(
+                f"engagements ({source.place})",
+                expected=f"engagements of a positive kind from {iso(window.start_us)} on, "
+                f"known at {iso(window.as_of_us)}",
+                found=f"{seen} near the window",
+                remedy="wait for the engagement feed: without it every clicked ad would become a negative; "
+                "--set mining.require_engagements=false mines all the same",
+            )
+
+    def _read_attributes(self, source: Source | None) -> AdAttributes:
+        names = self._rules.ad_attributes
+        if source is None or not names:
+            return AdAttributes.empty()
+
+        def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+            return ((0, "ads", pack(columns)) for columns in scan_ads(batches, names))
+
+        with progress(self._spark, "read ads", source.num_rows):
+            parts = source.run(self._spark, scan, _PARCEL).select("payload").collect()
+        return AdAttributes.of([unpack(payload)[0] for (payload,) in parts], names)
+
+    def _decide(
+        self,
+        impressions: Source,
+        engagements: DataFrame,
+        anchored: AnchoredUsers | None,
+        attributes: AdAttributes,
+    ) -> DataFrame:
+        """Scan the impressions, bring each bucket's parcels together, decide its rows."""
+        rules, day_uri = self._rules, self._day_uri
+        shared_anchored, shared_attributes = self._broadcast(anchored), self._broadcast(attributes)
+
+        def scan(task: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+            parcels = scan_impressions(batches, rules, shared_anchored.value, task)
+            return ((p.bucket, p.content, p.payload) for p in parcels)
+
+        def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for bucket, parcels in groupby(_rows(batches), key=lambda row: row[0]):
+                contents = ((content, payload) for _, content, payload in parcels)
+                decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, day_uri)
+                yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _parcel_schema())
+
+        num_partitions = self._config.spark.num_partitions or min(rules.num_buckets, _EXCHANGED_PARTITIONS_AT_MOST)
+        scanned = impressions.run(self._spark, scan, _PARCEL).unionAll(engagements)
+        by_bucket = scanned.repartition(num_partitions, "bucket").sortWithinPartitions("bucket")
+        return by_bucket.mapInArrow(decide, _PARCEL)
+
+    def _limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
+        """Count the ads that may be over their share, over all buckets, and limit those that are."""
+        found = [columns["ad"] for columns, _ in suspects]
+        ads = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        if not len(ads):
+            return AdLimits.none()
+        rules = self._rules
+        shared_ads = self._broadcast(ads)
+
+        def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for _, _, payload in _rows(batches):
+                counted = bucket_tasks.count_suspects(payload, shared_ads.value, rules)
+                yield pa.RecordBatch.from_pydict(counted)
+
+        with progress(self._spark, "count ads near their cap"):
+            bins = decided.where("content = 'selected'").mapInArrow(count, _BIN)
+            histogram = bins.groupBy("ad", "bin").sum("count").collect()
+        num_negatives = sum(words["num_negatives"] for _, words in suspects)
+        return AdLimits.of(((ad, at, n) for ad, at, n in histogram), num_negatives, rules)
+
+    def _seal(self, decided: DataFrame, limits: AdLimits) -> DataFrame:
+        rules, day_uri = self._rules, self._day_uri
+
+        def seal(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for bucket, _, payload in _rows(batches):
+                p = bucket_tasks.seal_bucket(bucket, payload, limits, rules, day_uri)
+                yield from as_batches([(p.bucket, p.content, p.payload)], _parcel_schema())
+
+        return decided.where("content = 'selected'").mapInArrow(seal, _PARCEL)
+
+    def _check_any_impressions(self, num_impressions: int, source: Source) -> None:
+        if num_impressions:
+            return
+        window = self._rules.window
+        raise UserError(
+            f"impressions ({source.place})",
+            expected=f"rows served from {iso(window.start_us)} to {iso(window.end_us)}",
+            found=source.describe_times(),
+            remedy="check --date and --days, and that the log of these days has arrived",
+        )
+
+    def _broadcast(self, value: Any) -> Any:
+        shared = self._spark.sparkContext.broadcast(value)
+        self._stack.callback(shared.unpersist)
+        return shared
+
+    def _kept(self, frame: DataFrame) -> DataFrame:
+        """Computed once, though several jobs read it; a lost part is computed again."""
+        from pyspark import StorageLevel
+
+        kept = frame.persist(StorageLevel.DISK_ONLY)
+        self._stack.callback(kept.unpersist)
+        return kept
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, str, bytes]]:
+    for batch in batches:
+        for number in range(len(batch)):
+            yield tuple(column[number].as_py() for column in batch.columns)  # type: ignore[misc]
+
+
+def _parcel_schema() -> pa.Schema:
+    return pa.schema([("bucket", pa.int32()), ("content", pa.string()), ("payload", pa.binary())])
+
+
+def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> int:
+    """Add the tallies to the ledger; returns the number of impressions that the scans counted."""
+    num_impressions = 0
+    for payload in tallies:
+        cells, words = unpack(payload)
+        ledger.add(cells, words["surfaces"])
+        num_impressions += words["num_impressions"]
+    return num_impressions
+
+
+def _describe(inputs: dict[str, Source], num_rows: dict[str, int]) -> dict[str, Any]:
+    return {
+        name: {"place": source.place, "num_rows": num_rows.get(name), "fingerprint": source.fingerprint}
+        for name, source in inputs.items()
+    }

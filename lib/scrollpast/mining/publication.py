@@ -1,0 +1,120 @@
+"""A mined day on its way out: small files named by content, the manifest, and what is there already."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE, Config
+from scrollpast.errors import UserError
+from scrollpast.mining.ledger import Ledger
+from scrollpast.mining.outcomes import Outcome
+from scrollpast.mining.rules import Window
+from scrollpast.mining.sources import Source
+from scrollpast.shards import filesystem
+from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
+
+
+@dataclass(frozen=True)
+class Published:
+    """A day that is there already and was mined from the same input."""
+
+    manifest: Manifest
+    num_undecided: int
+    """Impressions that were immature then and that a run would decide now."""
+
+
+def write_table(table: pa.Table, folder: str, day_uri: str) -> str:
+    """Write a small table as Parquet, named by its content, below ``folder``; returns the relative path."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd")
+    content = sink.getvalue()
+    path = f"{folder}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    store, root = filesystem.resolve(day_uri)
+    filesystem.write_atomically(store, filesystem.join(root, path), content)
+    return path
+
+
+def iso(moment_us: int) -> str:
+    """Microseconds since the epoch as ISO 8601 in UTC."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)).isoformat()
+
+
+def what_decides(config: Config) -> dict[str, Any]:
+    """The part of a configuration that decides a day's bytes, as JSON values."""
+    return config.model_dump(mode="json")["mining"]
+
+
+def find_published(
+    day_uri: str, config: Config, window: Window, inputs: dict[str, Source], *, as_of_given: bool
+) -> Published | None:
+    """The published day, if there is one and it was mined from this input with this configuration.
+
+    Raises:
+        UserError: the day is published from another input or with another configuration.
+    """
+    if not is_published(day_uri):
+        return None
+    manifest = read_manifest(day_uri)
+    changes = []
+    if manifest.config.get("mining") != what_decides(config):
+        changes.append("the configuration of mining")
+    if (manifest.window_start, manifest.window_end) != (iso(window.start_us), iso(window.end_us)):
+        changes.append("the window of days")
+    changes += [
+        f"the files of {name}"
+        for name, source in inputs.items()
+        if source.fingerprint is None or manifest.input.get(name, {}).get("fingerprint") != source.fingerprint
+    ]
+    if as_of_given and manifest.as_of != iso(window.as_of_us):
+        changes.append("--as-of")
+    if changes:
+        raise UserError(
+            day_uri,
+            expected="an unpublished day, or the same input and configuration as before",
+            found=f"a published day, and a change of {', '.join(changes)}",
+            remedy="pass --overwrite to replace the day, or choose another --out",
+        )
+    return Published(manifest, manifest.ledger.get(Outcome.IMMATURE.label, 0))
+
+
+def make_manifest(
+    *,
+    ds: str,
+    window: Window,
+    config: Config,
+    inputs: dict[str, dict[str, Any]],
+    ledger: Ledger,
+    shards: list[ShardEntry],
+    num_positives: int,
+    num_negatives: int,
+    ledger_file: str,
+    quarantine_files: list[str],
+) -> Manifest:
+    """The manifest of a mined day; its shards in the order of their buckets."""
+    kinds = {name: kind.code for name, kind in config.mining.kinds.items()}
+    return Manifest(
+        ds=ds,
+        window_start=iso(window.start_us),
+        window_end=iso(window.end_us),
+        as_of=iso(window.as_of_us),
+        num_buckets=config.mining.num_buckets,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config.model_dump(mode="json"),
+        input=inputs,
+        ledger={outcome.label: count for outcome, count in ledger.totals().items()},
+        num_records=sum(entry.num_records for entry in shards),
+        num_positives=num_positives,
+        num_negatives=num_negatives,
+        kinds={"served": SERVED_CODE, **kinds, "neighbour": NEIGHBOUR_CODE},
+        shards=tuple(sorted(shards, key=lambda entry: entry.bucket)),
+        ads=None,
+        user_features=tuple(config.mining.user_features),
+        ledger_files=(ledger_file,),
+        quarantine_files=tuple(sorted(quarantine_files)),
+    )

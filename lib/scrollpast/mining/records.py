@@ -1,0 +1,61 @@
+"""Decided rows of one bucket, gathered into one record a user."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scrollpast import example
+from scrollpast.config import SERVED_CODE
+from scrollpast.mining.decide import SERVED_KIND
+from scrollpast.mining.outcomes import Outcome
+from scrollpast.mining.parcels import Columns, take
+from scrollpast.mining.rules import Rules
+
+
+def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordBatch:
+    """One record for every user with a positive, a hide or report, or a negative, ordered by user id.
+
+    Args:
+        rows: decided rows with the outcomes positive, explicit negative and negative, in total order.
+        features: ``user`` and ``feature:<name>`` of at least these users.
+
+    Returns:
+        Batch of :func:`scrollpast.example.record_schema`.
+    """
+    users = np.unique(rows["user"])
+    is_positive = rows["outcome"] == Outcome.POSITIVE
+    codes = np.append(rules.kinds.codes, SERVED_CODE)  # the last one is what SERVED_KIND (−1) picks
+    assert SERVED_KIND == -1
+    values = {
+        "ad_id": rows["ad"],
+        "kind": codes[rows["kind"]],
+        "served_at_ms": rows["served_us"] // 1000,
+        "request_hash": rows["request"],
+        "position": rows["position"].astype(np.int64),
+        "dwell_ms": rows["dwell_ms"].astype(np.int64),
+        "weight": rows["weight"],
+    }
+    columns: dict[str, pa.Array] = {example.USER_ID: pa.array(users)}
+    for side, names, of_side in (
+        ("positive_", example.POSITIVE_FEATURES, is_positive),
+        ("negative_", example.NEGATIVE_FEATURES, ~is_positive),
+    ):
+        at = np.flatnonzero(of_side)
+        at = at[np.argsort(rows["user"][at], kind="stable")]
+        offsets = _offsets(rows["user"][at], users)
+        for name in names:
+            items = values[name.removeprefix(side)][at]
+            columns[name] = pa.ListArray.from_arrays(offsets, pa.array(items))
+    known = np.searchsorted(features["user"], users)
+    for name in rules.user_features:
+        columns[example.USER_FEATURE_PREFIX + name] = pa.array(take(features, known)[f"feature:{name}"])
+    schema = example.record_schema(rules.user_features)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _offsets(sorted_users: NDArray[np.int64], users: NDArray[np.int64]) -> pa.Array:
+    """Where each user's rows begin in a sorted column, and the end of all: int32 [len(users) + 1]."""
+    starts = np.searchsorted(sorted_users, users)
+    return pa.array(np.append(starts, len(sorted_users)).astype(np.int32))

@@ -1,0 +1,154 @@
+"""The Spark session of a job: the submitter's own, or a local one whose log stays off the console."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from scrollpast import errors
+from scrollpast.config import Spark
+from scrollpast.errors import ScrollpastError
+from scrollpast.java import ensure_java
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LOCAL_MASTER = "local[*,4]"
+"""All cores; a task may fail three times (plain ``local[*]`` never tries again)."""
+
+_LOCAL_CONF = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.memory": "2g",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    # The parcels in the exchange are compressed already.
+    "spark.shuffle.compress": "false",
+    "spark.shuffle.spill.compress": "false",
+}
+_ALWAYS = {
+    "spark.sql.session.timeZone": "UTC",
+    # A parcel is a row: sizes say more than counts, and the partitions were chosen to fit the buckets.
+    "spark.sql.adaptive.coalescePartitions.enabled": "false",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+}
+
+
+@contextmanager
+def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator[SparkSession]:
+    """A session for one job; a local one is stopped at the end.
+
+    Started by plain python, the JVM's console output goes to a file that an error names; with ``debug``, or
+    under spark-submit, it stays where it is.
+
+    Raises:
+        ScrollpastError: a failure in Spark or in a task, condensed to what a person can act on.
+    """
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    log_path = None
+    if not is_submitted:
+        ensure_java()
+        _point_spark_at_this_python()
+        if not debug:
+            descriptor, log_path = tempfile.mkstemp(prefix="scrollpast-spark-", suffix=".log")
+            os.close(descriptor)
+    spark = None
+    try:
+        with _standard_error_to(log_path):
+            spark = _build(settings, application, is_submitted)
+        yield spark
+    except Exception as error:
+        condensed = condense(error, log_path)
+        log_path = None  # keep the file: the message names it
+        if condensed is error:
+            raise
+        raise condensed from error
+    finally:
+        if spark is not None:
+            spark.stop()
+        if log_path is not None:
+            os.unlink(log_path)
+
+
+def _build(settings: Spark, application: str, is_submitted: bool) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName(application)
+    conf = dict(_ALWAYS)
+    if not is_submitted:
+        builder = builder.master(settings.master or LOCAL_MASTER)
+        conf = {**_LOCAL_CONF, **conf}
+    for name, value in {**conf, **settings.conf}.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def _point_spark_at_this_python() -> None:
+    # Workers would otherwise take the first `python3` on the PATH and miss every package.
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    import pyspark
+
+    # Another Spark's SPARK_HOME would start its jars under this package's Python.
+    os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
+
+
+@contextmanager
+def _standard_error_to(path: str | None) -> Iterator[None]:
+    """While this holds, processes that are started inherit a file as their standard error."""
+    if path is None:
+        yield
+        return
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, 2)
+        os.close(file)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+_OWN_ERROR = re.compile(r"scrollpast\.errors\.(\w+): (.+)")
+_PYTHON_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Interrupt|Exit)): (.+)$", re.MULTILINE)
+_JAVA_ERROR = re.compile(r"(?:Caused by: |: )((?:[a-z]\w*\.)+[A-Z]\w*(?:Error|Exception)): (.+)")
+
+
+def condense(error: Exception, log_path: str | None) -> Exception:
+    """What went wrong in Spark, without its stack traces; errors of other origins come back as they are."""
+    text = str(error)
+    own = _OWN_ERROR.search(text)
+    if isinstance(error, ScrollpastError):
+        return error
+    if not type(error).__module__.startswith(("py4j", "pyspark")):
+        return error
+    if own:
+        kind = getattr(errors, own.group(1), ScrollpastError)
+        return _Relayed.of(kind, own.group(2))
+    found = _PYTHON_ERROR.findall(text) or _JAVA_ERROR.findall(text)
+    reason = ": ".join(found[-1]) if found else next(iter(text.splitlines()), type(error).__name__)
+    where = f"read Spark's log in {log_path}" if log_path else "read Spark's log"
+    return ScrollpastError(
+        "Spark",
+        expected="the tasks to end well",
+        found=reason.strip(),
+        remedy=f"{where}, or run again with --debug; nothing was published",
+    )
+
+
+class _Relayed(ScrollpastError):
+    """An error of ours that a task raised: its message is whole already."""
+
+    @classmethod
+    def of(cls, kind: type[ScrollpastError], message: str) -> _Relayed:
+        relayed = cls.__new__(cls)
+        Exception.__init__(relayed, message.strip())
+        relayed.exit_code = kind.exit_code
+        return relayed
