@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Write a simulated log with a known truth: impressions, engagements, ads, and what really happened."""
+
+import argparse
+import datetime as dt
+import sys
+import time
+from pathlib import Path
+
+from scrollpast.entry import run_job
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulate_logs.py", description=__doc__)
+    option = parser.add_argument
+    option("out", metavar="OUT", type=Path, help="folder that receives the tables")
+    option("--rows", type=count, default=2_000_000, metavar="N", help="impressions (default: 2e6)")
+    option("--days", type=count, default=7, metavar="D", help="days of impressions (default: 7)")
+    option("--seed", type=count, default=0, metavar="S", help="seed of every draw (default: 0)")
+    option("--last-day", type=dt.date.fromisoformat, default=dt.date(2026, 11, 20), metavar="YYYY-MM-DD",
+           help="last day of impressions, UTC (default: 2026-11-20)")  # fmt: skip
+    option("--set", action="append", default=[], metavar="NAME=VALUE",
+           help="a knob of scrollpast.simulation.shape, such as broken=0.05; repeatable")  # fmt: skip
+    option("--processes", type=count, default=2, metavar="P", help="processes (default: 2)")
+    option("--overwrite", action="store_true", help="replace a log that is there")
+    return run_job(parser, simulate)
+
+
+def count(text: str) -> int:
+    """A whole number, also written as 2e6 or 2_000_000."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    from scrollpast.simulation.log import LogRequest, simulate_log, summary_of
+    from scrollpast.simulation.shape import shape_from
+
+    shape = shape_from(arguments.set)
+    request = LogRequest(arguments.rows, arguments.days, arguments.last_day, arguments.seed, shape)
+    started = time.monotonic()
+    counts = simulate_log(request, arguments.out, arguments.processes, arguments.overwrite)
+    seconds = time.monotonic() - started
+    print(summary_of(counts))
+    print(f"{arguments.out}: {seconds:.1f} s, {arguments.rows / seconds:,.0f} rows/s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Write a whole simulated log: calibrate, make the stretches in a few processes, sum up."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import math
+import multiprocessing
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from scrollpast.errors import UserError
+from scrollpast.simulation import tables
+from scrollpast.simulation.rows import FINE
+from scrollpast.simulation.shape import LogShape
+from scrollpast.simulation.stretch import Plan, make_stretch, plan_of
+from scrollpast.simulation.world import DAY_US, World, build_world, number_of_bots
+
+RECORD = "simulation.json"
+_CALIBRATION_ROWS = 60_000
+_EPOCH = dt.date(1970, 1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogRequest:
+    """Which log: the same request gives the same bytes, with any number of processes.
+
+    Raises:
+        UserError: a number out of bounds.
+    """
+
+    num_rows: int
+    """Impressions, broken and duplicate rows included: exactly so many are written."""
+    num_days: int
+    """Days (UTC) of impressions."""
+    last_day: dt.date
+    """The last of them."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    shape: LogShape = dataclasses.field(default_factory=LogShape)
+
+    def __post_init__(self) -> None:
+        bounds = {"num_rows": (1, 10**11), "num_days": (1, 3650), "seed": (0, 2**62)}
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise UserError(
+                    f"--{name.removeprefix('num_')}",
+                    expected=f"a value in [{low}, {high}]",
+                    found=str(getattr(self, name)),
+                    remedy="pass another one",
+                )
+
+    @property
+    def first_us(self) -> int:
+        """Start of the first day, microseconds since 1970."""
+        return ((self.last_day - _EPOCH).days - self.num_days + 1) * DAY_US
+
+    @property
+    def until_us(self) -> int:
+        """End of what is known: no engagement from then on is written."""
+        return self.first_us + int((self.num_days + self.shape.engagement_days_after) * DAY_US)
+
+
+def simulate_log(
+    request: LogRequest, folder: Path, num_processes: int = 1, overwrite: bool = False
+) -> Counter[str]:
+    """Write the tables of a log into a folder, and ``simulation.json`` last, with all parameters.
+
+    Args:
+        request: which log.
+        folder: receives impressions/, engagements/, ads/, truth/ (row for row beside impressions/) and
+            truth_examination/ (the planted curve).
+        num_processes: processes that make stretches side by side.
+        overwrite: replace a log that is there.
+
+    Returns:
+        Counts: impressions, engagements, ads, examined, clicked, unclicked_relevant, duplicates, broken,
+        bots (rows shown to bots), and the three rates' denominators are impressions.
+
+    Raises:
+        UserError: the folder holds something and ``overwrite`` is not given.
+    """
+    plan = plan_of(request.num_rows, request.shape)
+    _clear(folder, overwrite)
+    intercept = calibrate_intercept(request)
+    world = _world(request, intercept)
+    tables.write_part(tables.ads_of(world), folder / "ads")
+    tables.write_part(tables.examination_of(world), folder / "truth_examination")
+    counts: Counter[str] = Counter(ads=world.ad_created_us.size)
+    started = time.monotonic()
+    for part in _parts(request, intercept, world, plan, folder, min(num_processes, plan.num_stretches)):
+        counts.update(part)
+        _show_progress(counts["impressions"], request.num_rows, time.monotonic() - started)
+    _write_record(request, intercept, world, counts, folder)
+    return counts
+
+
+def calibrate_intercept(request: LogRequest) -> float:
+    """The log-odds to add so that the mean relevance of what is served is ``shape.served_relevance``.
+
+    A shift changes no ranking, so one sample of served log-odds, spread over the window, decides it; the
+    sample's size is fixed, and so is the log's mean up to sampling error.
+    """
+    num_rows = min(request.num_rows, _CALIBRATION_ROWS)
+    rows, _ = make_stretch(
+        _world(request, 0.0), request.shape, Plan(num_rows, 1), 0, request.seed, request.until_us
+    )
+    relevance = np.clip(rows.relevance.astype(np.float64), 1e-7, 1 - 1e-7)
+    odds = np.log(relevance / (1 - relevance))
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float(np.mean(1 / (1 + np.exp(-(odds + middle)))))
+        low, high = (middle, high) if mean < request.shape.served_relevance else (low, middle)
+    # Fewer digits than the arithmetic has: a log must not hang on the last bit of a sum.
+    return round((low + high) / 2, 6)
+
+
+def _world(request: LogRequest, intercept: float) -> World:
+    return build_world(
+        request.shape, request.num_rows, request.first_us, request.num_days, request.seed, intercept
+    )
+
+
+_Task = tuple[LogRequest, float, Plan, int, Path]
+_worlds: dict[tuple[LogRequest, float], World] = {}
+
+
+def _parts(
+    request: LogRequest, intercept: float, world: World, plan: Plan, folder: Path, num_processes: int
+) -> Iterator[Counter[str]]:
+    tasks = [(request, intercept, plan, stretch, folder) for stretch in range(plan.num_stretches)]
+    if num_processes <= 1:
+        _worlds.clear()
+        _worlds[request, intercept] = world
+        yield from map(_write_stretch, tasks)
+        return
+    # A fresh interpreter draws the world again: forking a process that has Arrow's threads can hang.
+    with multiprocessing.get_context("spawn").Pool(num_processes) as pool:
+        yield from pool.imap_unordered(_write_stretch, tasks)
+
+
+def _write_stretch(task: _Task) -> Counter[str]:
+    request, intercept, plan, stretch, folder = task
+    if (request, intercept) not in _worlds:
+        _worlds.clear()
+        _worlds[request, intercept] = _world(request, intercept)
+    world = _worlds[request, intercept]
+    rows, engaged = make_stretch(world, request.shape, plan, stretch, request.seed, request.until_us)
+    tables.write_part(tables.impressions_of(rows, world), folder / "impressions", stretch)
+    tables.write_part(tables.truth_of(rows), folder / "truth", stretch)
+    tables.write_part(tables.engagements_of(engaged), folder / "engagements", stretch)
+    return Counter(
+        impressions=rows.request.size,
+        engagements=engaged.kind.size,
+        examined=int(rows.is_examined.sum()),
+        clicked=int(rows.is_clicked.sum()),
+        unclicked_relevant=int((rows.is_relevant & ~rows.is_clicked).sum()),
+        duplicates=int(rows.is_duplicate.sum()),
+        broken=int((rows.broken != FINE).sum()),
+        bots=int(rows.is_bot.sum()),
+    )
+
+
+def _clear(folder: Path, overwrite: bool) -> None:
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if found and not overwrite:
+        raise UserError(
+            str(folder),
+            expected="an empty or new folder",
+            found=", ".join(found[:6]),
+            remedy="pass --overwrite",
+        )
+    # The record first: without it, nobody takes what is left of an interrupted run for a log.
+    (folder / RECORD).unlink(missing_ok=True)
+    for name in tables.TABLES:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir(parents=True)
+
+
+def _write_record(
+    request: LogRequest, intercept: float, world: World, counts: Counter[str], folder: Path
+) -> None:
+    record = {
+        "num_rows": request.num_rows,
+        "num_days": request.num_days,
+        "last_day": request.last_day.isoformat(),
+        "seed": request.seed,
+        "shape": dataclasses.asdict(request.shape),
+        "num_users": world.user_keep.size,
+        "num_bots": number_of_bots(request.shape, request.num_rows, request.num_days),
+        "num_ads": world.ad_created_us.size,
+        "intercept": intercept,
+        "counts": dict(sorted(counts.items())),
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _show_progress(done: int, total: int, seconds: float) -> None:
+    if not sys.stderr.isatty():
+        return
+    left_s = math.ceil(seconds / done * (total - done)) if done else 0
+    end = "\r" if done < total else "\n"
+    print(f"  {done:,} of {total:,} rows, {left_s} s to go   ", end=end, file=sys.stderr, flush=True)
+
+
+def summary_of(counts: Counter[str]) -> str:
+    """A short table of what was written."""
+    total = counts["impressions"]
+    lines = [f"{name:<24}{counts[name]:>15,}" for name in ("impressions", "engagements", "ads")]
+    shares = {
+        "examined": "examined",
+        "clicked": "clicked (CTR)",
+        "unclicked_relevant": "relevant, not clicked",
+        "duplicates": "duplicates",
+        "broken": "broken",
+        "bots": "shown to bots",
+    }
+    lines += [f"{title:<24}{counts[name]:>15,}{counts[name] / total:>9.2%}" for name, title in shares.items()]
+    return "\n".join(lines)
