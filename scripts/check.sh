@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Format, lint, types and import contracts: scripts/check.sh [--fix]. Every check runs, whatever the one
+# before it found; the exit code is 1 when any of them found something.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$root"
+
+case ${1-} in
+    "" | --fix) ;;
+    *) fail "$1: expected no argument or --fix" ;;
+esac
+environment .venv mining development
+
+bin=.venv/bin
+failed=()
+
+check() {
+    local name=$1
+    shift
+    printf '== %s\n' "$name"
+    "$@" || failed+=("$name")
+}
+
+if [[ ${1-} == --fix ]]; then
+    $bin/ruff check --quiet --fix-only . || true
+    $bin/ruff format --quiet . || true
+fi
+check format $bin/ruff format --check --quiet --diff .
+check lint $bin/ruff check --quiet .
+# Named one by one: mypy refuses a folder without Python files in it, which scripts/ may well be.
+mapfile -t programs < <(find jobs scripts -name '*.py' 2>/dev/null | sort)
+check types $bin/mypy lib setup.py "${programs[@]}"
+check imports $bin/lint-imports --no-logo
+
+if ((${#failed[@]})); then
+    say "check.sh: found something in: ${failed[*]}; scripts/check.sh --fix mends format and the simple lint findings"
+    exit 1
+fi
+echo "all checks passed"

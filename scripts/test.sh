@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs the tests: scripts/test.sh [pytest arguments], for example `scripts/test.sh tests/shards -k crc`.
+# The first call installs what they need; the last line is pytest's, and so is the exit code.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$root"
+
+environment .venv mining training development
+environment .envs/tensorflow tensorflow
+spark_environment .venv
+
+# One thread a process: the tests run side by side, and more threads than cores make every one slower.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+# A worker starts one Spark session and keeps it, so that a file's tests stay together on one worker.
+# Four at most: each holds a Java of its own. `-n 0` runs everything in this process, as `--pdb` needs it.
+workers=$(nproc 2>/dev/null || echo 2)
+exec .venv/bin/python -m pytest -n $((workers < 4 ? workers : 4)) --dist loadfile "$@"
