@@ -109,30 +109,24 @@ def _feature_column(field: pa.Field, array: pa.Array) -> FeatureColumn:
 
 
 def _flat_values(values: pa.Array, kind: int) -> tuple[np.ndarray, np.ndarray]:
+    """``values`` and ``value_offsets`` of a FeatureColumn, without a copy of the values."""
     if kind == BYTES_LIST:
-        if not (pa.types.is_large_binary(values.type) or pa.types.is_large_string(values.type)):
-            values = values.cast(pa.binary()) if pa.types.is_string(values.type) else values
-            width, offset_type = 4, np.int32
-        else:
-            width, offset_type = 8, np.int64
-        _, offset_buffer, data_buffer = values.buffers()
-        if offset_buffer is None or len(values) == 0:
-            value_offsets = np.zeros(1, np.int64)
-        else:
-            value_offsets = np.frombuffer(
-                offset_buffer, offset_type, count=len(values) + 1, offset=values.offset * width
-            )
-        data = as_bytes_array(data_buffer if data_buffer is not None else b"")
-        return data, frozen(value_offsets, np.int64)
-    number_type = np.int64 if kind == INT64_LIST else np.float32
+        is_large = pa.types.is_large_binary(values.type) or pa.types.is_large_string(values.type)
+        _, _, data = values.buffers()
+        value_offsets = _window(values, np.dtype(np.int64 if is_large else np.int32), len(values) + 1)
+        return as_bytes_array(b"" if data is None else data), frozen(value_offsets, np.int64)
+    number_type = np.dtype(np.int64 if kind == INT64_LIST else np.float32)
     # A null's slot holds any number; it is never read, since `present` is false there.
-    buffer = values.buffers()[1]
-    if buffer is None or len(values) == 0:
-        numbers = np.empty(0, number_type)
-    else:
-        width = np.dtype(number_type).itemsize
-        numbers = np.frombuffer(buffer, number_type, count=len(values), offset=values.offset * width)
+    numbers = _window(values, number_type, len(values))
     return frozen(numbers, number_type), frozen(np.empty(0, np.int64), np.int64)
+
+
+def _window(array: pa.Array, dtype: np.dtype, count: int) -> np.ndarray:
+    """What a (possibly sliced) array sees of its buffer; zeros if it is empty and has none."""
+    buffer = array.buffers()[1]
+    if buffer is None or len(array) == 0:
+        return np.zeros(count, dtype)
+    return np.frombuffer(buffer, dtype, count=count, offset=array.offset * dtype.itemsize)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

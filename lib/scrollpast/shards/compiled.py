@@ -26,13 +26,18 @@ def compiled(function: Kernel) -> Kernel:
         kernel: Any = numba.njit(cache=True, nogil=True)(function)
         # For a source in a zip (spark-submit --py-files) numba names a folder below HOME without trying it,
         # and would fail at the first call.
-        cache_folder = kernel._cache.cache_path
+        cache_folder = kernel.stats.cache_path
         os.makedirs(cache_folder, exist_ok=True)
         if os.access(cache_folder, os.W_OK):
             return cast(Kernel, kernel)
     except (RuntimeError, OSError):
         pass  # no place for a cache: compile in each process
     return cast(Kernel, numba.njit(nogil=True)(function))
+
+
+def inlined(function: Kernel) -> Kernel:
+    """Like `compiled`, for a few lines that other kernels run for every byte or value: always inlined there."""
+    return cast(Kernel, numba.njit(nogil=True, forceinline=True)(function))
 
 
 def frozen(array: np.ndarray, dtype: Any) -> np.ndarray:

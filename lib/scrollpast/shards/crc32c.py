@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scrollpast.shards.compiled import as_bytes_array, compiled
+from scrollpast.shards.memory import address_of, load_byte, load_uint32, signed
 
 _REVERSED_POLYNOMIAL = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
@@ -34,45 +35,43 @@ _TABLES = _slicing_tables(16)
 
 
 @compiled
-def crc32c_between(data: np.ndarray, start: int, stop: int) -> int:
-    """CRC-32C of ``data[start:stop]`` (uint8 [n]); the caller guarantees 0 <= start <= stop <= n."""
-    crc = np.uint32(_ALL_ONES)
+def crc32c_between(data: int, start: int, stop: int) -> int:
+    """CRC-32C of the bytes ``start`` to ``stop`` (exclusive) behind the address ``data``; start <= stop."""
+    crc = _ALL_ONES
     at = start
     while stop - at >= 16:
-        head = crc ^ np.uint32(
-            np.uint32(data[at])
-            | np.uint32(data[at + 1]) << np.uint32(8)
-            | np.uint32(data[at + 2]) << np.uint32(16)
-            | np.uint32(data[at + 3]) << np.uint32(24)
-        )
-        crc = np.uint32(
+        head = load_uint32(data, at) ^ crc
+        second = load_uint32(data, at + 4)
+        third = load_uint32(data, at + 8)
+        last = load_uint32(data, at + 12)
+        crc = signed(
             _T15[np.uint8(head)]
-            ^ _T14[np.uint8(head >> np.uint32(8))]
-            ^ _T13[np.uint8(head >> np.uint32(16))]
-            ^ _T12[np.uint8(head >> np.uint32(24))]
-            ^ _T11[data[at + 4]]
-            ^ _T10[data[at + 5]]
-            ^ _T9[data[at + 6]]
-            ^ _T8[data[at + 7]]
-            ^ _T7[data[at + 8]]
-            ^ _T6[data[at + 9]]
-            ^ _T5[data[at + 10]]
-            ^ _T4[data[at + 11]]
-            ^ _T3[data[at + 12]]
-            ^ _T2[data[at + 13]]
-            ^ _T1[data[at + 14]]
-            ^ _T0[data[at + 15]]
+            ^ _T14[np.uint8(head >> 8)]
+            ^ _T13[np.uint8(head >> 16)]
+            ^ _T12[np.uint8(head >> 24)]
+            ^ _T11[np.uint8(second)]
+            ^ _T10[np.uint8(second >> 8)]
+            ^ _T9[np.uint8(second >> 16)]
+            ^ _T8[np.uint8(second >> 24)]
+            ^ _T7[np.uint8(third)]
+            ^ _T6[np.uint8(third >> 8)]
+            ^ _T5[np.uint8(third >> 16)]
+            ^ _T4[np.uint8(third >> 24)]
+            ^ _T3[np.uint8(last)]
+            ^ _T2[np.uint8(last >> 8)]
+            ^ _T1[np.uint8(last >> 16)]
+            ^ _T0[np.uint8(last >> 24)]
         )
         at += 16
     while at < stop:
-        crc = np.uint32(_T0[np.uint8(crc) ^ data[at]] ^ (crc >> np.uint32(8)))
+        crc = signed(_T0[np.uint8(crc ^ load_byte(data, at))]) ^ (crc >> 8)
         at += 1
-    return np.int64(crc ^ np.uint32(_ALL_ONES))
+    return crc ^ _ALL_ONES
 
 
 @compiled
-def masked_between(data: np.ndarray, start: int, stop: int) -> int:
-    """The masked CRC-32C of ``data[start:stop]``: rotated right by 15 bits, plus a constant."""
+def masked_between(data: int, start: int, stop: int) -> int:
+    """The masked CRC-32C of the same bytes: rotated right by 15 bits, plus a constant."""
     crc = crc32c_between(data, start, stop)
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _ALL_ONES
 
@@ -80,10 +79,10 @@ def masked_between(data: np.ndarray, start: int, stop: int) -> int:
 def crc32c(buffer: Any) -> int:
     """CRC-32C of the bytes of ``buffer`` (anything with the buffer protocol), in [0, 2**32)."""
     data = as_bytes_array(buffer)
-    return int(crc32c_between(data, 0, data.size))
+    return int(crc32c_between(address_of(data), 0, data.size))
 
 
 def masked_crc32c(buffer: Any) -> int:
     """The CRC as TFRecord stores it: ``rotate_right(crc, 15) + 0xa282ead8`` modulo 2**32."""
     data = as_bytes_array(buffer)
-    return int(masked_between(data, 0, data.size))
+    return int(masked_between(address_of(data), 0, data.size))

@@ -13,6 +13,7 @@ from scrollpast.shards.columns import BYTES_LIST, INT64_LIST, FeatureType, featu
 from scrollpast.shards.compiled import as_bytes_array, frozen
 from scrollpast.shards.faults import WRITE_AGAIN, fault_error, no_fault
 from scrollpast.shards.framing import Frames, index_frames
+from scrollpast.shards.memory import address_of
 from scrollpast.shards.parsing import count_values, locate_features, read_bytes, read_numbers
 
 _ROWS_PER_BLOCK = 2048
@@ -63,12 +64,17 @@ def decode_frames(
         place=place,
         remedy=remedy,
     )
-    names = [field.name.encode() for field in schema]
-    spans = _locate(payloads, names)
-    arrays = [_decode_column(payloads, spans, column, field) for column, field in enumerate(schema)]
-    if not arrays:
+    columns = [_Column(payloads, field) for field in schema]
+    # Records hold their features by name: in that order the next one wanted is mostly the next one found.
+    _locate_and_count(payloads, sorted(columns, key=lambda column: column.field.name))
+    for column in columns:
+        column.allocate()
+    for rows in payloads.blocks():
+        for column in columns:
+            column.read(rows)
+    if not columns:
         return pa.RecordBatch.from_struct_array(pa.array([{}] * len(payloads), pa.struct([])))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays([column.to_arrow() for column in columns], schema=schema)
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,14 @@ class _Payloads:
     def __len__(self) -> int:
         return int(self.starts.size)
 
+    @property
+    def address(self) -> int:
+        return address_of(self.data)
+
     def blocks(self) -> list[slice]:
-        return [
-            slice(first, min(first + _ROWS_PER_BLOCK, len(self)))
-            for first in range(0, len(self), _ROWS_PER_BLOCK)
-        ]
+        """Rows in blocks whose bytes stay in the processor's cache while column after column is read."""
+        size = _ROWS_PER_BLOCK
+        return [slice(first, min(first + size, len(self))) for first in range(0, len(self), size)]
 
     def check(self, fault: np.ndarray, rows: slice, feature: str = "") -> None:
         if fault[0]:
@@ -97,156 +106,125 @@ class _Payloads:
             raise fault_error(fault, self.place, self.remedy, feature)
 
 
-@dataclass(frozen=True)
-class _Spans:
-    """Where each wanted feature's message lies: int32 [columns, rows], relative to the payload; bytes -1: absent."""
-
-    starts: np.ndarray
-    bytes: np.ndarray
-
-
-def _locate(payloads: _Payloads, names: list[bytes]) -> _Spans:
-    shape = (len(names), len(payloads))
-    spans = _Spans(np.zeros(shape, np.int32), np.empty(shape, np.int32))
-    offsets = frozen(np.cumsum([0, *map(len, names)]), np.int64)
+def _locate_and_count(payloads: _Payloads, columns: list[_Column]) -> None:
+    names = [column.field.name.encode() for column in columns]
     joined = as_bytes_array(b"".join(names))
+    offsets = frozen(np.cumsum([0, *map(len, names)]), np.int64)
+    span_starts = np.zeros((len(columns), _ROWS_PER_BLOCK), np.int32)
+    span_bytes = np.empty((len(columns), _ROWS_PER_BLOCK), np.int32)
     fault = no_fault()
     for rows in payloads.blocks():
         locate_features(
-            payloads.data,
+            payloads.address,
             payloads.starts[rows],
             payloads.lengths[rows],
-            joined,
+            address_of(joined),
             offsets,
-            spans.starts[:, rows],
-            spans.bytes[:, rows],
+            span_starts,
+            span_bytes,
             fault,
         )
         payloads.check(fault, rows)
-    return spans
+        for column, starts, sizes in zip(columns, span_starts, span_bytes, strict=True):
+            column.count(rows, starts, sizes)
 
 
-def _decode_column(payloads: _Payloads, spans: _Spans, column: int, field: pa.Field) -> pa.Array:
-    form = feature_type(field)
-    starts, sizes = spans.starts[column], spans.bytes[column]
-    counts = np.empty(len(payloads), np.int64)
-    fault = no_fault()
-    num_bytes = 0
-    for rows in payloads.blocks():
-        num_bytes += count_values(
-            payloads.data,
-            payloads.starts[rows],
-            starts[rows],
-            sizes[rows],
-            form.kind,
-            form.is_scalar,
-            field.nullable,
-            counts[rows],
-            fault,
+class _Column:
+    """One feature on its way to an Arrow array: counted, allocated, then read, block by block."""
+
+    def __init__(self, payloads: _Payloads, field: pa.Field) -> None:
+        num_rows = len(payloads)
+        self.field = field
+        self._payloads = payloads
+        self._form: FeatureType = feature_type(field)
+        # Where the Feature message lies in its payload, and its length; fewer bytes than counting twice costs.
+        self._span_starts = np.empty(num_rows, np.int32)
+        self._span_bytes = np.empty(num_rows, np.int32)
+        self._counts = np.empty(num_rows, np.int64)
+        self._num_bytes = 0
+        self._fault = no_fault()
+
+    def count(self, rows: slice, span_starts: np.ndarray, span_bytes: np.ndarray) -> None:
+        num_rows = rows.stop - rows.start
+        self._span_starts[rows] = span_starts[:num_rows]
+        self._span_bytes[rows] = span_bytes[:num_rows]
+        self._num_bytes += count_values(
+            self._payloads.address,
+            self._payloads.starts[rows],
+            self._span_starts[rows],
+            self._span_bytes[rows],
+            self._form.kind,
+            self._form.is_scalar,
+            self.field.nullable,
+            self._counts[rows],
+            self._fault,
         )
-        payloads.check(fault, rows, field.name)
-    present = counts >= 0
-    # A scalar keeps one slot a row, absent or not; a list has none for an absent row.
-    slots = np.ones_like(counts) if form.is_scalar else np.maximum(counts, 0)
-    offsets = np.zeros(len(payloads) + 1, np.int64)
-    np.cumsum(slots, out=offsets[1:])
-    if max(int(offsets[-1]), num_bytes) > _MAX_LIST_VALUES:
-        raise UserError(
-            f"{payloads.place}, feature {field.name}",
-            expected=f"at most {_MAX_LIST_VALUES:,} values or bytes in one batch",
-            found=f"{max(int(offsets[-1]), num_bytes):,}",
-            remedy="read fewer records at once",
+        self._payloads.check(self._fault, rows, self.field.name)
+
+    def allocate(self) -> None:
+        """Make room for exactly the values that were counted."""
+        self._present = self._counts >= 0
+        # A scalar keeps one slot a row, absent or not; a list has none for an absent row.
+        slots = np.ones_like(self._counts) if self._form.is_scalar else np.maximum(self._counts, 0)
+        self._offsets = np.zeros(slots.size + 1, np.int64)
+        np.cumsum(slots, out=self._offsets[1:])
+        del self._counts
+        largest = max(int(self._offsets[-1]), self._num_bytes)
+        if largest > _MAX_LIST_VALUES:
+            raise UserError(
+                f"{self._payloads.place}, feature {self.field.name}",
+                expected=f"at most {_MAX_LIST_VALUES:,} values or bytes in one batch",
+                found=f"{largest:,}",
+                remedy="read fewer records at once",
+            )
+        num_values = int(self._offsets[-1])
+        if self._form.kind == BYTES_LIST:
+            self._content = np.empty(self._num_bytes, np.uint8)
+            self._content_used = 0
+            self._value_offsets = np.zeros(num_values + 1, np.int32)
+        else:
+            self._numbers = np.zeros(num_values, np.int64 if self._form.kind == INT64_LIST else np.uint32)
+
+    def read(self, rows: slice) -> None:
+        where = (
+            self._payloads.address,
+            self._payloads.starts[rows],
+            self._span_starts[rows],
+            self._span_bytes[rows],
         )
-    if form.kind == BYTES_LIST:
-        values = _read_bytes(payloads, starts, sizes, offsets, num_bytes, present if form.is_scalar else None)
-    else:
-        values = _read_numbers(payloads, starts, sizes, offsets, form, field, present)
-    return _as_field(payloads, values, offsets, present, form, field)
+        offsets = self._offsets[rows.start : rows.stop + 1]
+        if self._form.kind == BYTES_LIST:
+            self._content_used = read_bytes(
+                *where, offsets, self._content_used, self._value_offsets, self._content
+            )
+        else:
+            read_numbers(*where, self._form.kind, offsets, self._numbers, self._fault)
+            self._payloads.check(self._fault, rows, self.field.name)
 
+    def to_arrow(self) -> pa.Array:
+        present = None if self._present.all() else pa.py_buffer(np.packbits(self._present, bitorder="little"))
+        array = self._values(present if self._form.is_scalar else None)
+        if not self._form.is_scalar:
+            buffers = [present, pa.py_buffer(self._offsets.astype(np.int32))]
+            array = pa.Array.from_buffers(pa.list_(array.type), self._present.size, buffers, children=[array])
+        if array.type == self.field.type:
+            return array
+        try:
+            return array.cast(self.field.type)
+        except pa.ArrowInvalid as error:  # a string column whose bytes are not UTF-8
+            raise CorruptShardError(
+                f"{self._payloads.place}, feature {self.field.name}",
+                expected=f"values of type {self.field.type}",
+                found=str(error).splitlines()[0],
+                remedy=self._payloads.remedy,
+            ) from error
 
-def _read_numbers(
-    payloads: _Payloads,
-    starts: np.ndarray,
-    sizes: np.ndarray,
-    offsets: np.ndarray,
-    form: FeatureType,
-    field: pa.Field,
-    present: np.ndarray,
-) -> pa.Array:
-    is_integer = form.kind == INT64_LIST
-    values = np.zeros(int(offsets[-1]), np.int64 if is_integer else np.uint32)
-    fault = no_fault()
-    for rows in payloads.blocks():
-        read_numbers(
-            payloads.data,
-            payloads.starts[rows],
-            starts[rows],
-            sizes[rows],
-            form.kind,
-            offsets[rows.start : rows.stop + 1],
-            values,
-            fault,
-        )
-        payloads.check(fault, rows, field.name)
-    bitmap = _bitmap(present) if form.is_scalar else None
-    value_type = pa.int64() if is_integer else pa.float32()
-    return pa.Array.from_buffers(value_type, values.size, [bitmap, pa.py_buffer(values)])
-
-
-def _read_bytes(
-    payloads: _Payloads,
-    starts: np.ndarray,
-    sizes: np.ndarray,
-    offsets: np.ndarray,
-    num_bytes: int,
-    scalar_present: np.ndarray | None,
-) -> pa.Array:
-    num_values = int(offsets[-1])
-    content = np.empty(num_bytes, np.uint8)
-    value_offsets = np.zeros(num_values + 1, np.int32)
-    written = 0
-    for rows in payloads.blocks():
-        written = read_bytes(
-            payloads.data,
-            payloads.starts[rows],
-            starts[rows],
-            sizes[rows],
-            offsets[rows.start : rows.stop + 1],
-            written,
-            value_offsets,
-            content,
-        )
-    # An absent scalar left its slot's offset at 0: it begins and ends where the one before it ends.
-    np.maximum.accumulate(value_offsets, out=value_offsets)
-    bitmap = None if scalar_present is None else _bitmap(scalar_present)
-    buffers = [bitmap, pa.py_buffer(value_offsets), pa.py_buffer(content)]
-    return pa.Array.from_buffers(pa.binary(), num_values, buffers)
-
-
-def _as_field(
-    payloads: _Payloads,
-    values: pa.Array,
-    offsets: np.ndarray,
-    present: np.ndarray,
-    form: FeatureType,
-    field: pa.Field,
-) -> pa.Array:
-    array = values
-    if not form.is_scalar:
-        buffers = [_bitmap(present), pa.py_buffer(offsets.astype(np.int32))]
-        array = pa.Array.from_buffers(pa.list_(values.type), present.size, buffers, children=[values])
-    if array.type == field.type:
-        return array
-    try:
-        return array.cast(field.type)
-    except pa.ArrowInvalid as error:  # a string column whose bytes are not UTF-8
-        raise CorruptShardError(
-            f"{payloads.place}, feature {field.name}",
-            expected=f"values of type {field.type}",
-            found=str(error).splitlines()[0],
-            remedy=payloads.remedy,
-        ) from error
-
-
-def _bitmap(present: np.ndarray) -> pa.Buffer | None:
-    return None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
+    def _values(self, present: pa.Buffer | None) -> pa.Array:
+        num_values = int(self._offsets[-1])
+        if self._form.kind == BYTES_LIST:
+            # An absent scalar left its slot's offset at 0: it begins and ends where the one before it ends.
+            np.maximum.accumulate(self._value_offsets, out=self._value_offsets)
+            buffers = [present, pa.py_buffer(self._value_offsets), pa.py_buffer(self._content)]
+            return pa.Array.from_buffers(pa.binary(), num_values, buffers)
+        value_type = pa.int64() if self._form.kind == INT64_LIST else pa.float32()
+        return pa.Array.from_buffers(value_type, num_values, [present, pa.py_buffer(self._numbers)])

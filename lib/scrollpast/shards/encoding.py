@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from scrollpast.errors import UserError
 from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST, FeatureColumn, feature_columns
-from scrollpast.shards.compiled import compiled, frozen
+from scrollpast.shards.compiled import as_bytes_array, compiled
 from scrollpast.shards.crc32c import masked_between
 from scrollpast.shards.framing import FOOTER_BYTES, HEADER_BYTES
+from scrollpast.shards.memory import address_of, load_byte, signed, store_byte, store_uint32, store_uint64
 from scrollpast.shards.varint import put_varint, varint_bytes
 
 _TAG_1 = 0x0A  # field 1, length-delimited
@@ -49,7 +50,8 @@ def encode_records(batch: pa.RecordBatch) -> memoryview:
     starts = np.zeros(num_rows + 1, np.int64)
     _place_records(features_bytes, starts)
     _refuse_oversize(features_bytes)
-    out = np.empty(int(starts[-1]), np.uint8)
+    content = np.empty(int(starts[-1]), np.uint8)
+    out = address_of(content)
     cursors = np.empty(num_rows, np.int64)
     for first in range(0, num_rows, _ROWS_PER_BLOCK):
         rows = slice(first, min(first + _ROWS_PER_BLOCK, num_rows))
@@ -57,7 +59,7 @@ def encode_records(batch: pa.RecordBatch) -> memoryview:
         for column, sizes in zip(columns, list_bytes, strict=True):
             _write_column(column, rows, sizes[rows], out, cursors[rows])
         _seal_records(out, starts[rows], cursors[rows])
-    return memoryview(out)
+    return content.data
 
 
 def _measure_column(column: FeatureColumn, sizes: np.ndarray) -> None:
@@ -70,26 +72,39 @@ def _measure_column(column: FeatureColumn, sizes: np.ndarray) -> None:
 
 
 def _write_column(
-    column: FeatureColumn, rows: slice, sizes: np.ndarray, out: np.ndarray, cursors: np.ndarray
+    column: FeatureColumn, rows: slice, sizes: np.ndarray, out: int, cursors: np.ndarray
 ) -> None:
     key = _key_field(column.name)
     offsets = column.offsets[rows.start : rows.stop + 1]
     present = column.present[rows]
     if column.kind == INT64_LIST:
-        _write_int64(column.values, offsets, present, key, sizes, out, cursors)
+        _write_int64(column.values, offsets, present, address_of(key), key.size, sizes, out, cursors)
     elif column.kind == FLOAT_LIST:
-        _write_float(column.values.view(np.uint32), offsets, present, key, sizes, out, cursors)
+        _write_float(
+            column.values.view(np.uint32), offsets, present, address_of(key), key.size, sizes, out, cursors
+        )
     else:
-        _write_bytes(column.values, column.value_offsets, offsets, present, key, sizes, out, cursors)
+        _write_bytes(
+            column.values,
+            column.value_offsets,
+            offsets,
+            present,
+            address_of(key),
+            key.size,
+            sizes,
+            out,
+            cursors,
+        )
 
 
 def _key_field(name: str) -> np.ndarray:
     """A map entry's key field, tag and length included: uint8 [k]."""
     encoded = name.encode()
-    length = np.empty(10, np.uint8)
-    stop = put_varint(length, 0, len(encoded))
-    field = bytes([_TAG_1]) + length[:stop].tobytes() + encoded
-    return frozen(np.frombuffer(field, np.uint8), np.uint8)
+    length, rest = bytearray(), len(encoded)
+    while rest >= 0x80:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return as_bytes_array(bytes([_TAG_1, *length, rest]) + encoded)
 
 
 def _refuse_oversize(features_bytes: np.ndarray) -> None:
@@ -113,7 +128,7 @@ def _measure_int64(values: np.ndarray, offsets: np.ndarray, present: np.ndarray,
         for index in range(offsets[row], offsets[row + 1]):
             value = np.uint64(values[index])
             # Branch-free, so that the loop is vectorised: one comparison a further byte.
-            packed += (
+            packed += signed(
                 1
                 + (value >= np.uint64(1 << 7))
                 + (value >= np.uint64(1 << 14))
@@ -168,28 +183,26 @@ def _place_records(features_bytes: np.ndarray, starts: np.ndarray) -> None:
 
 
 @compiled
-def _open_records(
-    out: np.ndarray, starts: np.ndarray, features_bytes: np.ndarray, cursors: np.ndarray
-) -> None:
+def _open_records(out: int, starts: np.ndarray, features_bytes: np.ndarray, cursors: np.ndarray) -> None:
     """Write each Example's own tag and length; ``cursors[i]`` is where row i's first map entry goes."""
     for row in range(cursors.size):
         at = starts[row] + HEADER_BYTES
-        out[at] = _TAG_1
+        store_byte(out, at, _TAG_1)
         cursors[row] = put_varint(out, at + 1, features_bytes[row])
 
 
 @compiled
-def _open_entry(out: np.ndarray, at: int, key: np.ndarray, kind: int, list_bytes: int) -> int:
+def _open_entry(out: int, at: int, key: int, key_bytes: int, kind: int, list_bytes: int) -> int:
     """Write a map entry up to where its list's message begins; returns that position."""
     feature = 1 + varint_bytes(list_bytes) + list_bytes
-    out[at] = _TAG_1
-    at = put_varint(out, at + 1, key.size + 1 + varint_bytes(feature) + feature)
-    for index in range(key.size):
-        out[at + index] = key[index]
-    at += key.size
-    out[at] = _TAG_2
+    store_byte(out, at, _TAG_1)
+    at = put_varint(out, at + 1, key_bytes + 1 + varint_bytes(feature) + feature)
+    for index in range(key_bytes):
+        store_byte(out, at + index, load_byte(key, index))
+    at += key_bytes
+    store_byte(out, at, _TAG_2)
     at = put_varint(out, at + 1, feature)
-    out[at] = kind << 3 | 2
+    store_byte(out, at, kind << 3 | 2)
     return put_varint(out, at + 1, list_bytes)
 
 
@@ -208,17 +221,18 @@ def _write_int64(
     values: np.ndarray,
     offsets: np.ndarray,
     present: np.ndarray,
-    key: np.ndarray,
+    key: int,
+    key_bytes: int,
     sizes: np.ndarray,
-    out: np.ndarray,
+    out: int,
     cursors: np.ndarray,
 ) -> None:
     for row in range(cursors.size):
         if not present[row]:
             continue
-        at = _open_entry(out, cursors[row], key, INT64_LIST, sizes[row])
+        at = _open_entry(out, cursors[row], key, key_bytes, INT64_LIST, sizes[row])
         if sizes[row]:
-            out[at] = _TAG_1
+            store_byte(out, at, _TAG_1)
             at = put_varint(out, at + 1, _packed_bytes(sizes[row]))
             for index in range(offsets[row], offsets[row + 1]):
                 at = put_varint(out, at, values[index])
@@ -230,24 +244,21 @@ def _write_float(
     bits: np.ndarray,
     offsets: np.ndarray,
     present: np.ndarray,
-    key: np.ndarray,
+    key: int,
+    key_bytes: int,
     sizes: np.ndarray,
-    out: np.ndarray,
+    out: int,
     cursors: np.ndarray,
 ) -> None:
     for row in range(cursors.size):
         if not present[row]:
             continue
-        at = _open_entry(out, cursors[row], key, FLOAT_LIST, sizes[row])
+        at = _open_entry(out, cursors[row], key, key_bytes, FLOAT_LIST, sizes[row])
         if sizes[row]:
-            out[at] = _TAG_1
+            store_byte(out, at, _TAG_1)
             at = put_varint(out, at + 1, _packed_bytes(sizes[row]))
             for index in range(offsets[row], offsets[row + 1]):
-                word = np.int64(bits[index])
-                out[at] = word & 0xFF
-                out[at + 1] = word >> 8 & 0xFF
-                out[at + 2] = word >> 16 & 0xFF
-                out[at + 3] = word >> 24
+                store_uint32(out, at, signed(bits[index]))
                 at += 4
         cursors[row] = at
 
@@ -258,39 +269,33 @@ def _write_bytes(
     value_offsets: np.ndarray,
     offsets: np.ndarray,
     present: np.ndarray,
-    key: np.ndarray,
+    key: int,
+    key_bytes: int,
     sizes: np.ndarray,
-    out: np.ndarray,
+    out: int,
     cursors: np.ndarray,
 ) -> None:
     for row in range(cursors.size):
         if not present[row]:
             continue
-        at = _open_entry(out, cursors[row], key, BYTES_LIST, sizes[row])
+        at = _open_entry(out, cursors[row], key, key_bytes, BYTES_LIST, sizes[row])
         for index in range(offsets[row], offsets[row + 1]):
             start, stop = value_offsets[index], value_offsets[index + 1]
-            out[at] = _TAG_1
+            store_byte(out, at, _TAG_1)
             at = put_varint(out, at + 1, stop - start)
             for position in range(start, stop):
-                out[at] = data[position]
+                store_byte(out, at, signed(data[np.uint64(position)]))
                 at += 1
         cursors[row] = at
 
 
 @compiled
-def _seal_records(out: np.ndarray, starts: np.ndarray, cursors: np.ndarray) -> None:
+def _seal_records(out: int, starts: np.ndarray, cursors: np.ndarray) -> None:
     """Write the frames: each record's length in front and both masked CRCs; ``cursors`` are the payloads' ends."""
     for row in range(cursors.size):
         start = starts[row]
         payload = start + HEADER_BYTES
         length = cursors[row] - payload
-        for index in range(8):
-            out[start + index] = length >> (8 * index) & 0xFF
-        _put_crc(out, start + 8, masked_between(out, start, start + 8))
-        _put_crc(out, cursors[row], masked_between(out, payload, cursors[row]))
-
-
-@compiled
-def _put_crc(out: np.ndarray, at: int, crc: int) -> None:
-    for index in range(4):
-        out[at + index] = crc >> (8 * index) & 0xFF
+        store_uint64(out, start, length)
+        store_uint32(out, start + 8, masked_between(out, start, start + 8))
+        store_uint32(out, cursors[row], masked_between(out, payload, cursors[row]))

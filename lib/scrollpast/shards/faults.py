@@ -21,6 +21,7 @@ def no_fault() -> np.ndarray:
 
 @compiled
 def note(fault: np.ndarray, code: int, record: int, byte: int, expected: int, found: int) -> None:
+    """Fill in the fault."""
     fault[0], fault[1], fault[2], fault[3], fault[4] = code, record, byte, expected, found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import PurePosixPath
@@ -163,10 +164,8 @@ def list_files(filesystem: fs.FileSystem, folder: str, *, recursive: bool = True
 
 def delete_file(filesystem: fs.FileSystem, path: str) -> None:
     """Remove a file; one that is gone already is no error."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         filesystem.delete_file(path)
-    except FileNotFoundError:
-        pass
 
 
 def _write_temporary(path: str, data: Any) -> str:

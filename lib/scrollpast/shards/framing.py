@@ -23,6 +23,7 @@ from scrollpast.shards.faults import (
     no_fault,
     note,
 )
+from scrollpast.shards.memory import address_of, load_uint32, load_uint64, signed
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -77,11 +78,11 @@ def index_frames(
     """
     data = as_bytes_array(buffer)
     fault = no_fault()
-    num_records = _count_frames(data, fault)
+    num_records = _count_frames(address_of(data), data.size, fault)
     frames = Frames(np.empty(num_records, np.int64), np.empty(num_records, np.int64))
     # Payloads in front of the first broken frame are checked first: the earliest fault is the one to name.
     payload_fault = no_fault()
-    _fill_frames(data, frames.starts, frames.lengths, verify_payloads, payload_fault)
+    _fill_frames(address_of(data), frames.starts, frames.lengths, verify_payloads, payload_fault)
     for found in (payload_fault, fault):
         if found[0]:
             raise fault_error(found, place, remedy)
@@ -89,56 +90,43 @@ def index_frames(
 
 
 @compiled
-def _little_endian_uint32(data: np.ndarray, at: int) -> int:
-    return (
-        np.int64(data[at])
-        | np.int64(data[at + 1]) << 8
-        | np.int64(data[at + 2]) << 16
-        | np.int64(data[at + 3]) << 24
-    )
-
-
-@compiled
-def _count_frames(data: np.ndarray, fault: np.ndarray) -> int:
-    """How many records have a sound header and fit in; ``fault``: code, record, byte, expected, found."""
+def _count_frames(data: int, num_bytes: int, fault: np.ndarray) -> int:
+    """How many records have a sound header and fit into the bytes at address ``data``, up to the first fault."""
     at = 0
     count = 0
-    while at < data.size:
-        remaining = data.size - at
+    while at < num_bytes:
+        remaining = num_bytes - at
         if remaining < HEADER_BYTES:
             note(fault, SHORT_HEADER, count, at, HEADER_BYTES, remaining)
             return count
-        stored = _little_endian_uint32(data, at + 8)
+        stored = load_uint32(data, at + 8)
         crc = masked_between(data, at, at + 8)
         if stored != crc:
             note(fault, HEADER_CRC, count, at, stored, crc)
             return count
-        low = _little_endian_uint32(data, at)
-        high = _little_endian_uint32(data, at + 4)
+        # As an unsigned number: a length of 2**63 and more must not turn negative.
+        length = load_uint64(data, at)
         room = remaining - HEADER_BYTES
-        # `high` is looked at first: joined with `low` it could exceed a signed 64-bit number.
-        if high >= 1 << 30 or room < FOOTER_BYTES or (high << 32 | low) > room - FOOTER_BYTES:
-            wanted = np.int64((high & 0x3FFFFFFF) << 32 | low) + FOOTER_BYTES
+        if room < FOOTER_BYTES or length > np.uint64(room - FOOTER_BYTES):
+            wanted = signed(min(length, np.uint64(1 << 62))) + FOOTER_BYTES
             note(fault, SHORT_PAYLOAD, count, at, wanted, room)
             return count
-        at += HEADER_BYTES + (high << 32 | low) + FOOTER_BYTES
+        at += HEADER_BYTES + signed(length) + FOOTER_BYTES
         count += 1
     return count
 
 
 @compiled
-def _fill_frames(
-    data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, verify: bool, fault: np.ndarray
-) -> None:
+def _fill_frames(data: int, starts: np.ndarray, lengths: np.ndarray, verify: bool, fault: np.ndarray) -> None:
     """Walk the frames that `_count_frames` found sound; stops at the first payload whose CRC differs."""
     at = 0
     for record in range(starts.size):
-        length = _little_endian_uint32(data, at + 4) << 32 | _little_endian_uint32(data, at)
+        length = signed(load_uint64(data, at))
         start = at + HEADER_BYTES
         starts[record] = start
         lengths[record] = length
         if verify:
-            stored = _little_endian_uint32(data, start + length)
+            stored = load_uint32(data, start + length)
             crc = masked_between(data, start, start + length)
             if stored != crc:
                 note(fault, PAYLOAD_CRC, record, at, stored, crc)

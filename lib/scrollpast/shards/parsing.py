@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST
-from scrollpast.shards.compiled import compiled
+from scrollpast.shards.compiled import compiled, inlined
 from scrollpast.shards.faults import ABSENT, BAD_VARINT, MALFORMED, NOT_ONE, TOO_LARGE, WRONG_LIST, note
+from scrollpast.shards.memory import load_byte, load_uint32, load_uint64, signed
 from scrollpast.shards.varint import get_varint
 
 NO_FEATURE = -1  # as a count of values or a length: the record has no such feature
@@ -22,16 +23,27 @@ _FIXED32_1 = 0x0D  # field 1, four bytes: a float that is not packed
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
-@compiled
-def next_field(data: np.ndarray, at: int, stop: int) -> tuple[int, int, int]:
+@inlined
+def next_field(data: int, at: int, stop: int) -> tuple[int, int, int]:
     """The field at ``data[at:stop]``: (tag, where its content begins, where it ends), end -1 if malformed.
 
     The content of a length-delimited field comes without its length. Groups are malformed: no message has one.
     """
+    if stop - at >= 2:
+        tag = load_byte(data, at)
+        length = load_byte(data, at + 1)
+        if tag & 0x87 == _DELIMITED and tag > 7 and length < 0x80:
+            # Most fields by far: a tag and a length of one byte each.
+            return tag, at + 2, at + 2 + length if length <= stop - at - 2 else -1
+    return _next_other_field(data, at, stop)
+
+
+@compiled
+def _next_other_field(data: int, at: int, stop: int) -> tuple[int, int, int]:
     value, body = get_varint(data, at, stop)
     if body < 0 or value > np.uint64(0xFFFFFFFF):
         return 0, 0, -1
-    tag = np.int64(value)
+    tag = signed(value)
     if tag >> 3 == 0:
         return tag, body, -1
     wire_type = tag & 7
@@ -39,7 +51,7 @@ def next_field(data: np.ndarray, at: int, stop: int) -> tuple[int, int, int]:
         length, body = get_varint(data, body, stop)
         if body < 0 or length > np.uint64(stop - body):
             return tag, body, -1
-        return tag, body, body + np.int64(length)
+        return tag, body, body + signed(length)
     if wire_type == _VARINT:
         value, end = get_varint(data, body, stop)
         return tag, body, end
@@ -51,9 +63,7 @@ def next_field(data: np.ndarray, at: int, stop: int) -> tuple[int, int, int]:
 
 
 @compiled
-def _find_name(
-    data: np.ndarray, start: int, stop: int, names: np.ndarray, offsets: np.ndarray, guess: int
-) -> int:
+def _find_name(data: int, start: int, stop: int, names: int, offsets: np.ndarray, guess: int) -> int:
     """Which of the wanted names ``data[start:stop]`` is, or -1; tries ``guess`` first (records are sorted)."""
     num_names = offsets.size - 1
     for step in range(num_names):
@@ -61,22 +71,24 @@ def _find_name(
         length = offsets[column + 1] - offsets[column]
         if length != stop - start:
             continue
-        same = True
-        for index in range(length):
-            if names[offsets[column] + index] != data[start + index]:
-                same = False
-                break
-        if same:
+        index = 0
+        while length - index >= 8 and load_uint64(names, offsets[column] + index) == load_uint64(
+            data, start + index
+        ):
+            index += 8
+        while index < length and load_byte(names, offsets[column] + index) == load_byte(data, start + index):
+            index += 1
+        if index == length:
             return column
     return -1
 
 
 @compiled
 def locate_features(
-    data: np.ndarray,
+    data: int,
     starts: np.ndarray,
     lengths: np.ndarray,
-    names: np.ndarray,
+    names: int,
     name_offsets: np.ndarray,
     span_starts: np.ndarray,
     span_bytes: np.ndarray,
@@ -136,8 +148,8 @@ def locate_features(
                     guess = column + 1
 
 
-@compiled
-def _count_list(data: np.ndarray, at: int, stop: int, kind: int) -> tuple[int, int]:
+@inlined
+def _count_list(data: int, at: int, stop: int, kind: int) -> tuple[int, int]:
     """(number of values, bytes of all values) of a list message; the number is -1 if it is malformed."""
     num_values = 0
     num_bytes = 0
@@ -148,8 +160,8 @@ def _count_list(data: np.ndarray, at: int, stop: int, kind: int) -> tuple[int, i
         if tag == _FIELD_1 and kind == INT64_LIST:
             # A varint ends at a byte without the top bit; the values themselves are checked when they are read.
             for index in range(body, end):
-                num_values += data[index] < 0x80
-            if end > body and data[end - 1] >= 0x80:
+                num_values += load_byte(data, index) < 0x80
+            if end > body and load_byte(data, end - 1) >= 0x80:
                 return -1, 0
         elif tag == _FIELD_1 and kind == FLOAT_LIST:
             if (end - body) % 4:
@@ -168,7 +180,7 @@ def _count_list(data: np.ndarray, at: int, stop: int, kind: int) -> tuple[int, i
 
 @compiled
 def count_values(
-    data: np.ndarray,
+    data: int,
     starts: np.ndarray,
     span_starts: np.ndarray,
     span_bytes: np.ndarray,
@@ -226,7 +238,7 @@ def count_values(
 
 @compiled
 def read_numbers(
-    data: np.ndarray,
+    data: int,
     starts: np.ndarray,
     span_starts: np.ndarray,
     span_bytes: np.ndarray,
@@ -263,17 +275,12 @@ def read_numbers(
                         if behind < 0:
                             note(fault, BAD_VARINT, row, value_at, 0, 0)
                             return
-                        values[to] = np.int64(value)
+                        values[to] = signed(value)
                         to += 1
                         value_at = behind
                 elif kind == FLOAT_LIST and (field_tag == _FIELD_1 or field_tag == _FIXED32_1):
                     while field_end - value_at >= 4 and to < room:
-                        values[to] = (
-                            np.uint32(data[value_at])
-                            | np.uint32(data[value_at + 1]) << np.uint32(8)
-                            | np.uint32(data[value_at + 2]) << np.uint32(16)
-                            | np.uint32(data[value_at + 3]) << np.uint32(24)
-                        )
+                        values[to] = load_uint32(data, value_at)
                         to += 1
                         value_at += 4
                 body = field_end
@@ -282,7 +289,7 @@ def read_numbers(
 
 @compiled
 def read_bytes(
-    data: np.ndarray,
+    data: int,
     starts: np.ndarray,
     span_starts: np.ndarray,
     span_bytes: np.ndarray,
@@ -319,7 +326,7 @@ def read_bytes(
                 if field_tag == _FIELD_1 and to < offsets[row + 1]:
                     for index in range(value_at, field_end):
                         if written < content.size:
-                            content[written] = data[index]
+                            content[written] = load_byte(data, index)
                             written += 1
                     to += 1
                     value_offsets[to] = written

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from scrollpast.shards.compiled import compiled
+from scrollpast.shards.compiled import compiled, inlined
+from scrollpast.shards.memory import load_byte, load_uint64, signed, store_byte
 
 MAX_VARINT_BYTES = 10
 _SEVEN = np.uint64(7)
 _LOW_BITS = np.uint64(0x7F)
 _MORE = np.uint64(0x80)
+_BYTE_ONES = np.uint64(0x0101010101010101)
+_TOP_BITS = np.uint64(0x8080808080808080)
+_SEVENS = np.uint64(0x7F7F7F7F7F7F7F7F)
+_EVEN_7, _ODD_7 = np.uint64(0x007F007F007F007F), np.uint64(0x7F007F007F007F00)
+_EVEN_14, _ODD_14 = np.uint64(0x00003FFF00003FFF), np.uint64(0x3FFF00003FFF0000)
+_LOW_28, _HIGH_28 = np.uint64(0x000000000FFFFFFF), np.uint64(0x0FFFFFFF00000000)
 
 
-@compiled
+@inlined
 def varint_bytes(value: int) -> int:
     """How many bytes the varint of an int64 takes: 1 to 9, or 10 for a negative number."""
     rest = np.uint64(value) >> _SEVEN
@@ -23,28 +30,48 @@ def varint_bytes(value: int) -> int:
     return size
 
 
-@compiled
-def put_varint(out: np.ndarray, at: int, value: int) -> int:
-    """Write the varint of an int64 to ``out[at:]``; returns the position behind it. The caller made room."""
+@inlined
+def put_varint(out: int, at: int, value: int) -> int:
+    """Write the varint of an int64 to address ``out + at``; returns ``at`` behind it. The caller made room."""
     rest = np.uint64(value)
     while rest >= _MORE:
-        out[at] = np.uint8((rest & _LOW_BITS) | _MORE)
+        store_byte(out, at, signed(rest | _MORE))
         rest >>= _SEVEN
         at += 1
-    out[at] = np.uint8(rest)
+    store_byte(out, at, signed(rest))
     return at + 1
 
 
-@compiled
-def get_varint(data: np.ndarray, at: int, stop: int) -> tuple[np.uint64, int]:
-    """Read a varint from ``data[at:stop]``: (value as uint64, position behind it), position -1 if malformed.
+@inlined
+def get_varint(data: int, at: int, stop: int) -> tuple[np.uint64, int]:
+    """Read a varint between ``at`` and ``stop`` behind the address ``data``: (value, position behind it).
 
-    Malformed: it does not end before ``stop``, takes more than ten bytes, or exceeds 64 bits.
+    The value is a uint64; the position is -1 if the varint is malformed.
+
+    That is: it does not end before ``stop``, takes more than ten bytes, or exceeds 64 bits.
     """
+    if stop - at >= 8:
+        word = load_uint64(data, at)
+        last_bits = ~word & _TOP_BITS
+        if last_bits != np.uint64(0):
+            # All bits up to the top bit of the varint's last byte, which is the lowest byte that has it clear.
+            within = last_bits ^ (last_bits - np.uint64(1))
+            size = ((within & _BYTE_ONES) * _BYTE_ONES) >> np.uint64(56)
+            bits = word & within & _SEVENS
+            # Close the gaps between groups of 7 bits: pairs of bytes, then of pairs, then of fours.
+            bits = (bits & _EVEN_7) | (bits & _ODD_7) >> np.uint64(1)
+            bits = (bits & _EVEN_14) | (bits & _ODD_14) >> np.uint64(2)
+            bits = (bits & _LOW_28) | (bits & _HIGH_28) >> np.uint64(4)
+            return bits, at + signed(size)
+    return _get_varint_by_byte(data, at, stop)
+
+
+@compiled
+def _get_varint_by_byte(data: int, at: int, stop: int) -> tuple[np.uint64, int]:
     value = np.uint64(0)
     shift = np.uint64(0)
     while at < stop:
-        byte = np.uint64(data[at])
+        byte = np.uint64(load_byte(data, at))
         at += 1
         if shift == np.uint64(63) and byte > np.uint64(1):
             return value, -1

@@ -1,0 +1,121 @@
+"""Records and manifests as a person reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from scrollpast.example import UNKNOWN
+from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST
+from scrollpast.shards.framing import Frames
+from scrollpast.shards.manifest_schema import Manifest
+from scrollpast.shards.memory import address_of
+from scrollpast.shards.parsing import next_field
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LIST_TYPES = {BYTES_LIST: pa.binary(), FLOAT_LIST: pa.float32(), INT64_LIST: pa.int64()}
+
+
+def readable_records(
+    batch: pa.RecordBatch, kinds: Mapping[str, int], features: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Each record as names and readable values: times in UTC, kinds by name, -1 in an integer as "unknown".
+
+    Args:
+        kinds: the manifest's names and codes; empty = codes are shown.
+        features: the wanted ones; empty = all. An absent feature is left out.
+    """
+    names_by_code = {code: name for name, code in kinds.items()}
+    wanted = [name for name in batch.schema.names if not features or name in features]
+    return [
+        {name: _readable(name, row[name], names_by_code) for name in wanted if row[name] is not None}
+        for row in batch.select(wanted).to_pylist()
+    ]
+
+
+def record_text(number: int, record: Mapping[str, Any]) -> str:
+    """One record as a heading and an aligned line a feature."""
+    width = max(map(len, record), default=0)
+    lines = [f"  {name:<{width}}  {_joined(value)}" for name, value in record.items()]
+    return "\n".join([f"record {number:,}", *lines])
+
+
+def summary_text(num_shards: int, num_records: int, num_bytes: int, manifest: Manifest | None) -> str:
+    """The last line: what was verified."""
+    counted = (
+        f"{_plural(num_records, 'record')} in {_plural(num_shards, 'shard')}, {num_bytes:,} bytes: all sound"
+    )
+    if manifest is None:
+        return counted
+    return (
+        f"ds={manifest.ds}, {manifest.num_positives:,} positives, {manifest.num_negatives:,} negatives in the day; "
+        + counted
+    )
+
+
+def found_schema(data: np.ndarray, frames: Frames, num_records: int) -> pa.Schema:
+    """The features that the first ``num_records`` records of a file hold, for a file without a manifest.
+
+    All are lists: whether a feature holds one value in every record cannot be told from some.
+    """
+    kinds: dict[str, int] = {}
+    for start, length in zip(frames.starts[:num_records], frames.lengths[:num_records], strict=True):
+        for field, features_end in _contents(data, int(start), int(start + length), 1):
+            for entry, entry_end in _contents(data, field, features_end, 1):
+                keys = list(_contents(data, entry, entry_end, 1))
+                name = bytes(data[keys[-1][0] : keys[-1][1]]).decode(errors="replace") if keys else ""
+                for value, value_end in _contents(data, entry, entry_end, 2):
+                    for kind in _LIST_TYPES:
+                        if any(True for _ in _contents(data, value, value_end, kind)):
+                            kinds[name] = kind
+    return pa.schema([pa.field(name, pa.list_(_LIST_TYPES[kinds[name]])) for name in sorted(kinds)])
+
+
+def _contents(data: np.ndarray, at: int, stop: int, field_number: int) -> list[tuple[int, int]]:
+    """Where the contents of the length-delimited fields of one number lie; ends at the first malformed byte."""
+    found = []
+    while at < stop:
+        tag, body, end = next_field(address_of(data), at, stop)
+        if end < 0:
+            break
+        if tag == field_number << 3 | 2:
+            found.append((body, end))
+        at = end
+    return found
+
+
+def _readable(name: str, value: Any, names_by_code: Mapping[int, str]) -> Any:
+    if isinstance(value, list):
+        return [_readable(name, entry, names_by_code) for entry in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, float):
+        return float(f"{value:.7g}")  # the digits that a float32 holds
+    if value == UNKNOWN:
+        return "unknown"
+    if name.endswith("_at_ms"):
+        return _utc(value)
+    return names_by_code.get(value, value) if name.endswith("_kind") else value
+
+
+def _utc(milliseconds: int) -> str | int:
+    try:
+        time = _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return milliseconds
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, list):
+        return "  ".join(_joined(entry) for entry in value) if value else "(none)"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

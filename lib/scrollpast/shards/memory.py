@@ -1,0 +1,98 @@
+"""Loads and stores at an address, for compiled loops over bytes.
+
+A kernel that hands a NumPy array to another one counts references, atomically, at every call; that took most of
+the time of reading a varint. An address is a number. As with numba's arrays nothing is checked: whoever calls
+has compared with the length, and keeps the array alive.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+if sys.byteorder != "little":
+    raise ImportError(
+        "scrollpast.shards reads TFRecord's little-endian numbers as they lie; this machine is not"
+    )
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where the first byte of a contiguous array lies."""
+    return int(array.__array_interface__["data"][0])
+
+
+def _pointer(builder: Any, address_and_at: Any, bits: int) -> Any:
+    return builder.inttoptr(builder.add(*address_and_at), ir.IntType(bits).as_pointer())
+
+
+def _load(bits: int, result: types.Type) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        number = builder.load(_pointer(builder, arguments, bits), align=1)
+        return number if bits == 64 else builder.zext(number, ir.IntType(64))
+
+    return result(types.int64, types.int64), generate
+
+
+def _store(bits: int) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        *address_and_at, value = arguments
+        number = value if bits == 64 else builder.trunc(value, ir.IntType(bits))
+        builder.store(number, _pointer(builder, address_and_at, bits), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def _load_byte(_typing, _address, _at):  # type: ignore[no-untyped-def]
+    """The byte at ``address + at`` as int64."""
+    return _load(8, types.int64)
+
+
+@intrinsic
+def _load_uint32(_typing, _address, _at):  # type: ignore[no-untyped-def]
+    """Four bytes, the lowest first, as int64."""
+    return _load(32, types.int64)
+
+
+@intrinsic
+def _load_uint64(_typing, _address, _at):  # type: ignore[no-untyped-def]
+    """Eight bytes, the lowest first, as uint64."""
+    return _load(64, types.uint64)
+
+
+@intrinsic
+def _store_byte(_typing, _address, _at, _value):  # type: ignore[no-untyped-def]
+    """Write the low byte of ``value``."""
+    return _store(8)
+
+
+@intrinsic
+def _store_uint32(_typing, _address, _at, _value):  # type: ignore[no-untyped-def]
+    """Write the low four bytes of ``value``, the lowest first."""
+    return _store(32)
+
+
+@intrinsic
+def _store_uint64(_typing, _address, _at, _value):  # type: ignore[no-untyped-def]
+    """Write the eight bytes of ``value``, the lowest first."""
+    return _store(64)
+
+
+# The same under names with types: mypy takes an intrinsic for a function of all its arguments. Compiled code
+# sees through the names.
+_Load: TypeAlias = Callable[[int, int], int]
+_Store: TypeAlias = Callable[[int, int, int], None]
+load_byte = cast(_Load, _load_byte)
+load_uint32 = cast(_Load, _load_uint32)
+load_uint64 = cast(Callable[[int, int], np.uint64], _load_uint64)
+store_byte = cast(_Store, _store_byte)
+store_uint32 = cast(_Store, _store_uint32)
+store_uint64 = cast(_Store, _store_uint64)
+signed = cast(Callable[[Any], int], np.int64)

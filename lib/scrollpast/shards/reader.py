@@ -1,0 +1,235 @@
+"""Records of published days as Arrow batches, verified, in manifest order, resumable at every batch."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import compute
+
+from scrollpast.errors import CorruptShardError, UserError
+from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.codec import decode_frames
+from scrollpast.shards.framing import Frames, index_frames
+from scrollpast.shards.manifest import Manifest, ShardEntry, day_folder, read_manifest
+
+_STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PublishedShard:
+    """A shard of a published day: the day's folder (URI), its date, and the manifest's entry."""
+
+    day_uri: str
+    ds: str
+    entry: ShardEntry
+
+    @property
+    def uri(self) -> str:
+        """Where the shard lies; how messages call it."""
+        return files.join(self.day_uri, self.entry.path)
+
+    @property
+    def remedy(self) -> str:
+        """What to do when the content is not what the manifest says."""
+        return f"mine ds={self.ds} again"
+
+
+def read_shard_content(shard: PublishedShard, *, verify: bool = True) -> tuple[pa.Buffer, Frames]:
+    """The bytes of a shard and its records' places; a shard is read whole, so memory holds one at a time.
+
+    Args:
+        verify: check every payload's CRC and the content's SHA-256. Sizes, counts, and the CRCs of lengths are
+            checked always.
+
+    Raises:
+        CorruptShardError: the file is missing or is not what the manifest says; names record and byte where the
+            frames tell them.
+    """
+    entry = shard.entry
+    filesystem, path = files.resolve(shard.uri)
+    try:
+        content = files.read_all(filesystem, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _differs(shard, f"a file of {entry.num_bytes:,} bytes", "no such file") from error
+    # Frames first: they tell which record is broken, a digest only that something is.
+    frames = index_frames(content, shard.uri, verify_payloads=verify, remedy=shard.remedy)
+    if content.size != entry.num_bytes:
+        raise _differs(shard, f"{entry.num_bytes:,} bytes", f"{content.size:,}")
+    if len(frames) != entry.num_records:
+        raise _differs(shard, f"{entry.num_records:,} records", f"{len(frames):,}")
+    if verify and (digest := hashlib.sha256(content).hexdigest()) != entry.sha256:
+        raise _differs(shard, f"sha256 {entry.sha256}", digest)
+    return content, frames
+
+
+class ShardReader:
+    """Iterate over the records of published days, batch by batch; a batch never spans two shards.
+
+    Args:
+        manifests: URIs of days' folders or of their manifests, read in this order.
+        features: names of the wanted features; None = all of the record's schema.
+        batch_records: records of a batch at most; the last one of a shard may be shorter.
+        verify: check CRCs and digests (see `read_shard_content`), and that the lists of one side are equally long.
+        state: continue where the reader whose ``state()`` this is had arrived.
+
+    Raises:
+        UserError: a day is not published, days differ in their user features, or a name is no feature.
+        CorruptShardError: a manifest or, while iterating, a shard is not what was written.
+    """
+
+    def __init__(
+        self,
+        manifests: Sequence[str],
+        *,
+        features: Sequence[str] | None = None,
+        batch_records: int = 4096,
+        verify: bool = True,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        if batch_records < 1:
+            raise UserError(
+                "batch_records", expected="1 or more", found=str(batch_records), remedy="raise it"
+            )
+        self.days: list[Manifest] = [read_manifest(uri) for uri in manifests]
+        # Every shard stands by itself: this list is what ranks and workers can divide among them.
+        self.shards = [
+            PublishedShard(day_folder(uri), day.ds, entry)
+            for uri, day in zip(manifests, self.days, strict=True)
+            for entry in day.shards
+        ]
+        self.schema = _schema(self.days, features)
+        self._batch_records = batch_records
+        self._verify = verify
+        self._shard_index = 0
+        self._record = 0
+        if state is not None:
+            self.restore(state)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Batches from the current position to the end; `rewind` before the next epoch."""
+        while self._shard_index < len(self.shards):
+            shard = self.shards[self._shard_index]
+            content, frames = read_shard_content(shard, verify=self._verify)
+            while self._record < len(frames):
+                stop = min(self._record + self._batch_records, len(frames))
+                batch = decode_frames(
+                    content,
+                    frames,
+                    self.schema,
+                    shard.uri,
+                    first=self._record,
+                    stop=stop,
+                    remedy=shard.remedy,
+                )
+                if self._verify:
+                    check_sides(batch, shard.uri, self._record, shard.remedy)
+                # The position moves before the batch is handed out: state() then means "all until here is yours".
+                self._record = stop
+                yield batch
+            self._shard_index += 1
+            self._record = 0
+
+    def rewind(self) -> None:
+        """Go back to the first record."""
+        self._shard_index = self._record = 0
+
+    def state(self) -> dict[str, Any]:
+        """The position behind the last batch handed out, as JSON can hold it."""
+        return {
+            "version": _STATE_VERSION,
+            "shards": _fingerprint(self.shards),
+            "shard_index": self._shard_index,
+            "record": self._record,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue at a position that `state` told, also with other features or another batch size.
+
+        Raises:
+            UserError: the state is malformed, or belongs to other shards.
+        """
+        if state.get("version") != _STATE_VERSION or state.get("shards") != _fingerprint(self.shards):
+            raise UserError(
+                "state of the reader",
+                expected=f"version {_STATE_VERSION} and shards {_fingerprint(self.shards)}",
+                found=f"version {state.get('version')} and shards {state.get('shards')}",
+                remedy="restore it with the same days, not mined again since, or start from the beginning",
+            )
+        index, record = state.get("shard_index"), state.get("record")
+        sizes = [shard.entry.num_records for shard in self.shards] + [0]
+        if not (
+            isinstance(index, int)
+            and isinstance(record, int)
+            and 0 <= index < len(sizes)
+            and 0 <= record <= sizes[index]
+        ):
+            raise UserError(
+                "state of the reader",
+                expected="shard_index and record inside the shards",
+                found=f"{index!r} and {record!r}",
+                remedy="start from the beginning",
+            )
+        self._shard_index, self._record = index, record
+
+
+def check_sides(batch: pa.RecordBatch, place: str, first_record: int, remedy: str) -> None:
+    """Make sure that the lists of one side (positive, negative) are equally long in every record.
+
+    Raises:
+        CorruptShardError: names the first record and the two features that differ.
+    """
+    for side in (POSITIVE_FEATURES, NEGATIVE_FEATURES):
+        names = [name for name in side if name in batch.schema.names]
+        if not names:
+            continue
+        wanted = compute.list_value_length(batch.column(names[0])).fill_null(0)
+        for name in names[1:]:
+            lengths = compute.list_value_length(batch.column(name)).fill_null(0)
+            if not lengths.equals(wanted):
+                row = compute.index(compute.equal(lengths, wanted), False).as_py()
+                raise CorruptShardError(
+                    f"{place}, record {first_record + row:,}, feature {name}",
+                    expected=f"{wanted[row]} values, as many as {names[0]} has",
+                    found=str(lengths[row]),
+                    remedy=remedy,
+                )
+
+
+def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Schema:
+    for day in days[1:]:
+        if features is None and day.user_features != days[0].user_features:
+            raise UserError(
+                f"days {days[0].ds} and {day.ds}",
+                expected="the same user features",
+                found=f"{list(days[0].user_features)} and {list(day.user_features)}",
+                remedy="name the features to read",
+            )
+    schemas = [record_schema(day.user_features) for day in days] or [record_schema()]
+    if features is None:
+        return schemas[0]
+    for schema in schemas:
+        for name in features:
+            if name not in schema.names:
+                close = difflib.get_close_matches(name, schema.names, n=1)
+                raise UserError(
+                    f"feature {name}",
+                    expected=f"one of {', '.join(schema.names)}",
+                    found=f"{name!r}",
+                    remedy=f"did you mean {close[0]}?" if close else "choose one of them",
+                )
+    return pa.schema([schemas[0].field(name) for name in features])
+
+
+def _fingerprint(shards: Sequence[PublishedShard]) -> str:
+    text = "\n".join(f"{shard.ds} {shard.entry.path} {shard.entry.sha256}" for shard in shards)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _differs(shard: PublishedShard, expected: str, found: str) -> CorruptShardError:
+    return CorruptShardError(shard.uri, expected=expected, found=found, remedy=shard.remedy)
