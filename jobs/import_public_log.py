@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Bring a public log into the shape of the input contract: impressions, engagements, ads."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from scrollpast.entry import run_job
+
+LOGS = ("kuairand", "ebnerd", "openbandit", "mind")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="import_public_log.py", description=__doc__)
+    parser.add_argument("log", choices=LOGS, help="which log")
+    parser.add_argument("source", metavar="SRC", type=Path, help="folder with its files, as published")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder that receives the three tables")
+    parser.add_argument("--overwrite", action="store_true", help="replace tables that are there")
+    return run_job(parser, import_log)
+
+
+def import_log(arguments: argparse.Namespace) -> int:
+    from scrollpast.importing.logs import IMPORTERS
+
+    print(IMPORTERS[arguments.log](arguments.source, arguments.out, arguments.overwrite))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

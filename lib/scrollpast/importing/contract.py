@@ -1,0 +1,72 @@
+"""The three tables that an import writes, with the types of the input contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import pyarrow as pa
+
+UTC_TIME = pa.timestamp("us", tz="UTC")
+TABLES = ("impressions", "engagements", "ads")
+POSITIVE_KINDS = ("click", "long_click", "save", "conversion")
+
+Column: TypeAlias = pa.Array | pa.ChunkedArray
+
+
+def impressions_schema(id_type: pa.DataType, request_type: pa.DataType, **extra: pa.DataType) -> pa.Schema:
+    """One row is one ad shown; ``extra`` columns describe the user or the moment."""
+    columns = {
+        "request_id": request_type,
+        "user_id": id_type,
+        "ad_id": id_type,
+        "served_at": UTC_TIME,
+        "surface": pa.string(),
+        "position": pa.int32(),
+        "dwell_ms": pa.int32(),
+        "propensity": pa.float64(),
+        "is_random": pa.bool_(),
+    }
+    return pa.schema({**columns, **extra})
+
+
+def engagements_schema(id_type: pa.DataType, request_type: pa.DataType) -> pa.Schema:
+    """One row is one thing that a user did with an ad."""
+    return pa.schema(
+        {
+            "user_id": id_type,
+            "ad_id": id_type,
+            "kind": pa.string(),
+            "engaged_at": UTC_TIME,
+            "request_id": request_type,
+            "value": pa.float64(),
+        }
+    )
+
+
+def ads_schema(id_type: pa.DataType, category_type: pa.DataType, **extra: pa.DataType) -> pa.Schema:
+    """One row is one ad."""
+    columns = {
+        "ad_id": id_type,
+        "advertiser_id": pa.int64(),
+        "category_id": category_type,
+        "created_at": UTC_TIME,
+    }
+    return pa.schema({**columns, **extra})
+
+
+def table_of(schema: pa.Schema, columns: Mapping[str, Column], num_rows: int) -> pa.Table:
+    """A table of the schema; a column that is not given is null throughout.
+
+    Args:
+        schema: names and types.
+        columns: arrays [num_rows]; cast to the schema's types.
+        num_rows: rows of the table.
+    """
+    unknown = sorted(set(columns) - set(schema.names))
+    assert not unknown, unknown
+    arrays = [
+        columns[field.name].cast(field.type) if field.name in columns else pa.nulls(num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)

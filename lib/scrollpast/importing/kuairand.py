@@ -1,0 +1,164 @@
+"""KuaiRand, a short-video feed: Gao et al., CIKM 2022, arXiv 2208.08696 (Pure, 1K and 27K alike).
+
+One row of its log is one exposure. There is no request id: what one user was shown at one millisecond is
+taken for one exposure moment, and its id is a hash of (user, time). Times of engagements are not logged
+either; each gets the time of its exposure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scrollpast.hashing import ID_MASK, xxhash64
+from scrollpast.importing.contract import (
+    UTC_TIME,
+    ads_schema,
+    engagements_schema,
+    impressions_schema,
+    table_of,
+)
+from scrollpast.importing.files import find_files, read_batches
+from scrollpast.importing.report import LogDescription, report_of
+from scrollpast.importing.writing import LogWriter
+
+LOG_PATTERNS = ("log_*.parquet", "log_*.csv", "data/log_*.csv")
+VIDEO_PATTERNS = (
+    "videos.parquet", "videos.csv", "video_features_basic*.csv", "data/video_features_basic*.csv",
+)  # fmt: skip
+KINDS = {
+    "is_click": "click", "long_view": "long_click", "is_like": "save", "is_comment": "save",
+    "is_forward": "save", "is_follow": "conversion", "is_hate": "hide",
+}  # fmt: skip
+DESCRIPTION = LogDescription(
+    title="KuaiRand (Gao et al., CIKM 2022, arXiv 2208.08696)",
+    mapped={
+        "request_id": "hash of (user_id, time_ms): one exposure moment",
+        "user_id": "user_id",
+        "ad_id": "video_id",
+        "served_at": "time_ms (epoch, so UTC; date and hourmin are local and unused)",
+        "surface": "tab",
+        "dwell_ms": "play_time_ms of rows without a click; with one it is not pre-click, and left null",
+        "is_random": "is_rand",
+        "kind": "is_click click; long_view long_click; is_like, is_comment, is_forward save; "
+        "is_follow conversion; is_hate hide",
+        "engaged_at": "time_ms of the exposure",
+        "advertiser_id": "author_id",
+        "category_id": "the first of tag",
+        "created_at": "upload_dt, a local date: its first moment at UTC+8",
+    },
+    missing={
+        "position": "not logged",
+        "propensity": "not published, not for random exposures either",
+        "value": "no amounts",
+    },
+    notes=("exact duplicate rows stay in; the miner counts them as duplicate",),
+)
+
+_LOCAL_OFFSET_US = 8 * 3_600_000_000
+_IMPRESSIONS = impressions_schema(pa.int64(), pa.int64())
+_ENGAGEMENTS = engagements_schema(pa.int64(), pa.int64())
+_ADS = ads_schema(pa.int64(), pa.int64())
+_LOG_COLUMNS = {
+    name: pa.int64() for name in ("user_id", "video_id", "time_ms", *KINDS, "play_time_ms", "is_rand", "tab")
+}
+_VIDEO_COLUMNS = {
+    "video_id": pa.int64(),
+    "author_id": pa.int64(),
+    "upload_dt": pa.string(),
+    "tag": pa.string(),
+}
+
+
+def import_kuairand(source: Path, out: Path, overwrite: bool = False) -> str:
+    """Import every log file and the videos of a KuaiRand folder, CSV or Parquet; returns the report.
+
+    Raises:
+        UserError: a file or column is missing, or ``out`` holds tables and ``overwrite`` is not given.
+    """
+    logs = find_files(source, LOG_PATTERNS, "a log")
+    videos = find_files(source, VIDEO_PATTERNS, "the videos")
+    num_unclicked: Counter[str] = Counter()
+    num_never_played: Counter[str] = Counter()
+    with LogWriter(out, overwrite) as writer:
+        for path in logs:
+            for batch in read_batches(path, _LOG_COLUMNS):
+                impressions = impressions_of(batch)
+                writer.impressions(impressions)
+                writer.engagements(engagements_of(batch))
+                dwell = impressions.filter(pc.is_valid(impressions["dwell_ms"]))
+                num_unclicked.update(dwell["surface"].to_pylist())
+                num_never_played.update(dwell.filter(pc.equal(dwell["dwell_ms"], 0))["surface"].to_pylist())
+        for path in videos:
+            for batch in read_batches(path, _VIDEO_COLUMNS):
+                writer.ads(ads_of(batch))
+        still = [tab for tab in num_unclicked if 2 * num_never_played[tab] > num_unclicked[tab]]
+        return report_of(_with_note_on_still_tabs(sorted(still, key=int)), writer)
+
+
+def impressions_of(batch: pa.RecordBatch) -> pa.Table:
+    """One impression a row of the log."""
+    clicked = pc.equal(batch["is_click"], 1)
+    columns = {
+        "request_id": request_ids(batch),
+        "user_id": batch["user_id"],
+        "ad_id": batch["video_id"],
+        "served_at": _times(batch),
+        "surface": batch["tab"],
+        "dwell_ms": pc.if_else(clicked, pa.scalar(None, pa.int64()), batch["play_time_ms"]),
+        "is_random": pc.equal(batch["is_rand"], 1),
+    }
+    return table_of(_IMPRESSIONS, columns, batch.num_rows)
+
+
+def engagements_of(batch: pa.RecordBatch) -> pa.Table:
+    """One engagement a flag that is set."""
+    columns = {
+        "user_id": batch["user_id"],
+        "ad_id": batch["video_id"],
+        "engaged_at": _times(batch),
+        "request_id": request_ids(batch),
+    }
+    parts = []
+    for flag, kind in KINDS.items():
+        kinds = pa.repeat(kind, batch.num_rows)
+        table = table_of(_ENGAGEMENTS, {**columns, "kind": kinds}, batch.num_rows)
+        parts.append(table.filter(pc.equal(batch[flag], 1)))
+    return pa.concat_tables(parts)
+
+
+def ads_of(batch: pa.RecordBatch) -> pa.Table:
+    """One ad a video."""
+    days = pc.strptime(batch["upload_dt"], format="%Y-%m-%d", unit="us", error_is_null=True)
+    tag = pc.struct_field(pc.extract_regex(batch["tag"], pattern=r"^(?P<first>\d+)"), "first")
+    columns = {
+        "ad_id": batch["video_id"],
+        "advertiser_id": batch["author_id"],
+        "category_id": tag,
+        "created_at": pc.subtract(days.cast(pa.int64()), _LOCAL_OFFSET_US).cast(UTC_TIME),
+    }
+    return table_of(_ADS, columns, batch.num_rows)
+
+
+def request_ids(batch: pa.RecordBatch) -> pa.Array:
+    """63-bit hash of (user, time): the same moment has the same id in any file and order of rows."""
+    users, times = (batch[name].fill_null(0).to_numpy() for name in ("user_id", "time_ms"))
+    return pa.array(xxhash64(times, xxhash64(users)) & ID_MASK)
+
+
+def _times(batch: pa.RecordBatch) -> pa.Array:
+    return pc.multiply(batch["time_ms"], 1000).cast(UTC_TIME)
+
+
+def _with_note_on_still_tabs(tabs: list[str]) -> LogDescription:
+    if not tabs:
+        return DESCRIPTION
+    note = (
+        f"on tab {', '.join(tabs)} most videos without a click did not play at all: a dwell of 0 there does "
+        "not say that nobody looked; see mining.examined.surfaces.<tab>.min_dwell_ms"
+    )
+    return dataclasses.replace(DESCRIPTION, notes=(*DESCRIPTION.notes, note))
