@@ -58,5 +58,5 @@ def split_by_bucket(
     """Every bucket that has rows, in order, with its rows in their order."""
     order = np.argsort(buckets, kind="stable")
     present, starts = np.unique(buckets[order], return_index=True)
-    for bucket, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
-        yield bucket, take(columns, rows)
+    for bucket, start, end in zip(present.tolist(), starts, np.append(starts, len(order))[1:], strict=True):
+        yield bucket, take(columns, order[start:end])

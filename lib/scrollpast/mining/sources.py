@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -54,11 +55,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """Some row groups of one Parquet file, and the columns that its folder's name gives."""
+    """One row group of a Parquet file: the columns it stores, and those that its folder's name gives."""
 
     path: str
-    row_groups: tuple[int, ...]
+    row_group: int
     num_rows: int
+    stored: tuple[str, ...]
     from_path: tuple[tuple[str, Any], ...]
 
 
@@ -172,6 +174,7 @@ def _open_parquet(
     for fragment, footer in zip(fragments, footers, strict=True):
         from_path = tuple(sorted(pds.get_partition_keys(fragment.partition_expression).items()))
         schema = fragment.physical_schema
+        stored = tuple(contract.columns_in(schema))
         for name, value in from_path:
             if name not in schema.names:
                 schema = schema.append(pa.field(name, pa.scalar(value).type))
@@ -181,7 +184,8 @@ def _open_parquet(
         total += footer.num_rows
         for group in range(footer.num_row_groups):
             if rows is None or _may_hold(footer.row_group(group), rows):
-                pieces.append(Piece(fragment.path, (group,), footer.row_group(group).num_rows, from_path))
+                num_rows = footer.row_group(group).num_rows
+                pieces.append(Piece(fragment.path, group, num_rows, stored, from_path))
     if dataset_schema is None or (total == 0 and not may_be_empty):
         raise UserError(
             f"{contract.name} ({uri})",
@@ -292,21 +296,25 @@ def _share_out(pieces: list[Piece], num_tasks: int) -> tuple[tuple[Piece, ...], 
 
 def _read_pieces(uri: str, pieces: Iterable[Piece], columns: tuple[str, ...]) -> Batches:
     store, _ = filesystem.resolve(uri)
-    for piece in pieces:
-        from_path = dict(piece.from_path)
+    for path, group in groupby(pieces, key=lambda piece: piece.path):
+        same_file = list(group)
+        stored, from_path = same_file[0].stored, dict(same_file[0].from_path)
         try:
-            with store.open_input_file(piece.path) as file:
+            with store.open_input_file(path) as file:
                 parquet = pq.ParquetFile(
-                    file, read_dictionary=["surface", "kind"], coerce_int96_timestamp_unit="us"
+                    file,
+                    read_dictionary=[name for name in ("surface", "kind") if name in stored],
+                    coerce_int96_timestamp_unit="us",
                 )
-                stored = [name for name in columns if name in parquet.schema_arrow.names]
-                for batch in parquet.iter_batches(BATCH_ROWS, list(piece.row_groups), stored, use_threads=False):
+                row_groups = [piece.row_group for piece in same_file]
+                for batch in parquet.iter_batches(BATCH_ROWS, row_groups, list(stored), use_threads=False):
                     for name in columns:
                         if name not in stored:
-                            batch = batch.append_column(name, pa.repeat(pa.scalar(from_path[name]), len(batch)))
+                            value = pa.scalar(from_path.get(name))
+                            batch = batch.append_column(name, pa.repeat(value, len(batch)))
                     yield batch
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(piece.path, str(error)) from error
+            raise _unreadable(path, str(error)) from error
 
 
 def _open_with_spark(

@@ -1,0 +1,140 @@
+"""The mining job without Spark: the same task functions, called one after the other."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from scrollpast.config import Mining
+from scrollpast.mining import bucket_tasks
+from scrollpast.mining.ad_cap import AdLimits
+from scrollpast.mining.anchored import AnchoredUsers
+from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.ledger import Ledger
+from scrollpast.mining.parcels import Columns, unpack
+from scrollpast.mining.rules import Rules, Window, epoch_us
+from scrollpast.mining.scan import TALLY, scan_engagements, scan_impressions
+from scrollpast.shards.manifest import ShardEntry
+
+DAY = date(2026, 11, 20)
+DAY_START_US = epoch_us(datetime(2026, 11, 20, tzinfo=UTC))
+SECOND_US = 1_000_000
+HOUR_US = 3_600 * SECOND_US
+
+IMPRESSIONS = pa.schema(
+    [
+        ("request_id", pa.int64()),
+        ("user_id", pa.int64()),
+        ("ad_id", pa.int64()),
+        ("served_at", pa.timestamp("us", "UTC")),
+        ("surface", pa.string()),
+        ("position", pa.int32()),
+        ("dwell_ms", pa.int32()),
+    ]
+)
+ENGAGEMENTS = pa.schema(
+    [
+        ("user_id", pa.int64()),
+        ("ad_id", pa.int64()),
+        ("kind", pa.string()),
+        ("engaged_at", pa.timestamp("us", "UTC")),
+        ("request_id", pa.int64()),
+    ]
+)
+
+
+def rules_of(*, as_of_us: int | None = None, num_days: int = 1, **mining: Any) -> Rules:
+    """Rules for the day 2026-11-20, known ten days later if nothing else is said; few buckets, no ad cap."""
+    options = {"num_buckets": 3, "max_ad_share": 1.0, **mining}
+    window = Window.of_days(DAY, num_days, datetime(2026, 11, 30, tzinfo=UTC))
+    if as_of_us is not None:
+        window = Window(window.start_us, window.end_us, as_of_us)
+    return Rules.of(Mining.model_validate(options), window)
+
+
+@dataclass
+class Mined:
+    """What a run left: the ledger, the decided rows of every bucket, the shards."""
+
+    ledger: Ledger
+    num_impressions: int
+    selected: list[Columns]
+    shards: list[ShardEntry]
+    quarantine_files: list[str]
+
+
+def mine(
+    impressions: Iterable[pa.Table],
+    engagements: Iterable[pa.Table],
+    rules: Rules,
+    day: Path,
+    *,
+    attributes: AdAttributes | None = None,
+    order: random.Random | None = None,
+) -> Mined:
+    """Every table is one task's input. ``order`` shuffles the parcels' arrival at their buckets."""
+    attributes = attributes or AdAttributes.empty()
+    arriving: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
+    anchored = []
+    for table in engagements:
+        for parcel in scan_engagements(table.to_batches(), rules):
+            if parcel.bucket < 0:
+                anchored.append(unpack(parcel.payload)[0]["anchored"])
+            else:
+                arriving[parcel.bucket].append((parcel.content, parcel.payload))
+    users = None if rules.keep_unanchored else AnchoredUsers.of(anchored)
+    for task, table in enumerate(impressions):
+        for parcel in scan_impressions(table.to_batches(max_chunksize=7), rules, users, task):
+            arriving[parcel.bucket].append((parcel.content, parcel.payload))
+    mined = Mined(Ledger(), 0, [], [], [])
+    selected: dict[int, bytes] = {}
+    suspects: list[tuple[Columns, dict[str, Any]]] = []
+    for bucket in sorted(arriving):
+        if order is not None:
+            order.shuffle(arriving[bucket])
+        for parcel in bucket_tasks.decide_bucket(bucket, arriving[bucket], rules, attributes, str(day)):
+            if parcel.content == TALLY:
+                cells, words = unpack(parcel.payload)
+                mined.ledger.add(cells, words["surfaces"])
+                mined.num_impressions += words["num_impressions"]
+            elif parcel.content == bucket_tasks.SELECTED:
+                selected[bucket] = parcel.payload
+            elif parcel.content == bucket_tasks.SUSPECTS:
+                suspects.append(unpack(parcel.payload))
+            else:
+                mined.quarantine_files.append(parcel.payload.decode())
+    limits = _limits(list(selected.values()), suspects, rules)
+    for bucket, payload in selected.items():
+        mined.selected.append(unpack(payload)[0])
+        cells, words = unpack(bucket_tasks.seal_bucket(bucket, payload, limits, rules, str(day)).payload)
+        mined.ledger.add(cells, words["surfaces"])
+        if words["entry"]:
+            mined.shards.append(ShardEntry(**words["entry"]))
+    return mined
+
+
+def _limits(selected: list[bytes], suspects: list[tuple[Columns, dict[str, Any]]], rules: Rules) -> AdLimits:
+    ads = np.unique(np.concatenate([c["ad"] for c, _ in suspects] or [np.zeros(0, np.int64)]))
+    histogram: dict[tuple[int, int], int] = defaultdict(int)
+    for payload in selected:
+        counted = bucket_tasks.count_suspects(payload, ads, rules)
+        for ad, at, count in zip(*(counted[name].tolist() for name in ("ad", "bin", "count")), strict=True):
+            histogram[ad, at] += count
+    num_negatives = sum(words["num_negatives"] for _, words in suspects)
+    return AdLimits.of(((ad, at, n) for (ad, at), n in histogram.items()), num_negatives, rules)
+
+
+def impressions_of(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, IMPRESSIONS)
+
+
+def engagements_of(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, ENGAGEMENTS)
