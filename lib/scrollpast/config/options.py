@@ -1,20 +1,22 @@
-"""The configuration: every option, its default, its unit and its bounds.
+"""Every option: its default, its unit and its bounds.
 
-A YAML file names only what differs from the defaults here; ``--set section.option=value`` goes on top.
 ``conf/base.yaml`` lists all of it for people to read and is held equal to this module by a test.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from scrollpast.errors import UserError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 SERVED_CODE = 0
 """Code of a served negative in ``negative_kind``; the kinds of engagements use the codes from 1 on."""
@@ -22,8 +24,34 @@ NEIGHBOUR_CODE = 100
 """Code of a nearest-neighbour negative, which has no impression behind it."""
 
 
+def _as_text(value: Any) -> Any:
+    """A number or a truth value of YAML as Spark writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+Settings = dict[str, Annotated[str, BeforeValidator(_as_text)]]
+"""Settings that are handed on as they are; their names may hold dots."""
+
+
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A manifest records the configuration as JSON, which knows neither infinity nor NaN.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_options(cls, options: Any) -> Any:
+        """A section whose options are all commented out is null in YAML: its defaults."""
+        return {} if options is None else options
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1; a person who writes it has mistaken the option."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("truth_value", "something other than true or false")
+        return value
 
 
 class Table(Section):
@@ -35,7 +63,9 @@ class Table(Section):
     """Name in Spark's catalog, instead of a path."""
     format: str = "parquet"
     """Format of the path, as Spark names it."""
-    options: dict[str, str] = {}
+    columns: str | None = None
+    """Columns as in ``CREATE TABLE``, for formats that carry no types: ``user_id BIGINT, kind STRING, …``."""
+    options: Settings = {}
     """Options of Spark's reader, for formats other than Parquet."""
 
     @model_validator(mode="after")
@@ -183,7 +213,9 @@ class Mining(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Mining:
         if self.strategy == "stratified" and self.stratify_by is None:
-            raise ValueError("must name stratify_by (a column of ads) for the strategy 'stratified', got null")
+            raise ValueError(
+                "must name stratify_by (a column of ads) for the strategy 'stratified', got null"
+            )
         codes = [kind.code for kind in self.kinds.values()]
         if len(set(codes)) < len(codes):
             raise ValueError(f"must give every kind its own code, got {sorted(codes)}")
@@ -200,7 +232,7 @@ class Mining(Section):
 class Spark(Section):
     master: str | None = None
     """Master of a session started by plain python; null = local with all cores and retries."""
-    conf: dict[str, str] = {}
+    conf: Settings = {}
     """Any Spark setting; those of spark-submit win."""
     rows_per_task: int = Field(2_000_000, ge=1)
     """Input rows that one task reads, about."""
@@ -213,138 +245,3 @@ class Config(Section):
     output: Output = Output()
     mining: Mining = Mining()
     spark: Spark = Spark()
-
-
-def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
-    """Read a configuration.
-
-    Args:
-        path: YAML file with what differs from the defaults; ``None`` for the defaults.
-        overrides: ``section.option=value`` texts, the value in YAML; they win over the file.
-
-    Raises:
-        UserError: unreadable file, malformed YAML, unknown option (names the nearest), value out of bounds.
-    """
-    options: dict[str, Any] = {}
-    origin = "the defaults"
-    if path is not None:
-        origin = str(path)
-        options = _read_yaml(Path(path))
-    from_command_line: set[str] = set()
-    for override in overrides:
-        dotted = _apply_override(options, override)
-        from_command_line.add(dotted)
-    try:
-        return Config.model_validate(options)
-    except ValidationError as error:
-        raise _explain(error, origin, from_command_line) from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            str(path),
-            expected="a readable YAML file",
-            found=error.strerror or str(error),
-            remedy="pass --config with the path of an existing file, such as conf/local.yaml",
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        found = " ".join(str(error).split())
-        raise UserError(str(path), expected="YAML", found=found, remedy="mend the file there") from None
-    if options is None:
-        return {}
-    if not isinstance(options, dict):
-        raise UserError(
-            str(path),
-            expected="sections such as 'mining:'",
-            found=f"a {type(options).__name__}",
-            remedy="start from conf/local.yaml",
-        )
-    return options
-
-
-def _apply_override(options: dict[str, Any], override: str) -> str:
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise UserError(
-            f"--set {override}",
-            expected="section.option=value",
-            found=repr(override),
-            remedy="write for example --set mining.negatives_per_user=32",
-        )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        found = " ".join(str(error).split())
-        raise UserError(
-            f"--set {override}", expected="a value in YAML", found=found, remedy="quote it"
-        ) from None
-    *sections, name = dotted.strip().split(".")
-    target = options
-    for section in sections:
-        inner = target.get(section)
-        # A copy is not needed: the options were read for this call alone.
-        target[section] = inner if isinstance(inner, dict) else {}
-        target = target[section]
-    target[name] = value
-    return dotted.strip()
-
-
-def _explain(error: ValidationError, origin: str, from_command_line: set[str]) -> UserError:
-    problem = error.errors(include_url=False)[0]
-    location = [str(part) for part in problem["loc"]]
-    dotted = ".".join(location) or "the configuration"
-    on_command_line = any(dotted == name or name.startswith(dotted + ".") for name in from_command_line)
-    place = f"{dotted} ({'--set' if on_command_line else origin})"
-    if problem["type"] == "extra_forbidden":
-        known = _options_beside(location)
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
-        remedy = f"did you mean {near[0]}?" if near else "remove it"
-        return UserError(
-            place, expected=f"one of {', '.join(known)}", found=f"unknown option {location[-1]!r}", remedy=remedy
-        )
-    expected = _expectation(problem, location)
-    found = repr(problem["input"]) if not isinstance(problem["input"], (dict, BaseModel)) else "another value"
-    if problem["type"] == "value_error":
-        expected, _, found = str(problem["ctx"]["error"]).removeprefix("must ").rpartition(", got ")
-        expected = f"it to {expected}"
-    return UserError(place, expected=expected, found=found, remedy="see conf/base.yaml for every option")
-
-
-def _section_at(location: list[str]) -> type[Section] | None:
-    """The section that the last part of a location stands in."""
-    section: Any = Config
-    for part in location[:-1]:
-        if isinstance(section, type):
-            if part not in section.model_fields:
-                return None
-            section = section.model_fields[part].annotation
-        else:
-            # dict[str, Section]: this part of the location is a name that the user chose.
-            section = section.__args__[1]
-    return section if isinstance(section, type) and issubclass(section, Section) else None
-
-
-def _options_beside(location: list[str]) -> list[str]:
-    section = _section_at(location)
-    return sorted(section.model_fields) if section else []
-
-
-def _expectation(problem: Mapping[str, Any], location: list[str]) -> str:
-    if problem["type"] == "missing":
-        return "a value: it has no default"
-    message = str(problem["msg"]).removeprefix("Input should be ")
-    if problem["type"] not in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return message
-    section = _section_at(location)
-    metadata = section.model_fields[location[-1]].metadata if section else []
-    bounds = {name: value for item in metadata for name, value in _bounds_of(item).items()}
-    low = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds.get('gt', '-inf')}"
-    high = f"{bounds['le']}]" if "le" in bounds else f"{bounds.get('lt', 'inf')})"
-    return f"a value in {low}, {high}"
-
-
-def _bounds_of(constraint: Any) -> dict[str, Any]:
-    return {name: getattr(constraint, name) for name in ("ge", "gt", "le", "lt") if hasattr(constraint, name)}

@@ -1,0 +1,39 @@
+"""The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
+
+from scrollpast.config.loading import load_config
+from scrollpast.config.options import (
+    DEFAULT_KINDS,
+    NEIGHBOUR_CODE,
+    SERVED_CODE,
+    Confidence,
+    Config,
+    Examined,
+    Guard,
+    Input,
+    Kind,
+    Mining,
+    Output,
+    Section,
+    Spark,
+    Table,
+    Thresholds,
+)
+
+__all__ = [
+    "DEFAULT_KINDS",
+    "NEIGHBOUR_CODE",
+    "SERVED_CODE",
+    "Confidence",
+    "Config",
+    "Examined",
+    "Guard",
+    "Input",
+    "Kind",
+    "Mining",
+    "Output",
+    "Section",
+    "Spark",
+    "Table",
+    "Thresholds",
+    "load_config",
+]
