@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 from scrollpast.simulation.draws import draw, draw_log_uniform, draw_lognormal
 from scrollpast.simulation.slate import is_wanted
 
 KINDS = ("click", "long_click", "save", "conversion", "hide", "report")
-CLICK, LONG_CLICK, SAVE, CONVERSION, HIDE, REPORT = range(6)
-NO_REQUEST = -1
+# Typed, for numba would compile `_note` anew for every plain number.
+CLICK, LONG_CLICK, SAVE, CONVERSION, HIDE, REPORT = (np.int64(code) for code in range(len(KINDS)))
+NO_REQUEST = np.int64(-1)
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 
 _UNSEEN_MS, _UNSEEN_SIGMA = 150.0, 0.6

@@ -81,7 +81,8 @@ def _fill(world, rates, plan, stretch, seed, rows, engaged):  # type: ignore[no-
     num_rows = rows.request.size
     scratch = _scratch(rates)
     repeat = rates.duplicates / (1.0 - rates.duplicates)
-    at = 0
+    # Typed zeros: of a plain one numba makes a literal, and compiles all that it is passed to once more.
+    at = np.int64(0)
 
     # Late re-deliveries: whole slates of the stretch before. Only its first requests qualify, of which it is
     # sure that its file holds them whole; their chance is raised so that half of all duplicates come late.
@@ -95,8 +96,8 @@ def _fill(world, rates, plan, stretch, seed, rows, engaged):  # type: ignore[no-
             if unit_of(key_of(seed ^ _LATE_TAG, stretch, number)) < chance:
                 at = _deliver_again(world, rates, plan, stretch - 1, number, seed, scratch, rows, at)
 
-    number = 0
-    num_engaged = 0
+    number = np.int64(0)
+    num_engaged = np.int64(0)
     while at < num_rows:
         first = at
         at = _serve(world, rates, plan, stretch, number, seed, scratch, rows, at)
