@@ -154,6 +154,13 @@ def test_rates_are_as_configured(tables: duckdb.DuckDBPyConnection) -> None:
     assert share("is_random", "seen") == pytest.approx(SHAPE.random_slot_share, rel=0.1)
 
 
+def test_high_rates_of_faults_are_reached_too(tmp_path: Path) -> None:
+    shape = LogShape(rows_per_file=20_000, duplicates=0.05, broken=0.05)
+    counts = simulate_log(LogRequest(200_000, 2, LAST_DAY, seed=3, shape=shape), tmp_path / "log")
+    assert counts["duplicates"] == pytest.approx(10_000, rel=0.05)
+    assert counts["broken"] == pytest.approx(10_000, rel=0.05)
+
+
 def test_clicks_need_a_look_and_mostly_a_want(tables: duckdb.DuckDBPyConnection) -> None:
     tables.execute(
         "create or replace view clicked as select seen.*, e.kind is not null clicked from seen left join "

@@ -80,7 +80,8 @@ def _rows_before(plan, stretch):  # type: ignore[no-untyped-def]
 def _fill(world, rates, plan, stretch, seed, rows, engaged):  # type: ignore[no-untyped-def]
     num_rows = rows.request.size
     scratch = _scratch(rates)
-    repeat = rates.duplicates / (1.0 - rates.duplicates)
+    # Shares are of all rows, chances of those served once; only sound rows are delivered again.
+    repeat = rates.duplicates / ((1.0 - rates.duplicates) * (1.0 - _fault_chance(rates)))
     # Typed zeros: of a plain one numba makes a literal, and compiles all that it is passed to once more.
     at = np.int64(0)
 
@@ -91,10 +92,11 @@ def _fill(world, rates, plan, stretch, seed, rows, engaged):  # type: ignore[no-
         nearby = 0.5 * repeat
         num_sure = (_rows_before(plan, stretch) - _rows_before(plan, stretch - 1)) // (3 * rates.max_slate)
         mean_slate = 0.5 * (rates.min_slate + rates.max_slate)
-        chance = 0.5 * repeat * num_rows / max(1.0, num_sure * mean_slate)
-        for number in range(num_sure):
-            if unit_of(key_of(seed ^ _LATE_TAG, stretch, number)) < chance:
-                at = _deliver_again(world, rates, plan, stretch - 1, number, seed, scratch, rows, at)
+        num_served = num_rows * (1.0 - rates.duplicates)
+        chance = 0.5 * repeat * num_served / max(1.0, num_sure * mean_slate)
+        for earlier in range(num_sure):
+            if unit_of(key_of(seed ^ _LATE_TAG, stretch, earlier)) < chance:
+                at = _deliver_again(world, rates, plan, stretch - 1, earlier, seed, scratch, rows, at)
 
     number = np.int64(0)
     num_engaged = np.int64(0)
@@ -112,6 +114,11 @@ def _fill(world, rates, plan, stretch, seed, rows, engaged):  # type: ignore[no-
                 _copy(rows, row, at)
                 at += 1
     return num_engaged
+
+
+@njit(cache=True)
+def _fault_chance(rates):  # type: ignore[no-untyped-def]
+    return rates.broken / (1.0 - rates.duplicates)
 
 
 @njit(cache=True)
@@ -160,7 +167,7 @@ def _serve(world, rates, plan, stretch, number, seed, scratch, rows, at):  # typ
         rows.is_clicked[at] = clicked
         rows.is_bot[at] = is_bot
         rows.is_duplicate[at] = False
-        rows.broken[at] = 1 + int(draw(stream) * _NUM_FAULTS) if draw(stream) < rates.broken else FINE
+        rows.broken[at] = 1 + int(draw(stream) * _NUM_FAULTS) if draw(stream) < _fault_chance(rates) else FINE
         rows.is_dwell_sent[at] = draw(stream) >= rates.dwell_missing
         at += 1
     return at
