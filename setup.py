@@ -7,8 +7,6 @@ The ranges below say what the code needs. What the scripts install is pinned in 
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
-
 ROOT = Path(__file__).resolve().parent
 
 
@@ -61,6 +59,9 @@ EXTRAS = {
 }
 
 if __name__ == "__main__":
+    # Imported to build only: scripts/package.sh reads the version above with a Python that may lack it.
+    from setuptools import find_packages, setup
+
     setup(
         name="scrollpast",
         version=read_version(),

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# From ad logs to training data in one command:
+#
+#   scripts/demo.sh [--rows N] [--out DIR]            simulated logs (2 million impressions of 3 days)
+#   scripts/demo.sh --log KIND PATH [--out DIR]       a public log: kuairand, ebnerd, openbandit or mind
+#
+# Everything lands in DIR (demo, or demo/KIND). A second call uses the logs that are there, and the mining
+# job says that it has published the day already.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+rows=2e6 kind='' source='' out=''
+while (($#)); do
+    case $1 in
+        --rows)
+            (($# >= 2)) || fail "--rows: expected a number of impressions after it, such as 2e6"
+            rows=$2 && shift 2
+            ;;
+        --out)
+            (($# >= 2)) || fail "--out: expected a folder after it"
+            out=$2 && shift 2
+            ;;
+        --log)
+            (($# >= 3)) || fail "--log: expected kuairand, ebnerd, openbandit or mind after it, and a path"
+            kind=$2 source=$3 && shift 3
+            ;;
+        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+        *) fail "$1: expected --log KIND PATH, --rows N or --out DIR (scripts/demo.sh --help)" ;;
+    esac
+done
+case $kind in
+    '' | kuairand | ebnerd | openbandit | mind) ;;
+    *) fail "--log $kind: expected kuairand, ebnerd, openbandit or mind" ;;
+esac
+[[ -z $kind || -e $source ]] || fail "--log $kind $source: expected a file or folder, found none"
+# Paths are the caller's; the commands below are shown and run in the repository.
+if [[ $PWD != "$root" ]]; then
+    [[ -z $source || $source == /* ]] || source=$PWD/$source
+    [[ -z $out || $out == /* ]] || out=$PWD/$out
+    cd "$root"
+fi
+out=${out:-demo${kind:+/$kind}}
+
+environment .venv mining
+spark_environment .venv
+python=.venv/bin/python
+
+# Shows a command as one could type it here, and runs it.
+run() {
+    printf '\n$'
+    printf ' %q' "$@"
+    printf '\n'
+    "$@"
+}
+
+# DIR/.demo holds the command that made the logs, and below it `done` when it had finished: a folder that
+# this script did not make is left alone, and one that it left half-made is made again.
+make_logs() {
+    local mark=$out/.demo
+    if [[ ! -e $mark && (-e $out/logs || -e $out/negatives) ]]; then
+        fail "$out: expected a new folder or one that this script made, found another; name one with --out"
+    fi
+    if [[ -e $mark && $(<"$mark") == "$*"$'\ndone' ]]; then
+        printf '\n%s/logs is there, made by: %s\n' "$out" "$*"
+        return
+    fi
+    rm -rf "${out:?}/logs" "${out:?}/negatives"
+    mkdir -p "$out"
+    printf '%s\n' "$*" >"$mark"
+    run "$@"
+    echo 'done' >>"$mark"
+}
+
+if [[ -z $kind ]]; then
+    make_logs $python jobs/simulate_logs.py "$out/logs" --rows "$rows" --days 3 --seed 7
+else
+    make_logs $python jobs/import_public_log.py "$kind" "$source" "$out/logs"
+fi
+
+# The window is that of the data. Its labels are final three days after its end (the guard window), and that
+# moment is named, rather than now, so that the same logs give the same shards whenever this runs.
+read -r last_day num_days as_of < <(
+    $python - "$out/logs/impressions" <<'PYTHON'
+import sys
+from datetime import timedelta
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+served = pc.min_max(ds.dataset(sys.argv[1]).to_table(["served_at"])["served_at"]).as_py()
+first, last = served["min"].date(), served["max"].date()
+print(last, (last - first).days + 1, last + timedelta(days=4))
+PYTHON
+) || fail "$out/logs/impressions: no impressions with a served_at"
+
+run $python jobs/mine_negatives.py --config conf/local.yaml --date "$last_day" --days "$num_days" \
+    --as-of "$as_of" --impressions "$out/logs/impressions" --engagements "$out/logs/engagements" \
+    --ads "$out/logs/ads" --out "$out/negatives"
+
+day=$out/negatives/ds=$last_day
+shards=("$day"/bucket=*/*.tfrecord)
+[[ -e ${shards[0]} ]] || fail "$day: expected shards, found none"
+run $python scripts/inspect_shard.py "${shards[0]}" --limit 1
+
+cat <<EOF
+
+Where everything is
+  $out/logs             impressions, engagements and ads as Parquet
+  $day
+                        ${#shards[@]} TFRecord shards, manifest.json, the ledger and the quarantine
+What to try next
+  $python scripts/inspect_shard.py $day --limit 3
+  $python jobs/mine_negatives.py --help
+  scripts/demo.sh --rows 1e7 --out demo/large
+  scripts/demo.sh --log kuairand PATH_OF_KUAIRAND
+EOF
