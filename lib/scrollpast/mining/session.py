@@ -41,7 +41,7 @@ _ALWAYS = {
 
 @contextmanager
 def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator[SparkSession]:
-    """A session for one job; a local one is stopped at the end.
+    """A session for one job, stopped at the end; one that runs already (a notebook's) is used and left running.
 
     Started by plain python, the JVM's console output goes to a file that an error names; with ``debug``, or
     under spark-submit, it stays where it is.
@@ -49,9 +49,12 @@ def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator
     Raises:
         ScrollpastError: a failure in Spark or in a task, condensed to what a person can act on.
     """
+    from pyspark.sql import SparkSession
+
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    is_borrowed = SparkSession.getActiveSession() is not None
     log_path = None
-    if not is_submitted:
+    if not is_submitted and not is_borrowed:
         ensure_java()
         _point_spark_at_this_python()
         if not debug:
@@ -64,12 +67,13 @@ def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator
         yield spark
     except Exception as error:
         condensed = condense(error, log_path)
-        log_path = None  # keep the file: the message names it
+        if log_path is not None and log_path in str(condensed):
+            log_path = None  # keep the file: the message names it
         if condensed is error:
             raise
         raise condensed from error
     finally:
-        if spark is not None:
+        if spark is not None and not is_borrowed:
             spark.stop()
         if log_path is not None:
             os.unlink(log_path)
@@ -117,7 +121,9 @@ def _standard_error_to(path: str | None) -> Iterator[None]:
 
 
 _OWN_ERROR = re.compile(r"scrollpast\.errors\.(\w+): (.+)")
-_PYTHON_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Interrupt|Exit)): (.+)$", re.MULTILINE)
+_PYTHON_ERROR = re.compile(
+    r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Interrupt|Exit)): (.+)$", re.MULTILINE
+)
 _JAVA_ERROR = re.compile(r"(?:Caused by: |: )((?:[a-z]\w*\.)+[A-Z]\w*(?:Error|Exception)): (.+)")
 
 

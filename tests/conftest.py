@@ -1,0 +1,39 @@
+"""What tests share: one Spark session a process, and where the real logs are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session on two cores that tries a task four times; jobs that run in this process use it as well."""
+    from scrollpast.config import Spark
+    from scrollpast.mining.session import spark_session
+
+    conf = {
+        "spark.driver.memory": "1g",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+    }
+    with spark_session(Spark(master="local[2,4]", conf=conf), "tests", debug=False) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def real_logs() -> Path:
+    """The folder of real public logs: ``SCROLLPAST_DATA``, else ``../shared/data`` beside the repository."""
+    folder = Path(os.environ.get("SCROLLPAST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real logs: {folder} is no folder (SCROLLPAST_DATA names another)")
+    return folder

@@ -1,0 +1,104 @@
+"""The Spark session of a job, and what becomes of Spark's errors."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from scrollpast.config import Spark
+from scrollpast.errors import CorruptShardError, ScrollpastError, UserError
+from scrollpast.mining.session import condense, spark_session
+
+
+def fail_in_a_task(spark: SparkSession, error: Exception) -> None:
+    def fail(batches: Any) -> Any:
+        yield from batches
+        raise error
+
+    spark.range(1).mapInArrow(fail, "id long").collect()
+
+
+def test_a_session_that_runs_already_is_used_and_left_running(spark: SparkSession) -> None:
+    with spark_session(Spark(), "another job", debug=False) as session:
+        assert session.sparkContext is spark.sparkContext
+    assert spark.range(3).count() == 3
+
+
+def test_times_are_utc_whatever_the_machine_says(spark: SparkSession) -> None:
+    with spark_session(Spark(), "times", debug=False) as session:
+        assert session.conf.get("spark.sql.session.timeZone") == "UTC"
+
+
+def test_a_setting_of_the_configuration_reaches_spark(spark: SparkSession) -> None:
+    with spark_session(Spark(conf={"spark.sql.shuffle.partitions": "3"}), "settings", debug=False) as session:
+        assert session.conf.get("spark.sql.shuffle.partitions") == "3"
+        session.conf.set("spark.sql.shuffle.partitions", "2")
+
+
+def test_workers_run_the_python_that_started_the_job(spark: SparkSession) -> None:
+    def executable(batches: Any) -> Any:
+        import sys
+
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"path": [sys.executable]})
+
+    found = spark.range(1).mapInArrow(executable, "path string").first()
+    assert found is not None
+    assert os.path.realpath(found.path) == os.path.realpath(os.environ["PYSPARK_PYTHON"])
+
+
+def test_an_error_of_ours_in_a_task_arrives_whole_with_its_exit_code(spark: SparkSession) -> None:
+    mistake = UserError("impressions (a.parquet)", expected="rows", found="none", remedy="look again")
+    with pytest.raises(ScrollpastError) as caught, spark_session(Spark(), "mistake", debug=False) as session:
+        fail_in_a_task(session, mistake)
+    assert str(caught.value) == "impressions (a.parquet): expected rows, found none; look again"
+    assert caught.value.exit_code == 2
+
+
+def test_a_failure_of_ours_in_a_task_keeps_its_own_exit_code(spark: SparkSession) -> None:
+    fault = CorruptShardError("part-1", expected="a CRC", found="another", remedy="mine again")
+    with pytest.raises(ScrollpastError) as caught, spark_session(Spark(), "fault", debug=False) as session:
+        fail_in_a_task(session, fault)
+    assert (str(caught.value), caught.value.exit_code) == (
+        "part-1: expected a CRC, found another; mine again",
+        1,
+    )
+
+
+def test_any_other_failure_in_a_task_is_one_line(spark: SparkSession) -> None:
+    with pytest.raises(ScrollpastError) as caught, spark_session(Spark(), "failure", debug=False) as session:
+        fail_in_a_task(session, ZeroDivisionError("nothing to divide by"))
+    assert caught.value.exit_code == 1
+    assert str(caught.value) == (
+        "Spark: expected the tasks to end well, found ZeroDivisionError: nothing to divide by; "
+        "read Spark's log, or run again with --debug; nothing was published"
+    )
+
+
+def test_a_mistake_found_outside_spark_stays_as_it_is(spark: SparkSession) -> None:
+    mistake = UserError("--date", expected="a day", found="'x'", remedy="write one")
+    with pytest.raises(UserError) as caught, spark_session(Spark(), "outside", debug=False):
+        raise mistake
+    assert caught.value is mistake
+
+
+def test_an_error_of_other_origin_is_not_taken_for_sparks() -> None:
+    error = ValueError("scrollpast.errors.UserError: quoted")
+    assert condense(error, None) is error
+
+
+def test_an_error_of_the_jvm_without_python_names_its_reason() -> None:
+    text = (
+        "An error occurred while calling o1.collect.\n: org.apache.spark.SparkException: Job aborted\n"
+        "Caused by: java.lang.OutOfMemoryError: Java heap space\n\tat java.base/java.util.Arrays.copyOf\n"
+    )
+    found = condense(PySparkException(text), "/tmp/spark.log")
+    assert str(found) == (
+        "Spark: expected the tasks to end well, found java.lang.OutOfMemoryError: Java heap space; "
+        "read Spark's log in /tmp/spark.log, or run again with --debug; nothing was published"
+    )
