@@ -1,7 +1,7 @@
 """Runs in an environment with TensorFlow and without this library: what TensorFlow reads and writes.
 
-    python tensorflow_peer.py read IN.tfrecord OUT.json    tf.data + parse_example over every record
-    python tensorflow_peer.py parse IN.tfrecord OUT.json   protobuf over every record, and its deterministic bytes
+    python tensorflow_peer.py read IN.tfrecord IN_OUT.json tf.data + parse_example of the features that the JSON names
+    python tensorflow_peer.py parse IN.tfrecord OUT.json   protobuf over every record
     python tensorflow_peer.py write IN.json OUT.tfrecord   TFRecordWriter + tf.train.Example
 
 Records are JSON objects: name → [kind, values]; bytes as text, one character a byte (Latin-1).
@@ -42,8 +42,7 @@ def parse(source: str, target: str) -> None:
         for name, feature in example.features.feature.items():
             kind = feature.WhichOneof("kind")
             values[name] = [kind, plain(getattr(feature, kind).value)]
-        again = example.SerializeToString(deterministic=True)
-        records.append({"values": values, "is_deterministic": again == payload})
+        records.append(values)
     Path(target).write_text(json.dumps(records))
 
 

@@ -37,6 +37,23 @@ def test_a_record_is_what_the_protobuf_encoding_says() -> None:
     )
 
 
+def test_a_file_is_framed_records_one_after_the_other() -> None:
+    batch = pa.RecordBatch.from_pydict({"n": pa.array([[5], None], INT64_LIST)})
+    assert (
+        bytes(encode_records(batch)).hex(" ")
+        == (
+            "0e 00 00 00 00 00 00 00 "  # the first payload's length
+            "c5 e5 69 3f "  # masked CRC-32C of the length
+            "0a 0c 0a 0a 0a 01 6e 12 05 1a 03 0a 01 05 "  # features, entry, key "n", Feature, int64_list, packed, 5
+            "68 ed f9 22 "  # masked CRC-32C of the payload
+            "02 00 00 00 00 00 00 00 "  # the second one's
+            "78 27 0b 34 "
+            "0a 00 "  # no feature at all
+            "39 81 8b ab"
+        )
+    )
+
+
 def test_bytes_are_not_packed() -> None:
     assert payload(s=pa.array([[b"hi", b""]], pa.list_(pa.binary()))) == (
         "0a 0f 0a 0d 0a 01 73 12 08 0a 06 "  # features, entry, key "s", Feature, bytes_list of 6 bytes

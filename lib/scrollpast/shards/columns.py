@@ -64,7 +64,7 @@ def feature_type(field: pa.Field) -> FeatureType:
 
 
 def feature_columns(batch: pa.RecordBatch) -> list[FeatureColumn]:
-    """The columns of ``batch`` sorted by name, the order of TensorFlow's deterministic serialisation.
+    """The columns of ``batch``, sorted by the bytes of their names.
 
     Raises:
         UserError: an unsupported type, two columns of one name, or a null inside a list.
@@ -78,7 +78,10 @@ def feature_columns(batch: pa.RecordBatch) -> list[FeatureColumn]:
             found="several",
             remedy="rename the columns: a record's features are a map",
         )
-    return [_feature_column(batch.schema.field(name), batch.column(name)) for name in sorted(names)]
+    return [
+        _feature_column(batch.schema.field(name), batch.column(name))
+        for name in sorted(names, key=str.encode)
+    ]
 
 
 def _feature_column(field: pa.Field, array: pa.Array) -> FeatureColumn:

@@ -25,8 +25,11 @@ def decode_records(
 ) -> pa.RecordBatch:
     """All records of a TFRecord file's bytes as one batch of ``schema``.
 
-    Features may come in any order and packed or not; unknown ones are ignored; an absent one is null. Beside
-    the result this takes 8 bytes a feature and record; an int64 takes 8 bytes where its varint took 1 to 10.
+    Features may come in any order and packed or not; unknown ones are ignored; an absent one is null. Of two
+    entries of one name the last counts.
+
+    Memory beside the result: about 24 bytes a record and feature. The result itself can exceed the buffer, as an
+    int64 takes 8 bytes where its varint takes 1 to 10. `decode_frames` reads a part of the records at a time.
 
     Args:
         buffer: anything with the buffer protocol.

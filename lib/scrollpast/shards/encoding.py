@@ -34,8 +34,9 @@ def encode_records(batch: pa.RecordBatch) -> memoryview:
     """The rows of ``batch`` as framed records, one after the other: the content of a TFRecord file.
 
     Column types: int64, float32, binary, string (one value a row), or a list of them. A null is an absent
-    feature, an empty list a feature without values. Features are sorted by name, so the same rows always give
-    the same bytes, those of TensorFlow's deterministic serialisation.
+    feature, an empty list a feature without values. Features are sorted by the bytes of their names, so the same
+    rows always give the same bytes. They are those of TensorFlow's deterministic serialisation in Python, except
+    that protobuf for Python puts a name before the names that it begins with, and this does not.
 
     Raises:
         UserError: an unsupported column type, a null inside a list, or a record of 2 GiB and more.
