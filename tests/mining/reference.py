@@ -127,6 +127,14 @@ def _decide_user(
             return True
         return rules.examined.unknown == "drop" and (position is None or dwell_ms is None)
 
+    def has_lingered(row: Row) -> bool:
+        whole_ad = rules.examined.lingering_rules_out == "ad"
+        looked_at = [rows[n] for n in numbers if rows[n]["ad_id"] == row["ad_id"]] if whole_ad else [row]
+        return any(
+            r["dwell_ms"] is not None and r["dwell_ms"] > rules.on([r["surface"] or "all"]).max_dwell_ms[0]
+            for r in looked_at
+        )
+
     for n in distinct:  # positives first: a click decides about the rows above it
         if positive and not is_bot and n in positive:
             outcomes[n] = "positive"
@@ -149,7 +157,7 @@ def _decide_user(
             outcomes[n] = "engaged_elsewhere"
         elif is_unseen(row, limits) and not is_above_a_click(row):
             outcomes[n] = "not_examined"
-        elif row["dwell_ms"] is not None and row["dwell_ms"] > limits.max_dwell_ms[0]:
+        elif has_lingered(row):
             outcomes[n] = "lingered"
         else:
             left.append(n)

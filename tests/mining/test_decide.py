@@ -255,6 +255,12 @@ def test_a_long_look_without_a_click_is_neither(outcome: Any) -> None:
     assert outcome([impression(10, dwell_ms=4000)]) == ["negative"]
 
 
+def test_a_long_look_rules_out_the_ad_or_only_that_impression(outcome: Any) -> None:
+    rows = [impression(10, dwell_ms=9000), impression(10, request=8)]
+    assert outcome(rows) == ["lingered", "lingered"]
+    assert outcome(rows, rules=rules_of(examined={"lingering_rules_out": "impression"})) == ["lingered", "negative"]
+
+
 def test_of_several_exposures_the_latest_is_kept(tmp_path: Path) -> None:
     early, late = impression(10, request=7), impression(10, request=8, at_us=NOON_US + HOUR_US)
     (record,) = records(run([late, early], [], rules_of(), tmp_path), tmp_path)

@@ -82,6 +82,7 @@ OPTIONS = st.fixed_dictionaries(
             {"unknown": st.sampled_from(["keep", "drop"])},
             optional={
                 "max_position": st.integers(0, 3),
+                "lingering_rules_out": st.sampled_from(["ad", "impression"]),
                 "surfaces": st.just({"search": {"min_dwell_ms": 800, "max_position": 2}}),
             },
         ),

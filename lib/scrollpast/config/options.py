@@ -137,6 +137,8 @@ class Examined(Thresholds):
     max_position: int | None = Field(None, ge=0)
     min_dwell_ms: int | None = Field(500, ge=0)
     max_dwell_ms: int | None = Field(4000, ge=1)
+    lingering_rules_out: Literal["ad", "impression"] = "ad"
+    """What a long dwell rules out: every impression of that ad to that user, or only the one."""
     unknown: Literal["keep", "drop"] = "keep"
     """What becomes of an impression whose position or dwell is unknown; ``drop`` makes it ``not_examined``."""
     surfaces: dict[str, Thresholds] = {}

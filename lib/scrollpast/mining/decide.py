@@ -96,7 +96,7 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     decided_as(Outcome.ENGAGED_ELSEWHERE, find_guarded(bucket, outcome == UNDECIDED, rules, attributes))
     clicked_below = find_clicked_below(bucket, outcome == Outcome.POSITIVE)
     decided_as(Outcome.NOT_EXAMINED, find_unexamined(rows, clicked_below, surfaces, rules))
-    decided_as(Outcome.LINGERED, rows["dwell_ms"] > surfaces.max_dwell_ms[rows["surface"]])
+    decided_as(Outcome.LINGERED, find_lingered(bucket, surfaces, rules))
     decided_as(Outcome.REPEAT, find_repeats(bucket, outcome == UNDECIDED, outcome == Outcome.EXPLICIT_NEGATIVE))
 
     weight = np.zeros(len(outcome), np.float32)
@@ -221,6 +221,16 @@ def find_unexamined(rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, 
     if rules.examined.unknown == "drop":
         unseen |= (position < 0) | (dwell_ms < 0)
     return np.asarray(unseen & ~clicked_below)
+
+
+def find_lingered(bucket: Bucket, surfaces: SurfaceTable, rules: Rules) -> Mask:
+    """Impressions looked at for long, and, as configured, the user's other impressions of the same ad."""
+    lingered = bucket.rows["dwell_ms"] > surfaces.max_dwell_ms[bucket.rows["surface"]]
+    if rules.examined.lingering_rules_out == "impression":
+        return np.asarray(lingered)
+    has_lingered = np.zeros(int(bucket.pair.max(initial=-1)) + 1, np.bool_)
+    has_lingered[bucket.pair[lingered]] = True
+    return np.asarray(has_lingered[bucket.pair])
 
 
 def find_repeats(bucket: Bucket, candidates: Mask, is_explicit: Mask) -> Mask:

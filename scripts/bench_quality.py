@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Compare mined negatives with the truth of a simulated log: how many are ads that the user wanted?
+
+Arms: naive (served and not engaged with), the rules one by one, and the defaults. All arms read the same logs
+with the same caps, so that only the rules differ. A false negative is a mined negative whose ad the user
+wanted; the yield is the number of negatives over that of the naive arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from scrollpast.config import load_config
+from scrollpast.entry import run_job
+from scrollpast.hashing import ID_MASK, hash_column, integers, xxhash64
+from scrollpast.mining.pipeline import mine
+from scrollpast.mining.session import spark_session
+from scrollpast.shards.manifest import read_manifest
+from scrollpast.shards.reader import ShardReader
+from scrollpast.simulation.log import LogRequest, simulate_log
+from scrollpast.simulation.shape import shape_from
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NO_RULES = {
+    "guard.before_h": "0",
+    "guard.after_h": "0",
+    "maturity_h": "0",
+    "examined.min_dwell_ms": "0",
+    "examined.max_dwell_ms": "null",
+    "max_impressions_per_user_day": "1000000000",
+}
+ARMS: dict[str, tuple[str, ...]] = {
+    "naive: served, not engaged": (),
+    "+ bots out": ("max_impressions_per_user_day",),
+    "+ guard only": ("guard.before_h", "guard.after_h"),
+    "+ dwell over 500 ms only": ("examined.min_dwell_ms",),
+    "+ lingering out only": ("examined.max_dwell_ms",),
+    "defaults: all rules": tuple(NO_RULES),
+}
+"""Each arm and the options of NO_RULES that it leaves at their defaults."""
+NAIVE, DEFAULTS = next(iter(ARMS)), list(ARMS)[-1]
+
+
+@dataclass(frozen=True)
+class Quality:
+    num_negatives: int
+    num_false: int
+
+    @property
+    def false_share(self) -> float:
+        return self.num_false / max(self.num_negatives, 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench_quality.py", description=__doc__)
+    parser.add_argument("--rows", type=float, default=2e6, metavar="N", help="impressions a log (2e6)")
+    parser.add_argument("--days", type=int, default=3, metavar="D", help="days a log (3)")
+    parser.add_argument("--seeds", default="1,2,3", metavar="S,S", help="one log a seed (1,2,3)")
+    parser.add_argument("--wait-days", type=float, default=3, help="days after the last until the run (3)")
+    parser.add_argument("--set", action="append", default=[], help="an option of the mining, for all arms")
+    parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
+    return run_job(parser, compare)
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    last_day = datetime(2026, 11, 20, tzinfo=UTC)
+    as_of = last_day + timedelta(days=1 + arguments.wait_days)
+    found: dict[str, list[Quality]] = {arm: [] for arm in ARMS}
+    with (
+        tempfile.TemporaryDirectory(prefix="scrollpast-quality-") as folder,
+        spark_session(load_config(None).spark, "bench_quality", debug=arguments.debug) as spark,
+    ):
+        for seed in (int(text) for text in arguments.seeds.split(",")):
+            logs = Path(folder) / f"seed-{seed}"
+            shape = shape_from(arguments.shape)
+            request = LogRequest(int(arguments.rows), arguments.days, last_day.date(), seed, shape)
+            simulate_log(request, logs, 2, False)
+            is_wanted = _truth(logs)
+            for arm, kept in ARMS.items():
+                dropped = [f"mining.{name}={value}" for name, value in NO_RULES.items() if name not in kept]
+                overrides = [*dropped, *arguments.set]
+                day = _mine(logs, arm, overrides, arguments.days, last_day, as_of, spark)
+                found[arm].append(_judge(day, is_wanted))
+                print(f"seed {seed}, {arm}: {found[arm][-1]}", file=sys.stderr)
+    print(render(found))
+    return 0
+
+
+def _mine(
+    logs: Path, arm: str, overrides: list[str], days: int, last_day: datetime, as_of: datetime, spark: SparkSession
+) -> str:
+    paths = [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements", "ads")]
+    out = logs / f"mined-{list(ARMS).index(arm)}"
+    config = load_config(None, [*paths, f"output.path={out}", "mining.num_buckets=8", *overrides])
+    return mine(config, last_day.date(), days, as_of, lambda: spark).uri
+
+
+def _truth(logs: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A look-up: for request hashes and ads, int64 [N] each, whether the user wanted the ad, bool [N]."""
+    table = pq.read_table(logs / "truth", columns=["request_id", "ad_id", "is_relevant"]).combine_chunks()
+    table = table.drop_null()
+    key = _key(hash_column(table["request_id"].combine_chunks()) & ID_MASK, integers(table["ad_id"].combine_chunks()))
+    order = np.argsort(key)
+    key, wanted = key[order], table["is_relevant"].to_numpy()[order]
+
+    def look_up(request: np.ndarray, ad: np.ndarray) -> np.ndarray:
+        asked = _key(request, ad)
+        at = np.searchsorted(key, asked)
+        assert (key[np.minimum(at, len(key) - 1)] == asked).all(), "a negative that was never served"
+        return np.asarray(wanted[at])
+
+    return look_up
+
+
+def _key(request: np.ndarray, ad: np.ndarray) -> np.ndarray:
+    return xxhash64(ad, request)
+
+
+def _judge(day: str, is_wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Quality:
+    num_negatives = num_false = 0
+    served = read_manifest(day).kinds["served"]
+    features = ["negative_request_hash", "negative_ad_id", "negative_kind"]
+    for batch in ShardReader([day], features=features):
+        request, ad, kind = (batch[name].flatten().to_numpy() for name in features)
+        mined = kind == served
+        num_negatives += int(mined.sum())
+        num_false += int(is_wanted(request[mined], ad[mined]).sum())
+    return Quality(num_negatives, num_false)
+
+
+def render(found: dict[str, list[Quality]]) -> str:
+    """The table: medians over the seeds, each arm against the naive one of the same seed."""
+    lines = [f"{'arm':<28}{'negatives':>12}{'yield':>8}{'false':>9}{'share':>8}{'share ÷ naive':>15}{'fewer':>8}"]
+    for arm, runs in found.items():
+        pairs = list(zip(runs, found[NAIVE], strict=True))
+        kept = median(run.num_negatives / base.num_negatives for run, base in pairs)
+        ratio = median(run.false_share / base.false_share for run, base in pairs)
+        lines.append(
+            f"{arm:<28}{median(run.num_negatives for run in runs):>12,.0f}{kept:>8.1%}"
+            f"{median(run.num_false for run in runs):>9,.0f}{median(run.false_share for run in runs):>8.2%}"
+            f"{ratio:>15.2f}{1 / ratio:>7.1f}x"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
