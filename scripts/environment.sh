@@ -93,7 +93,7 @@ _install() {
     for lock; do
         _is_ready "$name" "$lock" && continue
         rm -f "$folder/.scrollpast/$lock.lock"
-        say "installing $(grep -c "^[^#].*==" "$root/scripts/locks/$lock.txt") packages of scripts/locks/$lock.txt into $name"
+        say "installing scripts/locks/$lock.txt into $name (packages: $(grep -c "^[^#].*==" "$root/scripts/locks/$lock.txt"))"
         _logged "$log" "$python" -m pip install --no-deps --no-input --disable-pip-version-check \
             --progress-bar off --requirement "$root/scripts/locks/$lock.txt"
         _stamp "$version" "$lock" >"$folder/.scrollpast/$lock.lock"
