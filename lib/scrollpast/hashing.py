@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
+
+from scrollpast.compiled import compiled, frozen, inlined
 
 SPARK_SEED = 42
 ID_MASK = np.int64(0x7FFF_FFFF_FFFF_FFFF)
@@ -33,9 +34,8 @@ def xxhash64(values: NDArray[np.int64], seed: int | NDArray[np.int64] = SPARK_SE
     Returns:
         int64 [N], equal to Spark's ``xxhash64(values)`` when the seed is ``SPARK_SEED``.
     """
-    values = np.ascontiguousarray(values, np.int64)
-    seeds = np.broadcast_to(np.asarray(seed, np.int64), values.shape)
-    return _hash_integers(values, seeds)  # type: ignore[no-any-return]
+    seeds = frozen(np.atleast_1d(np.asarray(seed, np.int64)), np.int64)
+    return _hash_integers(frozen(values, np.int64), seeds)
 
 
 def seeded_hash(seed: int, *columns: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -59,7 +59,7 @@ def hash_column(column: pa.Array) -> NDArray[np.int64]:
     offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
     data = column.buffers()[2]
     text = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-    return _hash_strings(offsets, text, np.uint64(SPARK_SEED))
+    return _hash_strings(frozen(offsets, np.int64), frozen(text, np.uint8), np.uint64(SPARK_SEED))
 
 
 def ids_of(column: pa.Array, hashes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -77,17 +77,17 @@ def integers(column: pa.Array, null: int = 0) -> NDArray[np.int64]:
     return column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _rotate(value, bits):  # type: ignore[no-untyped-def]
     return (value << np.uint64(bits)) | (value >> np.uint64(64 - bits))
 
 
-@njit(cache=True)
+@inlined
 def _round(state, lane):  # type: ignore[no-untyped-def]
     return _rotate(state + lane * _P2, 31) * _P1
 
 
-@njit(cache=True)
+@inlined
 def _read(text, at, width):  # type: ignore[no-untyped-def]
     value = np.uint64(0)
     for i in range(width):
@@ -95,7 +95,7 @@ def _read(text, at, width):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit(cache=True)
+@inlined
 def _finish(state):  # type: ignore[no-untyped-def]
     state ^= state >> np.uint64(33)
     state *= _P2
@@ -104,17 +104,18 @@ def _finish(state):  # type: ignore[no-untyped-def]
     return np.int64(state ^ (state >> np.uint64(32)))
 
 
-@njit(cache=True)
+@compiled
 def _hash_integers(values, seeds):  # type: ignore[no-untyped-def]
     hashes = np.empty(len(values), np.int64)
+    step = 1 if len(seeds) == len(values) else 0  # one seed for all, or one each
     for row in range(len(values)):
-        state = np.uint64(seeds[row]) + _P5 + np.uint64(8)
+        state = np.uint64(seeds[row * step]) + _P5 + np.uint64(8)
         state = _rotate(state ^ _round(np.uint64(0), np.uint64(values[row])), 27) * _P1 + _P4
         hashes[row] = _finish(state)
     return hashes
 
 
-@njit(cache=True)
+@compiled
 def _hash_strings(offsets, text, seed):  # type: ignore[no-untyped-def]
     hashes = np.empty(len(offsets) - 1, np.int64)
     for row in range(len(hashes)):

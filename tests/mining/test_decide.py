@@ -221,9 +221,15 @@ def test_the_guard_can_cover_every_ad_of_an_advertiser(outcome: Any) -> None:
     assert outcome(rows, events, keyed, attributes) == ["engaged_elsewhere", "negative"]
 
 
-def test_an_ad_seen_under_500_ms_is_not_examined(outcome: Any) -> None:
-    assert outcome([impression(10, dwell_ms=499)]) == ["not_examined"]
-    assert outcome([impression(10, dwell_ms=500)]) == ["negative"]
+def test_an_ad_seen_for_less_than_a_fixation_is_not_examined(outcome: Any) -> None:
+    assert outcome([impression(10, dwell_ms=249)]) == ["not_examined"]
+    assert outcome([impression(10, dwell_ms=250)]) == ["negative"]
+
+
+def test_an_ad_seen_under_500_ms_is_not_examined_where_that_is_the_threshold(outcome: Any) -> None:
+    rules = rules_of(examined={"min_dwell_ms": 500})
+    assert outcome([impression(10, dwell_ms=499)], rules=rules) == ["not_examined"]
+    assert outcome([impression(10, dwell_ms=500)], rules=rules) == ["negative"]
 
 
 def test_an_ad_below_the_deepest_position_is_not_examined(outcome: Any) -> None:
@@ -315,7 +321,7 @@ def test_weight_is_examination_times_confidence(tmp_path: Path) -> None:
     import dataclasses
 
     rules = dataclasses.replace(rules_of(), examination={"feed": np.array([1.0, 0.5, 0.25])})
-    rows = [impression(10, position=1), impression(11, position=9, dwell_ms=500), impression(12, dwell_ms=None)]
+    rows = [impression(10, position=1), impression(11, position=9, dwell_ms=250), impression(12, dwell_ms=None)]
     (record,) = records(run(rows, [], rules, tmp_path), tmp_path)
     weights = dict(zip(record["negative_ad_id"], record["negative_weight"], strict=True))
     assert weights == {10: 0.5, 11: 0.25 * 0.25, 12: 0.5 * 0.5}

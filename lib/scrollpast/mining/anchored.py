@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from scrollpast.compiled import compiled, frozen, inlined
 
 BITS_PER_USER = 16
 """With two probes a user, about 1.4 % of the other users pass as well (Bloom, CACM 1970)."""
@@ -30,21 +31,21 @@ class AnchoredUsers:
         num_bits = 1 << max(12, (num_users * BITS_PER_USER - 1).bit_length())
         words = np.zeros(num_bits // 64, np.uint64)
         for part in parts:
-            _add(words, part)
+            _add(words, frozen(part, np.int64))
         return cls(words)
 
     def may_contain(self, hashes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """For int64 [N] hashes, bool [N]: true for every member and for few others."""
-        return _probe(self.words, hashes)  # type: ignore[no-any-return]
+        return _probe(frozen(self.words, np.uint64), frozen(hashes, np.int64))
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _two_bits(hashed, mask):  # type: ignore[no-untyped-def]
     value = np.uint64(hashed)
     return value & mask, ((value >> np.uint64(32)) | (value << np.uint64(32))) & mask
 
 
-@njit(cache=True)
+@compiled
 def _add(words, hashes):  # type: ignore[no-untyped-def]
     mask = np.uint64(len(words) * 64 - 1)
     for hashed in hashes:
@@ -53,7 +54,7 @@ def _add(words, hashes):  # type: ignore[no-untyped-def]
         words[second >> np.uint64(6)] |= np.uint64(1) << (second & np.uint64(63))
 
 
-@njit(cache=True)
+@compiled
 def _probe(words, hashes):  # type: ignore[no-untyped-def]
     mask = np.uint64(len(words) * 64 - 1)
     found = np.empty(len(hashes), np.bool_)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scrollpast.shards.compiled import as_bytes_array, compiled
+from scrollpast.compiled import as_bytes_array, compiled
 from scrollpast.shards.memory import address_of, load_byte, load_uint32, signed
 
 _REVERSED_POLYNOMIAL = 0x82F63B78

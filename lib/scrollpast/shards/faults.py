@@ -6,7 +6,7 @@ import numpy as np
 
 from scrollpast.errors import CorruptShardError
 from scrollpast.shards.columns import LIST_NAMES
-from scrollpast.shards.compiled import compiled
+from scrollpast.compiled import compiled
 
 WRITE_AGAIN = "write the file again from its source"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scrollpast.shards.compiled import as_bytes_array, compiled
+from scrollpast.compiled import as_bytes_array, compiled
 from scrollpast.shards.crc32c import masked_between, masked_crc32c
 from scrollpast.shards.faults import (
     HEADER_CRC,

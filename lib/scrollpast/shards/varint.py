@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scrollpast.shards.compiled import compiled, inlined
+from scrollpast.compiled import compiled, inlined
 from scrollpast.shards.memory import load_byte, load_uint64, signed, store_byte
 
 MAX_VARINT_BYTES = 10
