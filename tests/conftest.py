@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parents[1]
+
+# The first example of a test may compile a kernel: how long one takes says nothing about the code.
+settings.register_profile("scrollpast", deadline=None)
+settings.load_profile("scrollpast")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from scrollpast.config import Config, load_config
 from scrollpast.errors import UserError
 from scrollpast.mining.outcomes import Outcome
-from scrollpast.mining.pipeline import MinedDay, mine as mine_day
+from scrollpast.mining.pipeline import MinedDay
+from scrollpast.mining.pipeline import mine as mine_day
 from scrollpast.mining.session import spark_session
 
 if TYPE_CHECKING:
@@ -22,8 +23,19 @@ def mine(arguments: argparse.Namespace) -> int:
     last_day = _parse_day(arguments.date)
     as_of = _parse_moment(arguments.as_of) if arguments.as_of else datetime.now(UTC)
     if arguments.days < 1:
-        raise UserError("--days", expected="at least 1", found=str(arguments.days), remedy="leave it out for 1")
-    day_start = datetime(last_day.year, last_day.month, last_day.day, tzinfo=UTC) - timedelta(days=arguments.days - 1)
+        raise UserError(
+            "--days", expected="at least 1", found=str(arguments.days), remedy="leave it out for 1"
+        )
+    if arguments.days > last_day.toordinal():
+        raise UserError(
+            "--days",
+            expected=f"at most {last_day.toordinal():,}, the days that end with {last_day}",
+            found=f"{arguments.days:,}",
+            remedy="mine fewer days",
+        )
+    day_start = datetime(last_day.year, last_day.month, last_day.day, tzinfo=UTC) - timedelta(
+        days=arguments.days - 1
+    )
     if as_of < day_start:
         raise UserError(
             "--as-of" if arguments.as_of else "--date",
@@ -58,7 +70,9 @@ def mine(arguments: argparse.Namespace) -> int:
 def _with_paths(config: Config, arguments: argparse.Namespace) -> Config:
     """The paths of the command line over those of the configuration."""
     tables = {
-        name: getattr(config.input, name).model_copy(update={"path": path, "table": None, "format": "parquet"})
+        name: getattr(config.input, name).model_copy(
+            update={"path": path, "table": None, "format": "parquet"}
+        )
         for name in ("impressions", "engagements", "ads")
         if (path := getattr(arguments, name)) is not None
     }
@@ -101,9 +115,11 @@ def summary(mined: MinedDay) -> str:
     per_positive = manifest.num_negatives / max(manifest.num_positives, 1)
     lines += [
         "",
-        f"{manifest.num_records:,} records (users) with {manifest.num_positives:,} positives and "
-        f"{manifest.num_negatives:,} negatives ({per_positive:.1f} a positive) "
-        f"in {len(manifest.shards):,} shards, {num_bytes / 2**20:,.1f} MiB",
+        (
+            f"{manifest.num_records:,} records (users) with {manifest.num_positives:,} positives and "
+            f"{manifest.num_negatives:,} negatives ({per_positive:.1f} a positive) "
+            f"in {len(manifest.shards):,} shards, {num_bytes / 2**20:,.1f} MiB"
+        ),
     ]
     lines += [f"note: {warning}" for warning in mined.warnings]
     verb = "published" if mined.is_new else "already published from the same input; nothing was done:"

@@ -27,14 +27,15 @@ from scrollpast.mining import bucket_tasks, contracts
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.batches import TimeRange, as_batches
 from scrollpast.mining.examination import read_examination
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.parcels import Columns, pack, unpack
 from scrollpast.mining.progress import progress
-from scrollpast.mining.publication import find_published, iso, make_manifest, write_table
+from scrollpast.mining.publication import check_writable, find_published, iso, make_manifest, write_table
 from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
-from scrollpast.mining.sources import Source, TimeRange, as_batches, open_source
+from scrollpast.mining.sources import Source, open_source
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
 
@@ -88,6 +89,9 @@ def mine(
             undecided = f"{published.num_undecided:,} of its impressions were immature then; "
             note = [undecided + "--overwrite decides them now"] if published.num_undecided else []
             return MinedDay(day_uri, published.manifest, is_new=False, warnings=note)
+    if inputs["impressions"].num_rows == 0:  # Parquet's footers tell, before Spark starts
+        raise _no_impressions(inputs["impressions"], window)
+    check_writable(day_uri)
     with ExitStack() as stack:
         run = _Run(get_spark(), config, rules, day_uri, stack)
         return run.mine(inputs, last_day, overwrite)
@@ -130,8 +134,19 @@ def _open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSess
             may_be_empty=contract.name == "engagements" and not mining.require_engagements,
         )
         first = inputs["impressions"]
-        contract.check_same_keys(inputs[contract.name].schema, inputs[contract.name].place, first.schema, first.place)
+        contract.check_same_keys(
+            inputs[contract.name].schema, inputs[contract.name].place, first.schema, first.place
+        )
     return inputs
+
+
+def _no_impressions(source: Source, window: Window) -> UserError:
+    return UserError(
+        f"impressions ({source.place})",
+        expected=f"rows served from {iso(window.start_us)} to {iso(window.end_us)}",
+        found=source.describe_times(),
+        remedy="check --date and --days, and that the log of these days has arrived",
+    )
 
 
 class _Run:
@@ -156,10 +171,15 @@ class _Run:
             reports = decided.where("content != 'selected'").select("content", "payload").collect()
         ledger = Ledger()
         num_impressions = _add_tallies(ledger, (p for content, p in reports if content == TALLY))
-        self._check_any_impressions(num_impressions, impressions)
-        limits = self._limit_ads(decided, [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS])
+        if not num_impressions:
+            raise _no_impressions(impressions, self._rules.window)
+        limits = self._limit_ads(
+            decided, [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
+        )
         with progress(self._spark, "write shards"):
-            sealed = [unpack(payload) for (payload,) in self._seal(decided, limits).select("payload").collect()]
+            sealed = [
+                unpack(payload) for (payload,) in self._seal(decided, limits).select("payload").collect()
+            ]
         for cells, words in sealed:
             ledger.add(cells, words["surfaces"])
         ledger.check(num_impressions)
@@ -167,13 +187,17 @@ class _Run:
             ds=last_day.isoformat(),
             window=self._rules.window,
             config=self._config,
-            inputs=_describe(inputs, {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]}),
+            inputs=_describe(
+                inputs, {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]}
+            ),
             ledger=ledger,
             shards=[ShardEntry(**words["entry"]) for _, words in sealed if words["entry"]],
             num_positives=sum(words["num_positives"] for _, words in sealed),
             num_negatives=sum(words["num_negatives"] for _, words in sealed),
             ledger_file=write_table(ledger.table(), "ledger", self._day_uri),
-            quarantine_files=[bytes(p).decode() for content, p in reports if content == bucket_tasks.QUARANTINE_FILE],
+            quarantine_files=[
+                bytes(p).decode() for content, p in reports if content == bucket_tasks.QUARANTINE_FILE
+            ],
         )
         publish_manifest(self._day_uri, manifest, replace=overwrite)
         sweep_orphans(self._day_uri, manifest, older_than_s=self._config.output.orphan_grace_h * 3600)
@@ -201,9 +225,13 @@ class _Run:
         unknown = {name: n for name, n in kinds.items() if name not in self._rules.kinds.names}
         if unknown:
             listed = ", ".join(f"{name} ({n:,})" for name, n in sorted(unknown.items()))
-            self._warnings.append(f"kinds of engagement that mining.kinds does not name were ignored: {listed}")
+            self._warnings.append(
+                f"kinds of engagement that mining.kinds does not name were ignored: {listed}"
+            )
         if counts["invalid"]:
-            self._warnings.append(f"{counts['invalid']:,} engagements with a null user, ad or time were ignored")
+            self._warnings.append(
+                f"{counts['invalid']:,} engagements with a null user, ad or time were ignored"
+            )
         if counts["positive_kinds"] == 0 and self._config.mining.require_engagements:
             window = self._rules.window
             seen = ", ".join(f"{n:,} {name}" for name, n in sorted(kinds.items())) or "none of any kind"
@@ -246,10 +274,14 @@ class _Run:
         def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for bucket, parcels in groupby(_rows(batches), key=lambda row: row[0]):
                 contents = ((content, payload) for _, content, payload in parcels)
-                decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, day_uri)
+                decided = bucket_tasks.decide_bucket(
+                    bucket, contents, rules, shared_attributes.value, day_uri
+                )
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _parcel_schema())
 
-        num_partitions = self._config.spark.num_partitions or min(rules.num_buckets, _EXCHANGED_PARTITIONS_AT_MOST)
+        num_partitions = self._config.spark.num_partitions or min(
+            rules.num_buckets, _EXCHANGED_PARTITIONS_AT_MOST
+        )
         scanned = impressions.run(self._spark, scan, _PARCEL).unionAll(engagements)
         by_bucket = scanned.repartition(num_partitions, "bucket").sortWithinPartitions("bucket")
         return by_bucket.mapInArrow(decide, _PARCEL)
@@ -283,17 +315,6 @@ class _Run:
                 yield from as_batches([(p.bucket, p.content, p.payload)], _parcel_schema())
 
         return decided.where("content = 'selected'").mapInArrow(seal, _PARCEL)
-
-    def _check_any_impressions(self, num_impressions: int, source: Source) -> None:
-        if num_impressions:
-            return
-        window = self._rules.window
-        raise UserError(
-            f"impressions ({source.place})",
-            expected=f"rows served from {iso(window.start_us)} to {iso(window.end_us)}",
-            found=source.describe_times(),
-            remedy="check --date and --days, and that the log of these days has arrived",
-        )
 
     def _broadcast(self, value: Any) -> Any:
         shared = self._spark.sparkContext.broadcast(value)

@@ -40,6 +40,26 @@ def write_table(table: pa.Table, folder: str, day_uri: str) -> str:
     return path
 
 
+def check_writable(day_uri: str) -> None:
+    """Try a file below the day's folder, so that a day without a place to go is told before it is mined.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    store, root = filesystem.resolve(day_uri)
+    trial = filesystem.temporary_name(filesystem.join(root, "trial"))
+    try:
+        filesystem.write_atomically(store, trial, b"")
+        filesystem.delete_file(store, trial)
+    except OSError as error:
+        raise UserError(
+            f"output.path ({day_uri})",
+            expected="a folder that can be written to",
+            found=f"{type(error).__name__}: {error.strerror or str(error).splitlines()[0]}",
+            remedy="check the path, the rights and the space, or choose another --out",
+        ) from error
+
+
 def iso(moment_us: int) -> str:
     """Microseconds since the epoch as ISO 8601 in UTC."""
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)).isoformat()

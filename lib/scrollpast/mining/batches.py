@@ -1,0 +1,39 @@
+"""What a source hands to a task and takes back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+BATCH_ROWS = 1 << 18
+"""Rows that are judged at once: enough to amortise a NumPy call, few enough to stay in the cache."""
+
+Batches = Iterator[pa.RecordBatch]
+TaskFunction = Callable[[int, Batches], Iterable[tuple[Any, ...]]]
+"""From the number of the task and its batches to rows."""
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """Rows to read: ``column`` (a timestamp) in [start_us, end_us], and those where it is null."""
+
+    column: str
+    start_us: int
+    end_us: int
+
+
+def arrow_schema(schema: str) -> pa.Schema:
+    """Arrow's view of a Spark schema text with the types that tasks return."""
+    types = {"int": pa.int32(), "long": pa.int64(), "string": pa.string(), "binary": pa.binary()}
+    return pa.schema([(name, types[kind]) for name, kind in (field.split() for field in schema.split(", "))])
+
+
+def as_batches(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> Batches:
+    """Rows one by one as batches of one row: each holds a whole parcel, so that no copy of many is made."""
+    for row in rows:
+        yield pa.RecordBatch.from_arrays(
+            [pa.array([value], field.type) for value, field in zip(row, schema, strict=True)], schema=schema
+        )

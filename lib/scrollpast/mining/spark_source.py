@@ -1,0 +1,120 @@
+"""Whatever Spark reads as a source: a table of its catalog, or a path in another format than Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from scrollpast.config import Table
+from scrollpast.errors import UserError
+from scrollpast.mining.batches import Batches, TaskFunction, TimeRange, arrow_schema, as_batches
+from scrollpast.mining.contracts import TableContract
+from scrollpast.mining.parquet_source import fingerprint_of
+from scrollpast.shards import filesystem
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+@dataclass(frozen=True)
+class SparkSource:
+    place: str
+    schema: pa.Schema
+    num_rows: int | None
+    fingerprint: str | None
+    frame: DataFrame
+
+    def run(self, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:
+        del spark  # the frame has it
+
+        def read(batches: Batches) -> Batches:
+            from pyspark import TaskContext
+
+            context = TaskContext.get()
+            number = context.partitionId() if context is not None else 0
+            yield from as_batches(function(number, batches), output)
+
+        output = arrow_schema(schema)
+        return self.frame.mapInArrow(read, schema)
+
+    def describe_times(self) -> str:
+        return "none"
+
+
+def open_with_spark(
+    table: Table, contract: TableContract, spark: SparkSession, rows: TimeRange | None, num_tasks: int | None
+) -> SparkSource:
+    """Find the table, hold its schema against the contract, and leave all else to Spark.
+
+    Raises:
+        UserError: Spark finds no such table or cannot read it, or a column is missing or of a wrong type.
+    """
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+    from pyspark.errors import PySparkException
+    from pyspark.sql import functions as sql
+
+    place = table.table or str(table.path)
+    try:
+        frame = _read_with_spark(table, spark)
+        schema = _arrow_schema_of(frame, contract)
+    except (PySparkException, Py4JJavaError) as error:
+        raise UserError(
+            f"{contract.name} ({place})",
+            expected="a table that Spark finds" if table.table else f"what Spark reads as {table.format!r}",
+            found=_first_line(error),
+            remedy=f"check input.{contract.name}: the name or path, the format, its columns and options",
+        ) from error
+    contract.check(schema, place)
+    frame = frame.select(*contract.columns_in(schema))
+    fingerprint = _fingerprint_of_uris(frame.inputFiles())
+    if rows is not None:
+        # Compared as timestamps, so that Spark can push the bounds down to the source.
+        bounds = [sql.timestamp_micros(sql.lit(bound)) for bound in (rows.start_us, rows.end_us)]
+        moment = sql.col(rows.column)
+        frame = frame.where(moment.isNull() | moment.between(*bounds))
+    if num_tasks is not None:
+        frame = frame.repartition(num_tasks)
+    return SparkSource(place, schema, num_rows=None, fingerprint=fingerprint, frame=frame)
+
+
+def _read_with_spark(table: Table, spark: SparkSession) -> DataFrame:
+    if table.table is not None:
+        return spark.table(table.table)
+    reader = spark.read.format(table.format).options(**table.options)
+    if table.columns is not None:
+        reader = reader.schema(table.columns)
+    return reader.load(table.path)
+
+
+def _arrow_schema_of(frame: DataFrame, contract: TableContract) -> pa.Schema:
+    """The frame's schema as Arrow knows it; a column outside the contract, of whatever type, by its name only."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+    from pyspark.sql.types import StructType
+
+    wanted = [field for field in frame.schema if field.name in {**contract.required, **contract.optional}]
+    known = to_arrow_schema(StructType(wanted), timezone="UTC")
+    return pa.schema(
+        [known.field(name) if name in known.names else pa.field(name, pa.null()) for name in frame.columns]
+    )
+
+
+def _fingerprint_of_uris(uris: Iterable[str]) -> str | None:
+    """As for Parquet's own files; ``None`` where there are none, or where only Spark can look at them."""
+    infos: list[fs.FileInfo] = []
+    try:
+        for uri in sorted(uris):
+            store, path = filesystem.resolve(unquote(uri))
+            infos.append(store.get_file_info(path))
+    except (OSError, UserError):
+        return None
+    are_seen = infos and all(info.type == fs.FileType.File for info in infos)
+    return fingerprint_of("", infos) if are_seen else None
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
