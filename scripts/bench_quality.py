@@ -100,7 +100,13 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _mine(
-    logs: Path, arm: str, overrides: list[str], days: int, last_day: datetime, as_of: datetime, spark: SparkSession
+    logs: Path,
+    arm: str,
+    overrides: list[str],
+    days: int,
+    last_day: datetime,
+    as_of: datetime,
+    spark: SparkSession,
 ) -> str:
     paths = [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements", "ads")]
     out = logs / f"mined-{list(ARMS).index(arm)}"
@@ -112,7 +118,9 @@ def _truth(logs: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """A look-up: for request hashes and ads, int64 [N] each, whether the user wanted the ad, bool [N]."""
     table = pq.read_table(logs / "truth", columns=["request_id", "ad_id", "is_relevant"]).combine_chunks()
     table = table.drop_null()
-    key = _key(hash_column(table["request_id"].combine_chunks()) & ID_MASK, integers(table["ad_id"].combine_chunks()))
+    key = _key(
+        hash_column(table["request_id"].combine_chunks()) & ID_MASK, integers(table["ad_id"].combine_chunks())
+    )
     order = np.argsort(key)
     key, wanted = key[order], table["is_relevant"].to_numpy()[order]
 
@@ -143,7 +151,9 @@ def _judge(day: str, is_wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]) 
 
 def render(found: dict[str, list[Quality]]) -> str:
     """The table: medians over the seeds, each arm against the naive one of the same seed."""
-    lines = [f"{'arm':<28}{'negatives':>12}{'yield':>8}{'false':>9}{'share':>8}{'share ÷ naive':>15}{'fewer':>8}"]
+    lines = [
+        f"{'arm':<28}{'negatives':>12}{'yield':>8}{'false':>9}{'share':>8}{'share ÷ naive':>15}{'fewer':>8}"
+    ]
     for arm, runs in found.items():
         pairs = list(zip(runs, found[NAIVE], strict=True))
         kept = median(run.num_negatives / base.num_negatives for run, base in pairs)

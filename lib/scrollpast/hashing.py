@@ -8,6 +8,8 @@ as Spark chains them: the hash of one is the seed of the next.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -78,17 +80,17 @@ def integers(column: pa.Array, null: int = 0) -> NDArray[np.int64]:
 
 
 @inlined
-def _rotate(value, bits):  # type: ignore[no-untyped-def]
+def _rotate(value: Any, bits: int) -> Any:
     return (value << np.uint64(bits)) | (value >> np.uint64(64 - bits))
 
 
 @inlined
-def _round(state, lane):  # type: ignore[no-untyped-def]
+def _round(state: Any, lane: Any) -> Any:
     return _rotate(state + lane * _P2, 31) * _P1
 
 
 @inlined
-def _read(text, at, width):  # type: ignore[no-untyped-def]
+def _read(text: NDArray[np.uint8], at: int, width: int) -> Any:
     value = np.uint64(0)
     for i in range(width):
         value |= np.uint64(text[at + i]) << np.uint64(8 * i)
@@ -96,7 +98,7 @@ def _read(text, at, width):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _finish(state):  # type: ignore[no-untyped-def]
+def _finish(state: Any) -> Any:
     state ^= state >> np.uint64(33)
     state *= _P2
     state ^= state >> np.uint64(29)
@@ -105,7 +107,7 @@ def _finish(state):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _hash_integers(values, seeds):  # type: ignore[no-untyped-def]
+def _hash_integers(values: NDArray[np.int64], seeds: NDArray[np.int64]) -> NDArray[np.int64]:
     hashes = np.empty(len(values), np.int64)
     step = 1 if len(seeds) == len(values) else 0  # one seed for all, or one each
     for row in range(len(values)):
@@ -116,7 +118,7 @@ def _hash_integers(values, seeds):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _hash_strings(offsets, text, seed):  # type: ignore[no-untyped-def]
+def _hash_strings(offsets: NDArray[np.int64], text: NDArray[np.uint8], seed: Any) -> NDArray[np.int64]:
     hashes = np.empty(len(offsets) - 1, np.int64)
     for row in range(len(hashes)):
         at, end = offsets[row], offsets[row + 1]

@@ -11,7 +11,7 @@ from scrollpast.errors import UserError
 from scrollpast.importing.ebnerd import import_ebnerd
 from tests.importing.published import published_log
 
-TIME = dt.datetime(2023, 2, 27, 3, 23, 27)
+TIME = dt.datetime(2023, 2, 27, 3, 23, 27)  # noqa: DTZ001 -- the log's times have no zone
 BEHAVIOURS = pa.table(
     {
         "impression_id": pa.array([9, 10], pa.uint32()),

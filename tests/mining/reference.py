@@ -21,9 +21,16 @@ def decide(rows: list[Row], engagements: list[Row], rules: Rules, advertiser: di
     outcomes: list[str | None] = [None] * len(rows)
     by_user: dict[int, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
-        if row["user_id"] is None or row["ad_id"] is None or row["request_id"] is None or row["served_at"] is None:
-            outcomes[number] = "invalid"
-        elif (row["position"] or 0) < 0 or (row["dwell_ms"] or 0) < 0:
+        if (
+            (
+                row["user_id"] is None
+                or row["ad_id"] is None
+                or row["request_id"] is None
+                or row["served_at"] is None
+            )
+            or (row["position"] or 0) < 0
+            or (row["dwell_ms"] or 0) < 0
+        ):
             outcomes[number] = "invalid"
         else:
             by_user[row["user_id"]].append(number)
@@ -48,7 +55,7 @@ def _order(row: Row) -> tuple[Any, ...]:
     return (row["served_at"], row["request_hash"], row["ad_id"], *rest)
 
 
-def _decide_user(
+def _decide_user(  # noqa: C901 -- one user's whole story, told once, in the contract's order
     numbers: list[int],
     rows: list[Row],
     engagements: list[Row],
@@ -82,7 +89,9 @@ def _decide_user(
             ]
         else:
             fitting = [
-                n for n in distinct if rows[n]["ad_id"] == e["ad_id"] and rows[n]["served_at"] <= e["engaged_at"]
+                n
+                for n in distinct
+                if rows[n]["ad_id"] == e["ad_id"] and rows[n]["served_at"] <= e["engaged_at"]
             ]
         if not fitting or e["engaged_at"] - rows[fitting[-1]]["served_at"] > reach[e["kind"]]:
             continue
@@ -106,7 +115,9 @@ def _decide_user(
 
         return any(
             same(e)
-            and row["served_at"] - rules.guard_before_us <= e["engaged_at"] <= row["served_at"] + rules.guard_after_us
+            and row["served_at"] - rules.guard_before_us
+            <= e["engaged_at"]
+            <= row["served_at"] + rules.guard_after_us
             for e in likes
         )
 

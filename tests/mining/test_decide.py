@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from scrollpast.example import record_schema
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.rules import Rules
 from scrollpast.shards.codec import decode_records
-from scrollpast.example import record_schema
 from tests.mining.in_process import (
     DAY_START_US,
     HOUR_US,
@@ -28,14 +28,21 @@ from tests.mining.in_process import (
 NOON_US = DAY_START_US + 12 * HOUR_US
 
 
-def impression(ad: int, *, user: int = 1, request: int = 7, at_us: int = NOON_US, **columns: Any) -> dict[str, Any]:
+def impression(
+    ad: int, *, user: int = 1, request: int = 7, at_us: int = NOON_US, **columns: Any
+) -> dict[str, Any]:
     """An ad that was examined for a second at position 1, if nothing else is said."""
     row = {"request_id": request, "user_id": user, "ad_id": ad, "served_at": at_us, "surface": "feed"}
     return {**row, "position": 1, "dwell_ms": 1000, **columns}
 
 
 def engagement(
-    ad: int, kind: str = "click", *, user: int = 1, request: int | None = 7, at_us: int = NOON_US + 5 * SECOND_US
+    ad: int,
+    kind: str = "click",
+    *,
+    user: int = 1,
+    request: int | None = 7,
+    at_us: int = NOON_US + 5 * SECOND_US,
 ) -> dict[str, Any]:
     return {"user_id": user, "ad_id": ad, "kind": kind, "engaged_at": at_us, "request_id": request}
 
@@ -191,7 +198,11 @@ def test_a_hidden_ad_is_an_explicit_negative_and_is_kept(tmp_path: Path) -> None
     mined = run([impression(10, dwell_ms=100)], [engagement(10, "hide")], rules_of(), tmp_path)
     (record,) = records(mined, tmp_path)
     assert mined.ledger.totals()[Outcome.EXPLICIT_NEGATIVE] == 1
-    assert (record["negative_ad_id"], record["negative_kind"], record["negative_weight"]) == ([10], [11], [1.0])
+    assert (record["negative_ad_id"], record["negative_kind"], record["negative_weight"]) == (
+        [10],
+        [11],
+        [1.0],
+    )
 
 
 def test_an_impression_whose_window_is_open_is_immature(outcome: Any) -> None:
@@ -206,7 +217,12 @@ def test_an_ad_that_the_user_clicked_elsewhere_is_a_false_negative(outcome: Any)
 
 def test_the_guard_ends_with_its_window(outcome: Any) -> None:
     rules = rules_of(guard={"before_h": 1, "after_h": 1})
-    for hours, expected in ((-1, "engaged_elsewhere"), (-2, "negative"), (1, "engaged_elsewhere"), (2, "negative")):
+    for hours, expected in (
+        (-1, "engaged_elsewhere"),
+        (-2, "negative"),
+        (1, "engaged_elsewhere"),
+        (2, "negative"),
+    ):
         other = engagement(10, request=99, at_us=NOON_US + hours * HOUR_US)
         assert outcome([impression(10)], [other], rules) == [expected], hours
 
@@ -264,7 +280,10 @@ def test_a_long_look_without_a_click_is_neither(outcome: Any) -> None:
 def test_a_long_look_rules_out_the_ad_or_only_that_impression(outcome: Any) -> None:
     rows = [impression(10, dwell_ms=9000), impression(10, request=8)]
     assert outcome(rows) == ["lingered", "lingered"]
-    assert outcome(rows, rules=rules_of(examined={"lingering_rules_out": "impression"})) == ["lingered", "negative"]
+    assert outcome(rows, rules=rules_of(examined={"lingering_rules_out": "impression"})) == [
+        "lingered",
+        "negative",
+    ]
 
 
 def test_of_several_exposures_the_latest_is_kept(tmp_path: Path) -> None:
@@ -321,7 +340,11 @@ def test_weight_is_examination_times_confidence(tmp_path: Path) -> None:
     import dataclasses
 
     rules = dataclasses.replace(rules_of(), examination={"feed": np.array([1.0, 0.5, 0.25])})
-    rows = [impression(10, position=1), impression(11, position=9, dwell_ms=250), impression(12, dwell_ms=None)]
+    rows = [
+        impression(10, position=1),
+        impression(11, position=9, dwell_ms=250),
+        impression(12, dwell_ms=None),
+    ]
     (record,) = records(run(rows, [], rules, tmp_path), tmp_path)
     weights = dict(zip(record["negative_ad_id"], record["negative_weight"], strict=True))
     assert weights == {10: 0.5, 11: 0.25 * 0.25, 12: 0.5 * 0.5}

@@ -17,7 +17,15 @@ from scrollpast.hashing import hash_column
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.outcomes import Outcome
 from tests.mining import reference
-from tests.mining.in_process import DAY_START_US, HOUR_US, SECOND_US, engagements_of, impressions_of, mine, rules_of
+from tests.mining.in_process import (
+    DAY_START_US,
+    HOUR_US,
+    SECOND_US,
+    engagements_of,
+    impressions_of,
+    mine,
+    rules_of,
+)
 
 Log = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -49,7 +57,9 @@ def logs(draw: st.DrawFn, with_broken: bool = True) -> Log:
             "dwell_ms": draw(DWELLS),
         }
         if with_broken and draw(st.integers(0, 9)) == 0:
-            broken = draw(st.sampled_from(["request_id", "user_id", "ad_id", "served_at", "position", "dwell_ms"]))
+            broken = draw(
+                st.sampled_from(["request_id", "user_id", "ad_id", "served_at", "position", "dwell_ms"])
+            )
             row[broken] = -1 if broken in ("position", "dwell_ms") else None
         rows.append(row)
     events = []
@@ -88,7 +98,9 @@ OPTIONS = st.fixed_dictionaries(
         ),
     },
 )
-AS_OF = st.sampled_from([DAY_START_US + 13 * HOUR_US, DAY_START_US + 30 * HOUR_US, DAY_START_US + 240 * HOUR_US])
+AS_OF = st.sampled_from(
+    [DAY_START_US + 13 * HOUR_US, DAY_START_US + 30 * HOUR_US, DAY_START_US + 240 * HOUR_US]
+)
 ATTRIBUTES = AdAttributes.of(
     [{"ad": np.arange(6), "advertiser_id": np.array(list(ADVERTISER_OF.values()))}], ["advertiser_id"]
 )
@@ -109,7 +121,9 @@ def test_every_outcome_equals_the_plain_reference(log: Log, options: dict[str, A
     expected = reference.decide(hashed, events, rules, ADVERTISER_OF)
 
     with TemporaryDirectory() as day:
-        mined = mine([impressions_of(rows)], [engagements_of(events)], rules, Path(day), attributes=ATTRIBUTES)
+        mined = mine(
+            [impressions_of(rows)], [engagements_of(events)], rules, Path(day), attributes=ATTRIBUTES
+        )
 
     cells: Counter[tuple[str, str, int | None]] = Counter()
     for row, outcome in zip(rows, expected, strict=True):
@@ -132,7 +146,9 @@ def test_the_ledger_adds_up_whatever_the_log_and_the_caps(
     rows, events = log
     rules = rules_of(**options, negatives_per_user=cap, max_ad_share=share)
     with TemporaryDirectory() as day:
-        mined = mine([impressions_of(rows)], [engagements_of(events)], rules, Path(day), attributes=ATTRIBUTES)
+        mined = mine(
+            [impressions_of(rows)], [engagements_of(events)], rules, Path(day), attributes=ATTRIBUTES
+        )
     mined.ledger.check(sum(_in_window(row) for row in rows))
     assert mined.num_impressions == sum(_in_window(row) for row in rows)
 
@@ -157,7 +173,9 @@ def test_any_split_and_order_of_the_input_gives_the_same_shards(
     tasks = [impressions_of(shuffled[number::num_tasks]) for number in range(num_tasks)]
     feeds = [engagements_of(part) for part in (events[::2], events[1::2])]
     with TemporaryDirectory() as one, TemporaryDirectory() as other:
-        plain = mine([impressions_of(rows)], [engagements_of(events)], rules, Path(one), attributes=ATTRIBUTES)
+        plain = mine(
+            [impressions_of(rows)], [engagements_of(events)], rules, Path(one), attributes=ATTRIBUTES
+        )
         split = mine(tasks, feeds, rules, Path(other), attributes=ATTRIBUTES, order=chance)
     assert split.shards == plain.shards
     assert split.quarantine_files == plain.quarantine_files

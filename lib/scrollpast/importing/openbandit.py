@@ -51,8 +51,10 @@ DESCRIPTION = LogDescription(
         "value": "no amounts",
     },
     notes=(
-        "THIS LOG HAS NO USER ID. A 'user' here is the cohort of everybody with the same four features: "
-        "a click of one of them counts for all of them",
+        (
+            "THIS LOG HAS NO USER ID. A 'user' here is the cohort of everybody with the same four features: "
+            "a click of one of them counts for all of them"
+        ),
     ),
 )
 

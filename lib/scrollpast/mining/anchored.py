@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +41,13 @@ class AnchoredUsers:
 
 
 @inlined
-def _two_bits(hashed, mask):  # type: ignore[no-untyped-def]
+def _two_bits(hashed: Any, mask: Any) -> tuple[Any, Any]:
     value = np.uint64(hashed)
     return value & mask, ((value >> np.uint64(32)) | (value << np.uint64(32))) & mask
 
 
 @compiled
-def _add(words, hashes):  # type: ignore[no-untyped-def]
+def _add(words: NDArray[np.uint64], hashes: NDArray[np.int64]) -> None:
     mask = np.uint64(len(words) * 64 - 1)
     for hashed in hashes:
         first, second = _two_bits(hashed, mask)
@@ -55,7 +56,7 @@ def _add(words, hashes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _probe(words, hashes):  # type: ignore[no-untyped-def]
+def _probe(words: NDArray[np.uint64], hashes: NDArray[np.int64]) -> NDArray[np.bool_]:
     mask = np.uint64(len(words) * 64 - 1)
     found = np.empty(len(hashes), np.bool_)
     for row in range(len(hashes)):

@@ -86,7 +86,9 @@ def decide_bucket(
     selected = take({name: decided[name] for name in _RECORD_COLUMNS}, is_recorded)
     features = latest_features(inside, rules)
     features = take(features, np.isin(features["user"], selected["user"]))
-    payload = pack({**selected, **{f"of_user:{name}": part for name, part in features.items()}}, surfaces=names)
+    payload = pack(
+        {**selected, **{f"of_user:{name}": part for name, part in features.items()}}, surfaces=names
+    )
     yield Parcel(bucket, SELECTED, payload)
     suspects = find_suspects(decided["ad"][is_negative], rules)
     yield Parcel(bucket, SUSPECTS, pack({"ad": suspects}, num_negatives=int(is_negative.sum())))
@@ -96,7 +98,9 @@ def count_suspects(payload: bytes, suspects: np.ndarray, rules: Rules) -> Column
     """Negatives of suspected ads in a parcel of selected rows, by bin of the ad cap's hash."""
     rows, _ = unpack(payload)
     is_negative = rows["outcome"] == Outcome.NEGATIVE
-    return count_by_bin(take({name: rows[name] for name in ("user", "ad", "request")}, is_negative), suspects, rules)
+    return count_by_bin(
+        take({name: rows[name] for name in ("user", "ad", "request")}, is_negative), suspects, rules
+    )
 
 
 def seal_bucket(bucket: int, payload: bytes, limits: AdLimits, rules: Rules, day_uri: str) -> Parcel:

@@ -54,7 +54,8 @@ NULLABLE_NUMBER = ColumnType(
     "double (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_floating(kind) or pt.is_null(kind)
 )
 CATEGORY = ColumnType(
-    "string, long or boolean", lambda kind: IDENTIFIER.accepts(kind) or pt.is_boolean(kind) or pt.is_null(kind)
+    "string, long or boolean",
+    lambda kind: IDENTIFIER.accepts(kind) or pt.is_boolean(kind) or pt.is_null(kind),
 )
 
 
@@ -108,7 +109,11 @@ class TableContract:
             UserError: an identifier is a string here and a long there.
         """
         for name, kind in {**self.required, **self.optional}.items():
-            if kind not in (IDENTIFIER, NULLABLE_IDENTIFIER) or name not in schema.names or name not in other.names:
+            if (
+                kind not in (IDENTIFIER, NULLABLE_IDENTIFIER)
+                or name not in schema.names
+                or name not in other.names
+            ):
                 continue
             here, there = schema.field(name).type, other.field(name).type
             if pt.is_null(here) or pt.is_null(there) or _is_text(here) == _is_text(there):

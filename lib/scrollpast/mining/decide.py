@@ -58,11 +58,17 @@ class Bucket:
         user, ad, request = (dense_codes(values) for values in both.values())
         slate, pair = pair_codes(user, request), pair_codes(user, ad)
         shown = pair_codes(slate, ad)
+        here, there = slice(num_rows), slice(num_rows, None)
         return cls(
-            rows,
-            engagements,
-            *(codes[:num_rows] for codes in (user, pair, slate, shown)),
-            *(codes[num_rows:] for codes in (user, pair, shown)),
+            rows=rows,
+            engagements=engagements,
+            user=user[here],
+            pair=pair[here],
+            slate=slate[here],
+            shown=shown[here],
+            engaged_user=user[there],
+            engaged_pair=pair[there],
+            engaged_shown=shown[there],
             num_users=int(user.max(initial=-1)) + 1,
         )
 
@@ -97,7 +103,9 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     clicked_below = find_clicked_below(bucket, outcome == Outcome.POSITIVE)
     decided_as(Outcome.NOT_EXAMINED, find_unexamined(rows, clicked_below, surfaces, rules))
     decided_as(Outcome.LINGERED, find_lingered(bucket, surfaces, rules))
-    decided_as(Outcome.REPEAT, find_repeats(bucket, outcome == UNDECIDED, outcome == Outcome.EXPLICIT_NEGATIVE))
+    decided_as(
+        Outcome.REPEAT, find_repeats(bucket, outcome == UNDECIDED, outcome == Outcome.EXPLICIT_NEGATIVE)
+    )
 
     weight = np.zeros(len(outcome), np.float32)
     candidates = outcome == UNDECIDED
@@ -191,9 +199,7 @@ def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttrib
     guard(bucket.pair, bucket.engaged_pair[is_positive_kind], asked)
     for name in rules.guard_keys:
         value, is_known = attributes.look_up(name, bucket.rows["ad"])
-        engaged_value, is_engaged_known = attributes.look_up(
-            name, bucket.engagements["ad"][is_positive_kind]
-        )
+        engaged_value, is_engaged_known = attributes.look_up(name, bucket.engagements["ad"][is_positive_kind])
         users = np.concatenate([bucket.user, bucket.engaged_user[is_positive_kind]])
         keys = pair_codes(users, dense_codes(np.concatenate([value, engaged_value])))
         row_key, event_key = keys[: len(value)], keys[len(value) :]

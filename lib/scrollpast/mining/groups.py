@@ -30,9 +30,7 @@ def rank_in_group(groups: Ints, *order: NDArray[np.generic]) -> Ints:
     return ranks
 
 
-def last_at_or_before(
-    row_key: Ints, row_time: Ints, row_order: Ints, key: Ints, time: Ints
-) -> Ints:
+def last_at_or_before(row_key: Ints, row_time: Ints, row_order: Ints, key: Ints, time: Ints) -> Ints:
     """For every question (key, time) the last row with that key and a time not after it.
 
     Args:

@@ -32,7 +32,9 @@ def count_cells(
     outcome: NDArray[np.int8], surface: NDArray[np.int16], position: NDArray[np.int32]
 ) -> Columns:
     """Cells of the ledger for [N] impressions: outcome, surface code, position (−1 unknown), count."""
-    cell = (outcome.astype(np.int64) << 48) | (surface.astype(np.int64) << 32) | (position.astype(np.int64) + 1)
+    cell = (
+        (outcome.astype(np.int64) << 48) | (surface.astype(np.int64) << 32) | (position.astype(np.int64) + 1)
+    )
     shallow = position < _DENSE_POSITIONS - 1
     tables = surface.astype(np.int64) * len(Outcome) + outcome
     dense = np.bincount(tables[shallow] * _DENSE_POSITIONS + (cell[shallow] & 0xFFFF_FFFF))
@@ -56,7 +58,9 @@ class Ledger:
 
     def add(self, cells: Mapping[str, NDArray[Any]], surfaces: Sequence[str]) -> None:
         """Add cells as :func:`count_cells` makes them; ``surfaces`` names their codes."""
-        rows = zip(*(cells[name].tolist() for name in ("outcome", "surface", "position", "count")), strict=True)
+        rows = zip(
+            *(cells[name].tolist() for name in ("outcome", "surface", "position", "count")), strict=True
+        )
         for outcome, surface, position, count in rows:
             self.cells[Outcome(outcome), surfaces[surface], None if position < 0 else position] += count
 

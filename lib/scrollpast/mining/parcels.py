@@ -52,9 +52,7 @@ def take(columns: Columns, rows: NDArray[Any]) -> Columns:
     return {name: array[rows] for name, array in columns.items()}
 
 
-def split_by_bucket(
-    columns: Columns, buckets: NDArray[np.int32]
-) -> Iterable[tuple[int, Columns]]:
+def split_by_bucket(columns: Columns, buckets: NDArray[np.int32]) -> Iterable[tuple[int, Columns]]:
     """Every bucket that has rows, in order, with its rows in their order."""
     order = np.argsort(buckets, kind="stable")
     present, starts = np.unique(buckets[order], return_index=True)

@@ -81,9 +81,7 @@ def scan_impressions(
         outcome = np.where(is_invalid, Outcome.INVALID, Outcome.UNANCHORED).astype(np.int8)
         # A broken position is no position: the ledger counts it as unknown, the quarantine shows it.
         known = np.maximum(position, UNKNOWN)
-        ledger.add(
-            count_cells(outcome[ends_here], surface[ends_here], known[ends_here]), list(surfaces)
-        )
+        ledger.add(count_cells(outcome[ends_here], surface[ends_here], known[ends_here]), list(surfaces))
         if is_invalid.any():
             yield from _quarantine(batch, reasons, rules)
         if passes.any():
@@ -96,7 +94,7 @@ def scan_impressions(
             buffered, num_buffered = [], 0
     yield from _parcels(ROWS, buffered, surfaces=list(surfaces))
     names = list(surfaces)
-    cells = {
+    cells: Columns = {
         "outcome": np.array([outcome for outcome, _, _ in ledger.cells], np.int8),
         "surface": np.array([surfaces[name] for _, name, _ in ledger.cells], np.int16),
         "position": np.array([UNKNOWN if p is None else p for _, _, p in ledger.cells], np.int64),
@@ -139,7 +137,7 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
         is_known = kind >= 0
         batch, engaged_us, kind = batch.filter(pa.array(is_known)), engaged_us[is_known], kind[is_known]
         hashes = hash_column(batch[column.USER_ID])
-        columns = {
+        columns: Columns = {
             "user": ids_of(batch[column.USER_ID], hashes),
             "ad": _ids(batch[column.AD_ID]),
             "request": _request_hashes(batch),
@@ -198,13 +196,22 @@ def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) 
     """Broken rows as they came, with the reason, spread over the buckets by their content."""
     is_invalid = reasons >= 0
     rows = batch.filter(pa.array(is_invalid))
-    keys = [hash_column(_as_identifier(rows[name])) for name in (column.REQUEST_ID, column.USER_ID, column.AD_ID)]
+    keys = [
+        hash_column(_as_identifier(rows[name])) for name in (column.REQUEST_ID, column.USER_ID, column.AD_ID)
+    ]
     keys.append(integers(rows[column.SERVED_AT].cast(pa.int64())))
     buckets = bucket_of(seeded_hash(rules.seed, *keys), rules.num_buckets)
-    reason = pa.DictionaryArray.from_arrays(pa.array(reasons[is_invalid]), pa.array(_REASONS)).cast(pa.string())
-    names = [name for name in (*column.IMPRESSIONS.required, *column.IMPRESSIONS.optional) if name in rows.schema.names]
+    reason = pa.DictionaryArray.from_arrays(pa.array(reasons[is_invalid]), pa.array(_REASONS)).cast(
+        pa.string()
+    )
+    names = [
+        name
+        for name in (*column.IMPRESSIONS.required, *column.IMPRESSIONS.optional)
+        if name in rows.schema.names
+    ]
     columns = [
-        _plain(rows[name] if name not in (column.POSITION, column.DWELL_MS) else _whole(rows[name])) for name in names
+        _plain(rows[name] if name not in (column.POSITION, column.DWELL_MS) else _whole(rows[name]))
+        for name in names
     ]
     table = pa.table([*columns, reason], [*names, "reason"])
     for bucket, picked in split_by_bucket({"row": np.arange(len(table))}, buckets):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from scrollpast.errors import UserError
 from scrollpast.compiled import as_bytes_array, frozen
+from scrollpast.errors import UserError
 
 # Field numbers of tf.train.Feature's oneof.
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scrollpast.compiled import as_bytes_array, frozen
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.shards.columns import BYTES_LIST, INT64_LIST, FeatureType, feature_type
-from scrollpast.compiled import as_bytes_array, frozen
 from scrollpast.shards.faults import WRITE_AGAIN, fault_error, no_fault
 from scrollpast.shards.framing import Frames, index_frames
 from scrollpast.shards.memory import address_of

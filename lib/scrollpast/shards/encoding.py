@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from scrollpast.compiled import as_bytes_array, compiled
 from scrollpast.errors import UserError
 from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST, FeatureColumn, feature_columns
-from scrollpast.compiled import as_bytes_array, compiled
 from scrollpast.shards.crc32c import masked_between
 from scrollpast.shards.framing import FOOTER_BYTES, HEADER_BYTES
 from scrollpast.shards.memory import address_of, load_byte, signed, store_byte, store_uint32, store_uint64

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from scrollpast.compiled import compiled
 from scrollpast.errors import CorruptShardError
 from scrollpast.shards.columns import LIST_NAMES
-from scrollpast.compiled import compiled
 
 WRITE_AGAIN = "write the file again from its source"
 

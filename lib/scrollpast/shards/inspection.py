@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from scrollpast.compiled import as_bytes_array
 from scrollpast.errors import UserError
 from scrollpast.example import record_schema
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.codec import decode_frames
-from scrollpast.compiled import as_bytes_array
 from scrollpast.shards.display import found_schema
 from scrollpast.shards.framing import Frames, index_frames
 from scrollpast.shards.manifest import MANIFEST_NAME, Manifest, is_published, read_manifest

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST
 from scrollpast.compiled import compiled, inlined
+from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST
 from scrollpast.shards.faults import ABSENT, BAD_VARINT, MALFORMED, NOT_ONE, TOO_LARGE, WRONG_LIST, note
 from scrollpast.shards.memory import load_byte, load_uint32, load_uint64, signed
 from scrollpast.shards.varint import get_varint

@@ -128,7 +128,7 @@ def fill_slate(world, rates, seed, stream, user, at_us, size, slots, slate):  # 
 
 @njit(cache=True)
 def _is_among(ads, count, ad):  # type: ignore[no-untyped-def]
-    for i in range(count):  # noqa: SIM110 (any() over a generator does not compile)
+    for i in range(count):
         if ads[i] == ad:
             return True
     return False
