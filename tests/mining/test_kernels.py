@@ -1,0 +1,158 @@
+"""The small kernels behind the rules: parcels, groups, the anchored users, the ad cap, the ledger."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from scrollpast.errors import ScrollpastError, UserError
+from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects, largest_count
+from scrollpast.mining.anchored import AnchoredUsers
+from scrollpast.mining.examination import read_examination
+from scrollpast.mining.groups import has_between, last_at_or_before, rank_in_group
+from scrollpast.mining.ledger import Ledger, count_cells
+from scrollpast.mining.outcomes import Outcome
+from scrollpast.mining.parcels import pack, split_by_bucket, unpack
+from tests.mining.in_process import rules_of
+
+INT64S = st.integers(-(2**63), 2**63 - 1)
+SMALL = st.integers(0, 5)
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5),
+        nps.arrays(st.sampled_from(["<i8", "<i4", "<i2", "|i1", "<f4", "<f8"]), st.integers(0, 20)),
+        max_size=4,
+    ),
+    st.lists(st.text(), max_size=3),
+)
+def test_a_parcel_unpacks_to_what_was_packed(columns: dict[str, np.ndarray], names: list[str]) -> None:
+    found, words = unpack(pack(columns, names=names))
+    assert words == {"names": names}
+    assert list(found) == list(columns)
+    for name, column in columns.items():
+        assert found[name].dtype == column.dtype
+        assert found[name].tobytes() == column.tobytes()
+
+
+@given(st.lists(SMALL, max_size=30))
+def test_splitting_by_bucket_keeps_every_row_and_its_order(buckets: list[int]) -> None:
+    rows = np.arange(len(buckets))
+    parts = list(split_by_bucket({"row": rows}, np.array(buckets, np.int32)))
+    assert [bucket for bucket, _ in parts] == sorted(set(buckets))
+    for bucket, columns in parts:
+        assert columns["row"].tolist() == [row for row, b in enumerate(buckets) if b == bucket]
+
+
+@given(st.lists(INT64S, max_size=200), st.lists(INT64S, max_size=200))
+def test_no_anchored_user_is_missed(members: list[int], others: list[int]) -> None:
+    parts = [np.array(members[::2], np.int64), np.array(members[1::2], np.int64)]
+    users = AnchoredUsers.of(parts)
+    assert users.may_contain(np.array(members, np.int64)).all()
+    assert len(users.may_contain(np.array(others, np.int64))) == len(others)
+
+
+def test_few_other_users_pass_the_filter() -> None:
+    chance = np.random.default_rng(7)
+    members, others = chance.integers(-(2**63), 2**63, (2, 100_000))
+    assert AnchoredUsers.of([members]).may_contain(others).mean() < 0.02
+
+
+@given(st.lists(st.tuples(SMALL, SMALL), max_size=30), st.lists(st.tuples(SMALL, SMALL), max_size=10))
+def test_the_last_row_at_or_before_a_moment(
+    rows: list[tuple[int, int]], asked: list[tuple[int, int]]
+) -> None:
+    key, time = np.array(rows, np.int64).reshape(-1, 2).T
+    question_key, moment = np.array(asked, np.int64).reshape(-1, 2).T
+    found = last_at_or_before(key, time, np.arange(len(rows)), question_key, moment)
+    for (wanted, until), row in zip(asked, found.tolist(), strict=True):
+        fitting = [(t, n) for n, (k, t) in enumerate(rows) if k == wanted and t <= until]
+        assert row == (max(fitting)[1] if fitting else -1)
+
+
+@given(st.lists(st.tuples(SMALL, SMALL), max_size=20), st.lists(st.tuples(SMALL, SMALL, SMALL), max_size=10))
+def test_whether_an_event_lies_between(
+    events: list[tuple[int, int]], asked: list[tuple[int, int, int]]
+) -> None:
+    key, time = np.array(events, np.int64).reshape(-1, 2).T
+    question_key, start, length = np.array(asked, np.int64).reshape(-1, 3).T
+    found = has_between(key, time, question_key, start, start + length)
+    for (wanted, begin, span), answer in zip(asked, found.tolist(), strict=True):
+        assert answer == any(k == wanted and begin <= t <= begin + span for k, t in events)
+
+
+@given(st.lists(st.tuples(SMALL, SMALL), max_size=30))
+def test_ranks_count_what_comes_before_in_the_group(rows: list[tuple[int, int]]) -> None:
+    group, order = np.array(rows, np.int64).reshape(-1, 2).T
+    ranks = rank_in_group(group, order, np.arange(len(rows)))
+    for n, (g, o) in enumerate(rows):
+        assert ranks[n] == sum((x, m) < (o, n) for m, (h, x) in enumerate(rows) if h == g)
+
+
+@given(
+    st.lists(st.lists(st.tuples(SMALL, INT64S, INT64S), max_size=40), min_size=1, max_size=5),
+    st.sampled_from([0.05, 0.2, 0.5]),
+)
+def test_the_buckets_find_every_ad_over_its_share_and_cut_it_to_it(
+    buckets: list[list[tuple[int, int, int]]], share: float
+) -> None:
+    rules = rules_of(max_ad_share=share)
+    tables = [
+        dict(zip(("ad", "user", "request"), np.array(rows, np.int64).reshape(-1, 3).T, strict=True))
+        for rows in buckets
+    ]
+    num_negatives = sum(len(table["ad"]) for table in tables)
+    suspects = np.unique(np.concatenate([find_suspects(table["ad"], rules) for table in tables]))
+    counts = [count_by_bin(table, suspects, rules) for table in tables]
+    histogram: dict[tuple[int, int], int] = {}
+    for part in counts:
+        for ad, at, count in zip(*(part[name].tolist() for name in ("ad", "bin", "count")), strict=True):
+            histogram[ad, at] = histogram.get((ad, at), 0) + count
+    limits = AdLimits.of(((ad, at, n) for (ad, at), n in histogram.items()), num_negatives, rules)
+    cap = largest_count(num_negatives, rules)
+    all_ads = np.concatenate([table["ad"] for table in tables])
+    kept = np.concatenate([table["ad"][~find_over_ad_cap(table, limits, rules)] for table in tables])
+    for ad in set(all_ads.tolist()):
+        before, after = int((all_ads == ad).sum()), int((kept == ad).sum())
+        assert after <= cap
+        if before <= cap:
+            assert after == before
+
+
+def test_deep_positions_are_counted_like_any_other() -> None:
+    position = np.array([-1, 0, 4094, 4095, 4096, 100_000, 100_000], np.int32)
+    zeros = np.zeros(len(position))
+    ledger = Ledger()
+    ledger.add(count_cells(zeros.astype(np.int8), zeros.astype(np.int16), position), ["feed"])
+    found = {position: count for (_, _, position), count in ledger.cells.items()}
+    assert found == {None: 1, 0: 1, 4094: 1, 4095: 1, 4096: 1, 100_000: 2}
+
+
+def test_a_ledger_that_does_not_add_up_says_by_how_much() -> None:
+    ledger = Ledger()
+    ledger.cells[Outcome.NEGATIVE, "feed", 0] = 9
+    with pytest.raises(ScrollpastError, match=r"ledger: expected 10 impressions.*found 9 \(-1\)") as caught:
+        ledger.check(10)
+    assert caught.value.exit_code == 1
+
+
+def test_an_examination_table_fills_its_gaps_and_refuses_what_is_no_probability(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "examination.parquet"
+
+    def write(probability: list[float]) -> str:
+        columns = {"surface": ["feed"] * 2, "position": [0, 3], "probability": probability}
+        pa.parquet.write_table(pa.table(columns), path)
+        return str(path)
+
+    assert read_examination(None) == {}
+    assert read_examination(write([1.0, 0.25]))["feed"].tolist() == [1.0, 1.0, 1.0, 0.25]
+    with pytest.raises(UserError, match=r"expected probabilities in \[0, 1\], found 1.5 at feed, position 3"):
+        read_examination(write([1.0, 1.5]))
+    with pytest.raises(UserError, match="expected a readable Parquet table"):
+        read_examination(str(tmp_path / "nothing.parquet"))
