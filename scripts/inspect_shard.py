@@ -27,6 +27,9 @@ def main() -> int:
     parser.add_argument(
         "--feature", action="append", default=[], metavar="NAME", help="print only this one (may be repeated)"
     )
+    parser.add_argument(
+        "--most", type=_count, default=8, metavar="N", help="positives and negatives of a record to print (8)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     return run_job(parser, inspect)
 
@@ -44,7 +47,8 @@ def inspect(arguments: argparse.Namespace) -> int:
         for batch in shard.batches():
             wanted = batch.slice(0, max(0, arguments.limit - num_records))
             for index, record in enumerate(readable_records(wanted, kinds, arguments.feature)):
-                print(json.dumps(record) if arguments.json else record_text(num_records + index, record))
+                text = record_text(num_records + index, record, arguments.most)
+                print(json.dumps(record) if arguments.json else text)
             num_records += batch.num_rows
     summary = summary_text(num_shards, num_records, num_bytes, inspection.manifest)
     # With --json the output is records alone; the summary goes where a person still sees it.

@@ -23,7 +23,7 @@ def test_values_are_shown_as_a_person_reads_them() -> None:
             "user_id": pa.array([7]),
             "negative_kind": pa.array([[2, 9]], pa.list_(pa.int64())),
             "negative_served_at_ms": pa.array([[1_795_000_000_123, -1]], pa.list_(pa.int64())),
-            "negative_weight": pa.array([[0.1]], pa.list_(pa.float32())),
+            "negative_weight": pa.array([[0.1, 1]], pa.list_(pa.float32())),
             "positive_ad_id": pa.array([[]], pa.list_(pa.int64())),
             "user_age": pa.array([None], pa.int64()),
         }
@@ -31,18 +31,40 @@ def test_values_are_shown_as_a_person_reads_them() -> None:
     (record,) = readable_records(batch, {"save": 2})
     assert record_text(1234, record).splitlines() == [
         "record 1,234",
-        "  user_id                7",
-        "  negative_kind          save  9",
-        "  negative_served_at_ms  2026-11-18T11:06:40.123Z  unknown",
-        "  negative_weight        0.1",
-        "  positive_ad_id         (none)",
+        "  user_id  7",
+        "  0 positives",
+        "  2 negatives",
+        "    kind              served_at_ms  weight",
+        "    save  2026-11-18T11:06:40.123Z     0.1",
+        "       9                   unknown     1.0",
+    ]
+
+
+def test_long_lists_are_cut_and_counted() -> None:
+    record = {"user_id": 7, "positive_ad_id": list(range(1000, 1100))}
+    assert record_text(0, record, most=2).splitlines()[2:] == [
+        "  100 positives",
+        "    ad_id",
+        "     1000",
+        "     1001",
+        "    … and 98 more",
+    ]
+    assert record_text(0, record, most=0).splitlines()[2:] == ["  100 positives", "    … and 100 more"]
+
+
+def test_lists_that_do_not_run_in_parallel_are_shown_one_by_one() -> None:
+    record = {"positive_ad_id": [1, 2], "positive_kind": ["click"]}
+    assert record_text(0, record).splitlines() == [
+        "record 0",
+        "  positive_ad_id  1  2",
+        "  positive_kind   click",
     ]
 
 
 def test_a_day_is_shown_and_verified(day: str) -> None:
     done = inspect(day, "--limit", "1")
     assert done.returncode == 0
-    assert "record 0\n  user_id                0\n" in done.stdout
+    assert "record 0\n  user_id   0\n" in done.stdout
     assert "record 1" not in done.stdout
     assert done.stdout.endswith(
         "8 records in 2 shards, 5,123 bytes: all sound\n".replace("5,123", size_of(day))

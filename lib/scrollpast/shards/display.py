@@ -38,11 +38,40 @@ def readable_records(
     ]
 
 
-def record_text(number: int, record: Mapping[str, Any]) -> str:
-    """One record as a heading and an aligned line a feature."""
-    width = max(map(len, record), default=0)
-    lines = [f"  {name:<{width}}  {_joined(value)}" for name, value in record.items()]
-    return "\n".join([f"record {number:,}", *lines])
+def record_text(number: int, record: Mapping[str, Any], most: int | None = None) -> str:
+    """One record as a heading, its single values, and a table a side, whose lists run in parallel.
+
+    Args:
+        most: rows of a table that are shown; the rest is counted. ``None`` = all.
+    """
+    tables = {side: _side(record, side) for side in ("positive_", "negative_")}
+    in_tables = {side + name for side, table in tables.items() for name in table}
+    lines = [(name, value) for name, value in record.items() if name not in in_tables]
+    width = max((len(name) for name, _ in lines), default=0)
+    text = [f"record {number:,}", *(f"  {name:<{width}}  {_joined(value)}" for name, value in lines)]
+    for side, table in tables.items():
+        if table:
+            text += _table_text(_plural(len(next(iter(table.values()))), side.rstrip("_")), table, most)
+    return "\n".join(text)
+
+
+def _side(record: Mapping[str, Any], side: str) -> dict[str, list[Any]]:
+    """The lists of one side by name, without its prefix; none if they do not run in parallel."""
+    columns = {
+        name.removeprefix(side): value
+        for name, value in record.items()
+        if name.startswith(side) and isinstance(value, list)
+    }
+    return columns if len({len(column) for column in columns.values()}) == 1 else {}
+
+
+def _table_text(title: str, table: Mapping[str, list[Any]], most: int | None) -> list[str]:
+    columns = [[name, *map(_joined, values[:most])] for name, values in table.items()]
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    text = ["    " + "  ".join(map(str.rjust, row, widths)) for row in rows]
+    more = len(next(iter(table.values()))) - (len(text) - 1)
+    return [f"  {title}", *(text if len(text) > 1 else []), *([f"    … and {more:,} more"] if more else [])]
 
 
 def summary_text(num_shards: int, num_records: int, num_bytes: int, manifest: Manifest | None) -> str:
