@@ -46,8 +46,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "naive: served, not engaged": (),
     "+ bots out": ("max_impressions_per_user_day",),
     "+ guard only": ("guard.before_h", "guard.after_h"),
-    "+ dwell over 500 ms only": ("examined.min_dwell_ms",),
-    "+ lingering out only": ("examined.max_dwell_ms",),
+    "+ short dwell out only": ("examined.min_dwell_ms",),
+    "+ long dwell out only": ("examined.max_dwell_ms",),
     "defaults: all rules": tuple(NO_RULES),
 }
 """Each arm and the options of NO_RULES that it leaves at their defaults."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
+from tests.object_store import object_store
 from tests.shards.conftest import PublishDay
 
 from scrollpast.errors import CorruptShardError, UserError
@@ -17,46 +14,12 @@ from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import is_published, publish_manifest, read_manifest, sweep_orphans
 from scrollpast.shards.reader import ShardReader
 
-pytest.importorskip("moto.server", reason="moto[server] is not installed")
-
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URI of an empty bucket; the environment leads to the server while the tests of this file run."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
-    )
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        environment.setenv("AWS_ACCESS_KEY_ID", "testing")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        try:
-            wait_for(port)
-            import s3fs
-
-            s3fs.S3FileSystem(skip_instance_cache=True).mkdir("ads")
-            yield "s3://ads"
-        finally:
-            server.terminate()
-            server.wait(timeout=10)
-            log.close()
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise TimeoutError(f"no server on port {port}")
+    with object_store(tmp_path_factory.mktemp("moto")) as uri:
+        yield uri
 
 
 def users(day: str) -> list[int]:
