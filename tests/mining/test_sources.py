@@ -322,7 +322,7 @@ def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     text = message_of(path)
     assert text.startswith(f"impressions ({path}): expected a readable Parquet file or folder, found ")
-    assert "\n" not in text
+    assert text.isprintable()
 
 
 def test_a_table_without_rows(tmp_path: Path) -> None:

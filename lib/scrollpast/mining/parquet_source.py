@@ -272,6 +272,8 @@ def fingerprint_of(root: str, files: list[fs.FileInfo]) -> str:
 
 def _unreadable(place: str, found: str) -> UserError:
     first_line = found.splitlines()[0] if found else "no reason given"
+    # The reason may quote bytes of the broken file, which are not for a terminal.
+    first_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in first_line)
     return UserError(
         place,
         expected="a readable Parquet file or folder",
