@@ -124,9 +124,17 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
 
 def _total_order(rows: Mapping[str, NDArray[np.generic]]) -> Ints:
     """An order in which only rows equal in every column tie: by time, request, ad, and then the rest."""
-    first = ("served_us", "request", "ad", "position")
-    rest = [name for name in rows if name not in first]
-    return np.lexsort([rows[name] for name in reversed([*first, *rest])])
+    first = ("served_us", "request", "ad")
+    order = np.lexsort([rows[name] for name in reversed(first)])
+    # Few rows tie so far (deliveries of the same ad twice): only they are sorted by all columns.
+    same = np.ones(max(len(order) - 1, 0), np.bool_)
+    for name in first:
+        ordered = rows[name][order]
+        same &= ordered[1:] == ordered[:-1]
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same)[: len(order)])
+    names = (*first, "position", *sorted(name for name in rows if name not in (*first, "position")))
+    order[tied] = order[tied][np.lexsort([rows[name][order[tied]] for name in reversed(names)])]
+    return order
 
 
 def find_duplicates(bucket: Bucket) -> Mask:
