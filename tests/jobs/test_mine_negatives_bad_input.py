@@ -322,6 +322,27 @@ def test_a_failure_in_a_task_names_sparks_log(folder: Path, out: Path, tmp_path:
     assert "the scan was broken on purpose" in Path(found[1]).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("spark.conf.spark.driver.memory=lots", "Invalid maximum heap size: -Xmxlots"),
+        (
+            "spark.master=nowhere",
+            "SparkException: Master must either be yarn or start with spark, k8s, or local",
+        ),
+    ],
+)
+def test_a_session_that_does_not_start_says_why(
+    folder: Path, out: Path, tmp_path: Path, setting: str, reason: str
+) -> None:
+    run = run_alone(*arguments_of(folder, out), "--set", setting, TMPDIR=str(tmp_path))
+    log = next(tmp_path.glob("scrollpast-spark-*.log"))
+    assert failure(run) == (
+        f"Spark: expected a session to start, found {reason}; "
+        f"check the section spark of the configuration and read Spark's log in {log}; nothing was published"
+    )
+
+
 def test_a_ledger_that_does_not_add_up_publishes_nothing(folder: Path, out: Path, tmp_path: Path) -> None:
     text = failure(broken("lose a row", folder, out, tmp_path / "marks"))
     assert [mark.name for mark in (tmp_path / "marks").iterdir()] == ["decide"]

@@ -63,7 +63,10 @@ def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator
     spark = None
     try:
         with _standard_error_to(log_path):
-            spark = _build(settings, application, is_submitted)
+            try:
+                spark = _build(settings, application, is_submitted)
+            except Exception as error:
+                raise _not_started(error, log_path) from error
         yield spark
     except Exception as error:
         condensed = condense(error, log_path)
@@ -146,6 +149,22 @@ def condense(error: Exception, log_path: str | None) -> Exception:
         expected="the tasks to end well",
         found=reason.strip(),
         remedy=f"{where}, or run again with --debug; nothing was published",
+    )
+
+
+def _not_started(error: Exception, log_path: str | None) -> ScrollpastError:
+    """No session: a setting that Spark refuses, most often. A JVM that ended at once says why in its log only."""
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    if log_path is not None and "JAVA_GATEWAY_EXITED" in reason:
+        with open(log_path, encoding="utf-8", errors="replace") as log:
+            lines = [line.strip() for line in log if line.strip() and not line.startswith("WARNING")]
+        reason = re.sub(r'^Exception in thread "main" (?:\w+\.)*', "", lines[0]) if lines else reason
+    read = f" and read Spark's log in {log_path}" if log_path else ""
+    return ScrollpastError(
+        "Spark",
+        expected="a session to start",
+        found=reason,
+        remedy=f"check the section spark of the configuration{read}; nothing was published",
     )
 
 
