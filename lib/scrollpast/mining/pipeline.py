@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from scrollpast.config import Config
-from scrollpast.errors import UserError
+from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.mining import bucket_tasks, contracts
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
@@ -170,7 +170,8 @@ class _Run:
         with progress(self._spark, "scan and decide impressions", impressions.num_rows):
             reports = decided.where("content != 'selected'").select("content", "payload").collect()
         ledger = Ledger()
-        num_impressions = _add_tallies(ledger, (p for content, p in reports if content == TALLY))
+        num_read, num_impressions = _add_tallies(ledger, (p for content, p in reports if content == TALLY))
+        _check_all_read(impressions, num_read)
         if not num_impressions:
             raise _no_impressions(impressions, self._rules.window)
         limits = self._limit_ads(
@@ -340,14 +341,26 @@ def _parcel_schema() -> pa.Schema:
     return pa.schema([("bucket", pa.int32()), ("content", pa.string()), ("payload", pa.binary())])
 
 
-def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> int:
-    """Add the tallies to the ledger; returns the number of impressions that the scans counted."""
-    num_impressions = 0
+def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int]:
+    """Add the tallies to the ledger; returns what the scans counted: rows read, and impressions among them."""
+    num_read = num_impressions = 0
     for payload in tallies:
         cells, words = unpack(payload)
         ledger.add(cells, words["surfaces"])
+        num_read += words["num_read"]
         num_impressions += words["num_impressions"]
-    return num_impressions
+    return num_read, num_impressions
+
+
+def _check_all_read(source: Source, num_read: int) -> None:
+    """Hold the rows that tasks read against the files' own counts: the ledger begins with what was read."""
+    if source.num_rows is not None and num_read != source.num_rows:
+        raise ScrollpastError(
+            f"impressions ({source.place})",
+            expected=f"{source.num_rows:,} rows, as the files' footers count them",
+            found=f"{num_read:,} rows read ({num_read - source.num_rows:+,})",
+            remedy="the files changed while they were read, run again; nothing was published",
+        )
 
 
 def _describe(inputs: dict[str, Source], num_rows: dict[str, int]) -> dict[str, Any]:
