@@ -60,6 +60,7 @@ def test_with_rows_shuffled_over_other_files(folder: Path, expected: Content, tm
     assert content_after(mine(tmp_path, tmp_path / "out", partitions=3), tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 def test_with_workers_killed_at_every_stage(folder: Path, expected: Content, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -92,6 +93,7 @@ def test_another_seed_is_another_choice(folder: Path, expected: Content, tmp_pat
 # However it is started
 
 
+@pytest.mark.slow
 def test_under_spark_submit_with_the_library_as_a_zip(
     folder: Path, expected: Content, tmp_path: Path
 ) -> None:
