@@ -1,0 +1,1 @@
+"""The two-tower trainer: PyTorch and TorchRec; reads what mining published, and never imports Spark."""

@@ -1,0 +1,113 @@
+"""What the data set hands to the model: some anchors, their context, and their hard negatives.
+
+Shapes: B anchors, K hard negatives an anchor, ΣH and ΣP the values of a ragged list of all anchors together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class AnchorBatch:
+    """B anchors; all tensors are on one device. Rows are those of the `Vocabulary`, 0 = unknown.
+
+    A ragged list is a pair: the values of all anchors one after the other, and the lengths that cut them.
+    An anchor of weight 0 fills up the last batch of an epoch: it repeats an anchor of the same epoch, so that it
+    may serve as a negative of others, and adds nothing to the loss by itself.
+    """
+
+    user_id: torch.Tensor
+    """int64 [B]"""
+    user_row: torch.Tensor
+    """int64 [B], in [1, num_user_rows)"""
+    user_features: dict[str, torch.Tensor]
+    """int64 [B] of codes by name (without ``user_``); 0 = unknown"""
+    history_rows: torch.Tensor
+    """int64 [ΣH]: ads of the record's positives that were served before the anchor, oldest first"""
+    history_lengths: torch.Tensor
+    """int64 [B]"""
+    ad_row: torch.Tensor
+    """int64 [B]: the positive"""
+    ad_id: torch.Tensor
+    """int64 [B]"""
+    request_hash: torch.Tensor
+    """int64 [B]"""
+    served_at_ms: torch.Tensor
+    """int64 [B]"""
+    kind: torch.Tensor
+    """int64 [B]: code of the engagement, named in the manifest's ``kinds``"""
+    weight: torch.Tensor
+    """float32 [B]; 0 = fills up the batch"""
+    hard_row: torch.Tensor
+    """int64 [B, K]; 0 = absent, or an ad that the vocabulary does not know: ``hard_weight`` tells which"""
+    hard_id: torch.Tensor
+    """int64 [B, K]; 0 where absent"""
+    hard_weight: torch.Tensor
+    """float32 [B, K]: the record's weight of the negative; 0 = absent. Absent ones follow the present ones."""
+    hard_request: torch.Tensor
+    """int64 [B, K]; 0 where absent"""
+    hard_log_q: torch.Tensor
+    """float32 [B, K]: log Q of the k-th draw; 0 where absent.
+
+    The draws of one anchor are made one after the other, by weight and without replacement, from the user's
+    pool: Q is the chance that draw k took this negative, given the draws before it, i.e. its weight (times the
+    boost of an explicit negative) over that of all that was left in the pool. A sum over the pool of f is thus
+    estimated by f(1) / Q(1), by f(1) + f(2) / Q(2), and so on: the ordered estimators of Des Raj (Journal of the
+    American Statistical Association 51, 1956). The last one left has Q = 1.
+    """
+    known_rows: torch.Tensor
+    """int64 [ΣP]: ads of all positives of the user in the record, the anchor's own among them"""
+    known_lengths: torch.Tensor
+    """int64 [B], at least 1"""
+    origin: torch.Tensor
+    """int64 [B, 2]: number of the shard in the stream's ``shards``, and of the record in it"""
+    epoch: int = 0
+    lane_position: int = 0
+    """Anchors of every lane that are consumed when this batch is: what `AnchorStream.state_after` reads."""
+
+    def __len__(self) -> int:
+        return int(self.ad_row.shape[0])
+
+    @property
+    def num_hard(self) -> int:
+        """K."""
+        return int(self.hard_row.shape[1])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> AnchorBatch:
+        """The same batch on ``device``."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> AnchorBatch:
+        """The same batch in page-locked memory, from which a copy to a GPU need not be waited for."""
+        return self._mapped(lambda tensor: tensor.pin_memory())
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the memory of every tensor until ``stream`` has done what it was given so far."""
+        for tensor in self.tensors():
+            tensor.record_stream(stream)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor of the batch, in the order of the fields."""
+        found: list[torch.Tensor] = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                found += value.values()
+            elif isinstance(value, torch.Tensor):
+                found.append(value)
+        return found
+
+    def _mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> AnchorBatch:
+        changes: dict[str, object] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                changes[field.name] = {name: change(tensor) for name, tensor in value.items()}
+            elif isinstance(value, torch.Tensor):
+                changes[field.name] = change(value)
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
