@@ -1,0 +1,178 @@
+"""Some records of a shard, decoded and mapped to rows: flat arrays that the expansion loops over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scrollpast.compiled import compiled, frozen
+from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE
+from scrollpast.example import (
+    NEGATIVE_FEATURES,
+    POSITIVE_FEATURES,
+    UNKNOWN,
+    USER_FEATURE_PREFIX,
+    USER_ID,
+)
+from scrollpast.shards.codec import decode_frames
+from scrollpast.shards.framing import Frames
+from scrollpast.shards.reader import PublishedShard, check_sides, read_shard_content
+from scrollpast.shards.vocabulary import Vocabulary
+
+_UNREAD = {"negative_position", "negative_dwell_ms"}
+
+Integers = NDArray[np.int64]
+
+
+def block_features(vocabulary: Vocabulary) -> list[str]:
+    """The features of a record that training reads."""
+    lists = [name for name in {**POSITIVE_FEATURES, **NEGATIVE_FEATURES} if name not in _UNREAD]
+    return [USER_ID, *lists, *(USER_FEATURE_PREFIX + name for name in vocabulary.user_features)]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The positives or the negatives of R records, M in all; record i has those from ``offsets[i]`` on."""
+
+    offsets: Integers
+    """int64 [R + 1]"""
+    ad_ids: Integers
+    """int64 [M], as are the next four"""
+    ad_rows: Integers
+    kinds: Integers
+    served_at_ms: Integers
+    requests: Integers
+    weights: NDArray[np.float32]
+    """float32 [M]"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """R records of one shard."""
+
+    shard: int
+    first_record: int
+    user_ids: Integers
+    """int64 [R]"""
+    user_rows: Integers
+    """int64 [R]"""
+    user_codes: Integers
+    """int64 [number of user features, R]"""
+    positives: Side
+    record_of: Integers
+    """int64 [positives]: which of the R records a positive belongs to"""
+    negatives: Side
+    draw_weights: NDArray[np.float64]
+    """float64 [negatives]: what a negative is drawn by; 0 = never"""
+
+
+class OpenShard:
+    """The bytes of one shard in memory, verified, and how many anchors each of its records has.
+
+    Args:
+        number: its number in the stream's list.
+        schema: `block_features`, typed.
+
+    Raises:
+        CorruptShardError: the shard is not what its manifest says.
+    """
+
+    def __init__(self, shard: PublishedShard, number: int, schema: pa.Schema, *, verify: bool) -> None:
+        self._shard, self._number, self._schema, self._verify = shard, number, schema, verify
+        self._content, self._frames = read_shard_content(shard, verify=verify)
+        ads = positive_ads(self._content, self._frames, shard)
+        self.anchor_offsets = list_offsets(ads)
+        """int64 [R + 1]: anchors before each record of the shard."""
+
+    def block(self, first: int, stop: int, vocabulary: Vocabulary, explicit_boost: float) -> Block:
+        """Decode records ``first`` to ``stop`` (exclusive)."""
+        shard = self._shard
+        batch = decode_frames(
+            self._content, self._frames, self._schema, shard.uri, first=first, stop=stop, remedy=shard.remedy
+        )
+        if self._verify:
+            check_sides(batch, shard.uri, first, shard.remedy)
+        return block_of(batch, self._number, first, vocabulary, explicit_boost)
+
+
+def positive_ads(content: Any, frames: Frames, shard: PublishedShard) -> pa.Array:
+    """The lists of positive ads of all records of a shard; each of them is an anchor."""
+    name = next(iter(POSITIVE_FEATURES))
+    schema = pa.schema([pa.field(name, POSITIVE_FEATURES[name])])
+    return decode_frames(content, frames, schema, shard.uri, remedy=shard.remedy).column(name)
+
+
+def list_offsets(lists: pa.Array) -> Integers:
+    """int64 [R + 1]: where each list begins in the array's values, counted from the first one's."""
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return frozen(offsets - offsets[0], np.int64)
+
+
+def block_of(
+    batch: pa.RecordBatch, shard: int, first_record: int, vocabulary: Vocabulary, explicit_boost: float
+) -> Block:
+    """Map decoded records to rows, and find what may be drawn as a hard negative.
+
+    A negative may be drawn unless its ad is one of the user's positives of the record, its weight is not
+    positive, or it is a nearest neighbour (those are a source of their own).
+
+    Args:
+        explicit_boost: a hide or report is drawn as if its weight were this many times as large.
+    """
+    positives, negatives = _side(batch, "positive", vocabulary), _side(batch, "negative", vocabulary)
+    user_ids = frozen(batch.column(USER_ID).to_numpy(), np.int64)
+    codes = np.zeros((len(vocabulary.user_features), batch.num_rows), np.int64)
+    for at, name in enumerate(vocabulary.user_features):
+        values = batch.column(USER_FEATURE_PREFIX + name).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+        codes[at] = vocabulary.user_codes(name, values)
+    num_positives = np.diff(positives.offsets)
+    weights = negatives.weights.astype(np.float64)
+    weights[~(np.isfinite(weights) & (weights > 0)) | (negatives.kinds == NEIGHBOUR_CODE)] = 0.0
+    weights[negatives.kinds != SERVED_CODE] *= explicit_boost
+    _rule_out_positives(positives.offsets, positives.ad_ids, negatives.offsets, negatives.ad_ids, weights)
+    return Block(
+        shard=shard,
+        first_record=first_record,
+        user_ids=user_ids,
+        user_rows=frozen(vocabulary.user_rows(user_ids), np.int64),
+        user_codes=frozen(codes, np.int64),
+        positives=positives,
+        record_of=frozen(np.repeat(np.arange(batch.num_rows), num_positives), np.int64),
+        negatives=negatives,
+        draw_weights=frozen(weights, np.float64),
+    )
+
+
+def _side(batch: pa.RecordBatch, side: str, vocabulary: Vocabulary) -> Side:
+    def values(name: str, dtype: Any) -> NDArray[Any]:
+        return frozen(batch.column(f"{side}_{name}").flatten().to_numpy(), dtype)
+
+    ad_ids = values("ad_id", np.int64)
+    return Side(
+        offsets=list_offsets(batch.column(f"{side}_ad_id")),
+        ad_ids=ad_ids,
+        ad_rows=frozen(vocabulary.ad_rows(ad_ids), np.int64),
+        kinds=values("kind", np.int64),
+        served_at_ms=values("served_at_ms", np.int64),
+        requests=values("request_hash", np.int64),
+        weights=values("weight", np.float32),
+    )
+
+
+@compiled
+def _rule_out_positives(
+    positive_offsets: Integers,
+    positive_ads: Integers,
+    negative_offsets: Integers,
+    negative_ads: Integers,
+    weights: NDArray[np.float64],
+) -> None:
+    for record in range(len(positive_offsets) - 1):
+        for negative in range(negative_offsets[record], negative_offsets[record + 1]):
+            for positive in range(positive_offsets[record], positive_offsets[record + 1]):
+                if negative_ads[negative] == positive_ads[positive]:
+                    weights[negative] = 0.0

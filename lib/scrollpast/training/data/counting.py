@@ -1,0 +1,42 @@
+"""How many anchors each shard holds: all that the plan of an epoch has to know about the files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.shards.reader import PublishedShard, read_shard_content
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.data.block import positive_ads
+
+
+def count_anchors(
+    shards: Sequence[PublishedShard],
+    vocabulary: Vocabulary,
+    *,
+    rank: int = 0,
+    num_ranks: int = 1,
+    num_threads: int = 2,
+) -> NDArray[np.int64]:
+    """Read the shards ``rank``, ``rank + num_ranks``, … and count: int64 [2, S], zeros for the others.
+
+    Row 0 counts the anchors, row 1 those whose ad the vocabulary knows. The sum over ranks (one all-reduce) is
+    what `AnchorStream` takes as ``counts``; with one rank it is complete as it is. Payloads are not verified
+    here, as every one is when it is read for training.
+
+    Raises:
+        CorruptShardError: a shard is missing, or is not what its manifest says.
+    """
+    counts = np.zeros((2, len(shards)), np.int64)
+
+    def count(number: int) -> None:
+        content, frames = read_shard_content(shards[number], verify=False)
+        ads = positive_ads(content, frames, shards[number]).flatten().to_numpy()
+        counts[:, number] = len(ads), np.count_nonzero(vocabulary.ad_rows(ads))
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(count, range(rank, len(shards), num_ranks)))
+    return counts

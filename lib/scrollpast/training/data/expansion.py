@@ -1,0 +1,280 @@
+"""Anchors of a block as the columns of a batch: history, known positives and the hard negatives drawn for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.compiled import compiled, inlined
+from scrollpast.training.data.block import Block, Integers
+
+_DAY_MS = 86_400_000
+
+NUMBERS = (
+    "user_id",
+    "user_row",
+    "ad_row",
+    "ad_id",
+    "request_hash",
+    "served_at_ms",
+    "kind",
+    "shard",
+    "record",
+)
+"""What `Piece.numbers` holds, in this order, before the codes of the user features."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """n anchors of a batch; `AnchorBatch` says what the values mean."""
+
+    numbers: Integers
+    """int64 [len(NUMBERS) + number of user features, n]"""
+    weights: NDArray[np.float32]
+    """float32 [n]"""
+    hard_numbers: Integers
+    """int64 [3, n, K]: row, ad id, request"""
+    hard_weights: NDArray[np.float32]
+    """float32 [2, n, K]: weight, log Q"""
+    history_rows: Integers
+    history_lengths: Integers
+    known_rows: Integers
+    known_lengths: Integers
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+def concatenate(pieces: Sequence[Piece]) -> Piece:
+    """Pieces one after the other as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Piece(
+        numbers=np.concatenate([piece.numbers for piece in pieces], axis=1),
+        weights=np.concatenate([piece.weights for piece in pieces]),
+        hard_numbers=np.concatenate([piece.hard_numbers for piece in pieces], axis=1),
+        hard_weights=np.concatenate([piece.hard_weights for piece in pieces], axis=1),
+        history_rows=np.concatenate([piece.history_rows for piece in pieces]),
+        history_lengths=np.concatenate([piece.history_lengths for piece in pieces]),
+        known_rows=np.concatenate([piece.known_rows for piece in pieces]),
+        known_lengths=np.concatenate([piece.known_lengths for piece in pieces]),
+    )
+
+
+def expand(
+    block: Block,
+    anchors: Integers,
+    *,
+    num_hard: int,
+    max_history: int,
+    seed: int,
+    epoch: int,
+    is_padding: bool = False,
+) -> Piece:
+    """The columns of some anchors.
+
+    Args:
+        anchors: int64 [n], numbers of positives in ``block.positives``.
+        num_hard: K.
+        max_history: positives of the history at most, the latest.
+        seed: with ``epoch``, the user and the anchor it decides the draws; neither batch nor rank does.
+        is_padding: give every anchor the weight 0.
+    """
+    num_anchors = len(anchors)
+    numbers = np.empty((len(NUMBERS) + len(block.user_codes), num_anchors), np.int64)
+    positives = block.positives
+    _copy_numbers(
+        anchors, block.record_of, block.user_ids, block.user_rows, block.user_codes, positives.ad_rows,
+        positives.ad_ids, positives.requests, positives.served_at_ms, positives.kinds, block.shard,
+        block.first_record, numbers,
+    )  # fmt: skip
+    served, offsets = positives.served_at_ms, positives.offsets
+    history_lengths, known_lengths = np.empty(num_anchors, np.int64), np.empty(num_anchors, np.int64)
+    _measure(anchors, block.record_of, offsets, served, max_history, history_lengths, known_lengths)
+    history_rows = np.empty(history_lengths.sum(), np.int64)
+    known_rows = np.empty(known_lengths.sum(), np.int64)
+    _copy_lists(
+        anchors, block.record_of, offsets, served, positives.ad_rows, history_lengths,
+        history_rows, known_rows,
+    )  # fmt: skip
+    hard_numbers = np.zeros((3, num_anchors, num_hard), np.int64)
+    hard_weights = np.zeros((2, num_anchors, num_hard), np.float32)
+    if num_hard:
+        negatives = block.negatives
+        chosen = np.full((num_anchors, num_hard), -1, np.int64)
+        _draw(
+            numbers, anchors, block.record_of, negatives.offsets, negatives.served_at_ms, block.draw_weights,
+            seed, epoch, chosen, hard_weights[1],
+        )  # fmt: skip
+        _copy_chosen(
+            chosen, negatives.ad_rows, negatives.ad_ids, negatives.requests, negatives.weights,
+            hard_numbers, hard_weights,
+        )  # fmt: skip
+    weights = np.zeros(num_anchors, np.float32) if is_padding else positives.weights[anchors]
+    return Piece(
+        numbers,
+        weights,
+        hard_numbers,
+        hard_weights,
+        history_rows,
+        history_lengths,
+        known_rows,
+        known_lengths,
+    )
+
+
+@compiled
+def _copy_numbers(
+    anchors: Integers,
+    record_of: Integers,
+    user_ids: Integers,
+    user_rows: Integers,
+    user_codes: Integers,
+    ad_rows: Integers,
+    ad_ids: Integers,
+    requests: Integers,
+    served_at_ms: Integers,
+    kinds: Integers,
+    shard: int,
+    first_record: int,
+    numbers: Integers,
+) -> None:
+    for i in range(len(anchors)):
+        anchor = anchors[i]
+        record = record_of[anchor]
+        numbers[0, i], numbers[1, i] = user_ids[record], user_rows[record]
+        numbers[2, i], numbers[3, i] = ad_rows[anchor], ad_ids[anchor]
+        numbers[4, i], numbers[5, i], numbers[6, i] = requests[anchor], served_at_ms[anchor], kinds[anchor]
+        numbers[7, i], numbers[8, i] = shard, first_record + record
+        for feature in range(len(user_codes)):
+            numbers[9 + feature, i] = user_codes[feature, record]
+
+
+@compiled
+def _measure(
+    anchors: Integers,
+    record_of: Integers,
+    offsets: Integers,
+    served_at_ms: Integers,
+    max_history: int,
+    history_lengths: Integers,
+    known_lengths: Integers,
+) -> None:
+    for i in range(len(anchors)):
+        record = record_of[anchors[i]]
+        count = 0
+        for positive in range(offsets[record], offsets[record + 1]):
+            count += served_at_ms[positive] < served_at_ms[anchors[i]]
+        history_lengths[i] = min(count, max_history)
+        known_lengths[i] = offsets[record + 1] - offsets[record]
+
+
+@compiled
+def _copy_lists(
+    anchors: Integers,
+    record_of: Integers,
+    offsets: Integers,
+    served_at_ms: Integers,
+    ad_rows: Integers,
+    history_lengths: Integers,
+    history_rows: Integers,
+    known_rows: Integers,
+) -> None:
+    history_end, known_end = 0, 0
+    for i in range(len(anchors)):
+        record = record_of[anchors[i]]
+        for positive in range(offsets[record], offsets[record + 1]):
+            known_rows[known_end] = ad_rows[positive]
+            known_end += 1
+        # From the latest backwards until the history is full: what is cut off is the oldest.
+        history_end += history_lengths[i]
+        at, positive = history_end, offsets[record + 1]
+        while at > history_end - history_lengths[i]:
+            positive -= 1
+            if served_at_ms[positive] < served_at_ms[anchors[i]]:
+                at -= 1
+                history_rows[at] = ad_rows[positive]
+
+
+@inlined
+def _mixed(state: np.uint64, key: int) -> np.uint64:
+    """One step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) over a state that ``key`` was added to."""
+    mixed = (state ^ np.uint64(key)) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@compiled
+def _draw(
+    numbers: Integers,
+    anchors: Integers,
+    record_of: Integers,
+    offsets: Integers,
+    served_at_ms: Integers,
+    draw_weights: NDArray[np.float64],
+    seed: int,
+    epoch: int,
+    chosen: Integers,
+    log_q: NDArray[np.float32],
+) -> None:
+    """Choose negatives for every anchor, by weight without replacement: their numbers, and log Q of each draw.
+
+    ``numbers`` is filled already; ``chosen`` keeps −1 where the pool is used up.
+    """
+    for i in range(len(anchors)):
+        record = record_of[anchors[i]]
+        first, stop = offsets[record], offsets[record + 1]
+        day_end_ms = (numbers[5, i] // _DAY_MS + 1) * _DAY_MS
+        state = _mixed(_mixed(np.uint64(0), seed), epoch)
+        for row in (0, 3, 4, 5):  # user, ad, request, time: these name an anchor
+            state = _mixed(state, numbers[row, i])
+        for k in range(chosen.shape[1]):
+            remaining, last = 0.0, -1
+            for negative in range(first, stop):
+                if served_at_ms[negative] < day_end_ms and draw_weights[negative] > 0.0:
+                    is_free = True
+                    for j in range(k):
+                        is_free = is_free and chosen[i, j] != negative
+                    if is_free:
+                        remaining += draw_weights[negative]
+                        last = negative
+            if last < 0:
+                break
+            target = (_mixed(state, k + 1) >> np.uint64(11)) * 2.0**-53 * remaining
+            # Rounding may leave the target at the very end: then the last one is meant.
+            found, passed = last, 0.0
+            for negative in range(first, stop):
+                if served_at_ms[negative] < day_end_ms and draw_weights[negative] > 0.0:
+                    is_free = True
+                    for j in range(k):
+                        is_free = is_free and chosen[i, j] != negative
+                    if is_free:
+                        passed += draw_weights[negative]
+                        if passed > target:
+                            found = negative
+                            break
+            chosen[i, k] = found
+            log_q[i, k] = np.log(draw_weights[found] / remaining)
+
+
+@compiled
+def _copy_chosen(
+    chosen: Integers,
+    ad_rows: Integers,
+    ad_ids: Integers,
+    requests: Integers,
+    weights: NDArray[np.float32],
+    hard_numbers: Integers,
+    hard_weights: NDArray[np.float32],
+) -> None:
+    for i in range(chosen.shape[0]):
+        for k in range(chosen.shape[1]):
+            negative = chosen[i, k]
+            if negative >= 0:
+                hard_numbers[0, i, k], hard_numbers[1, i, k] = ad_rows[negative], ad_ids[negative]
+                hard_numbers[2, i, k] = requests[negative]
+                hard_weights[0, i, k] = weights[negative]
