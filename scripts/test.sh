@@ -13,5 +13,6 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # A worker starts one Spark session and keeps it, so that a file's tests stay together on one worker.
 # Four at most: each holds a Java of its own. `-n 0` runs everything in this process, as `--pdb` needs it.
-workers=$(nproc 2>/dev/null || echo 2)
+# (nproc believes OMP_NUM_THREADS, and would answer 1.)
+workers=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 exec .venv/bin/python -m pytest -n $((workers < 4 ? workers : 4)) --dist loadfile "$@"
