@@ -37,7 +37,7 @@ _FIXED_COLUMNS = ("row", "ad_id", "raw_id", "count")
 _BUILD_AGAIN = "build the vocabulary again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Rows of ads and users, codes of categories. Arrays over rows have length ``num_rows``, row 0 included.
 
@@ -60,8 +60,9 @@ class Vocabulary:
     parent: str | None = None
     """Version of the vocabulary whose rows come first."""
     created_at: str = ""
-    raw_ids: tuple[str | None, ...] | None = field(default=None, repr=False)
-    """The ids of rows 1, 2, … as the log wrote them, where they are strings; None where they are integers."""
+    raw_ids: pa.Array | None = field(default=None, repr=False)
+    """string [num_rows − 1]: the ids of rows 1, 2, … as the log wrote them; None where they are integers.
+    Null where no table of ads named the string behind the number."""
 
     def __post_init__(self) -> None:
         for name in ("ad_ids", "counts"):
@@ -99,15 +100,16 @@ class Vocabulary:
     def version(self) -> str:
         """First 16 hex digits of the SHA-256 over everything that gives a row or code its meaning."""
         digest = hashlib.sha256()
-        raw_ids = None if self.raw_ids is None else list(self.raw_ids)
-        words = [SCHEMA_VERSION, self.num_user_rows, list(self.days), self.parent, raw_ids]
+        words = [SCHEMA_VERSION, self.num_user_rows, list(self.days), self.parent]
         digest.update(json.dumps([words, sorted((k, list(v)) for k, v in self.values.items())]).encode())
         for column in (
             self.ad_ids,
             self.counts,
             *(self.feature_codes[n] for n in sorted(self.feature_codes)),
         ):
-            digest.update(column.tobytes())
+            digest.update(column)
+        for part in () if self.raw_ids is None else _bytes_of(self.raw_ids):
+            digest.update(part)
         return digest.hexdigest()[:16]
 
     def ad_rows(self, ad_ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -209,7 +211,7 @@ class Vocabulary:
             {
                 "row": np.arange(1, self.num_rows),
                 "ad_id": self.ad_ids[1:],
-                "raw_id": pa.array(self.raw_ids or [None] * num_ads, pa.string()),
+                "raw_id": pa.nulls(num_ads, pa.string()) if self.raw_ids is None else self.raw_ids,
                 "count": self.counts[1:],
                 **{name: codes[1:] for name, codes in self.feature_codes.items()},
             }
@@ -297,8 +299,18 @@ def _of_table(ads: pa.Table, values: Mapping[str, tuple[str, ...]], about: Mappi
         days=tuple(about["days"]),
         parent=about["parent"],
         created_at=about["created_at"],
-        raw_ids=None if raw_ids.null_count == len(raw_ids) else tuple(raw_ids.to_pylist()),
+        raw_ids=None if raw_ids.null_count == len(raw_ids) else raw_ids.combine_chunks(),
     )
+
+
+def _bytes_of(texts: pa.Array) -> list[Any]:
+    """What tells one array of texts from another: which are null, their lengths, their bytes."""
+    is_valid = texts.is_valid().to_numpy(zero_copy_only=False)
+    texts = texts.fill_null("").cast(pa.large_string())
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    content = texts.buffers()[2]
+    text = b"" if content is None else memoryview(content)[offsets[0] : offsets[-1]]
+    return [is_valid, np.diff(offsets), text]
 
 
 @compiled

@@ -1,0 +1,49 @@
+"""Build the vocabulary of published days: rows for ads and users, codes for categorical features."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from scrollpast.entry import run_job
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="build_vocabulary.py", description=__doc__)
+    parser.add_argument(
+        "days", nargs="+", metavar="DAY", help="folder ds=… of a published day, or its manifest"
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
+    parser.add_argument("--ads", metavar="PATH", help="Parquet of ads, over the configuration's")
+    parser.add_argument(
+        "--feature",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="categorical column of ads; repeatable",
+    )
+    parser.add_argument(
+        "--parent", metavar="URI", help="vocabulary to extend: its rows and codes stay where they are"
+    )
+    parser.add_argument(
+        "--num-user-rows",
+        type=int,
+        metavar="N",
+        help="rows of the table of users (the parent's, or 1,048,577)",
+    )
+    parser.add_argument(
+        "--max-codes", type=int, default=100_000, metavar="N", help="codes of a feature at most (100,000)"
+    )
+    parser.add_argument("--out", metavar="PATH", help="where vocabulary/v=… is put, over the configuration's")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    return run_job(parser, _build)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from scrollpast.mining import vocabulary
+
+    return vocabulary.build(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
