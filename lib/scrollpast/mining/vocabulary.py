@@ -124,7 +124,7 @@ def build_vocabulary(
 
 
 def _count(spark: SparkSession, shards: Sequence[PublishedShard], user_features: Sequence[str]) -> Counts:
-    """Every shard is counted in a task of its own; Spark adds up."""
+    """Tasks count shard by shard; Spark adds up."""
     from pyspark.sql import functions as sql
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -132,9 +132,14 @@ def _count(spark: SparkSession, shards: Sequence[PublishedShard], user_features:
             for number in batch["id"].to_pylist():
                 yield from count_shard(shards[number], user_features)
 
-    counted = spark.range(0, len(shards), 1, max(1, len(shards))).mapInArrow(count, _COUNTED)
+    num_tasks = max(1, min(len(shards), 4 * spark.sparkContext.defaultParallelism))
+    counted = spark.range(0, len(shards), 1, num_tasks).mapInArrow(count, _COUNTED)
     totals = [sql.sum(name).alias(name) for name in ("positives", "negatives")]
-    table = counted.groupBy("feature", "value").agg(*totals).toArrow()
+    # A shard names an ad once, so that adding up before the exchange would spare little; what costs is Spark's
+    # own number of partitions, 200.
+    table = (
+        counted.repartition(num_tasks, "feature", "value").groupBy("feature", "value").agg(*totals).toArrow()
+    )
 
     def of(feature: str, name: str) -> Any:
         return table.filter(pc.equal(table["feature"], feature))[name].to_numpy()

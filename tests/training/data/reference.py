@@ -1,0 +1,118 @@
+"""The expansion of one anchor, written plainly: what a row of a batch has to be, whatever draws it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.batch import AnchorBatch
+from tests.training.data.days import DAY_MS
+
+
+def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
+    """A batch as one dict an anchor; ragged lists cut."""
+    rows: list[dict[str, Any]] = []
+    history_at, known_at = 0, 0
+    for i in range(len(batch)):
+        history_end = history_at + int(batch.history_lengths[i])
+        known_end = known_at + int(batch.known_lengths[i])
+        rows.append(
+            {
+                "user_id": int(batch.user_id[i]),
+                "user_row": int(batch.user_row[i]),
+                "age": int(batch.user_features["age"][i]),
+                "history": batch.history_rows[history_at:history_end].tolist(),
+                "ad_row": int(batch.ad_row[i]),
+                "ad_id": int(batch.ad_id[i]),
+                "request": int(batch.request_hash[i]),
+                "served_at_ms": int(batch.served_at_ms[i]),
+                "kind": int(batch.kind[i]),
+                "weight": float(batch.weight[i]),
+                "known": batch.known_rows[known_at:known_end].tolist(),
+                "origin": tuple(batch.origin[i].tolist()),
+                "hard": [
+                    {
+                        "row": int(batch.hard_row[i, k]),
+                        "id": int(batch.hard_id[i, k]),
+                        "weight": float(batch.hard_weight[i, k]),
+                        "request": int(batch.hard_request[i, k]),
+                        "log_q": float(batch.hard_log_q[i, k]),
+                    }
+                    for k in range(batch.num_hard)
+                ],
+            }
+        )
+        history_at, known_at = history_end, known_end
+    assert history_at == len(batch.history_rows) and known_at == len(batch.known_rows)
+    return rows
+
+
+def anchors_of(shards: list[list[dict[str, Any]]]) -> list[int]:
+    """The request hashes of all anchors, sorted: no two anchors of random records share one."""
+    return sorted(request for rows in shards for row in rows for request in row["positive_request_hash"])
+
+
+def expected_of(record: dict[str, Any], at: int, vocabulary: Vocabulary, max_history: int) -> dict[str, Any]:
+    """Everything of the anchor ``at`` but its draws."""
+    row_of = {int(ad): row for row, ad in enumerate(vocabulary.ad_ids) if row}
+    ages = {int(text): code for code, text in enumerate(vocabulary.values["user_age"], 1)}
+    served = record["positive_served_at_ms"]
+    history = [
+        row_of.get(ad, 0)
+        for ad, moment in zip(record["positive_ad_id"], served, strict=True)
+        if moment < served[at]
+    ]
+    return {
+        "user_id": record["user_id"],
+        "age": ages.get(record["user_age"], 0),
+        "history": history[max(0, len(history) - max_history) :],
+        "ad_row": row_of.get(record["positive_ad_id"][at], 0),
+        "ad_id": record["positive_ad_id"][at],
+        "request": record["positive_request_hash"][at],
+        "served_at_ms": served[at],
+        "kind": record["positive_kind"][at],
+        "weight": record["positive_weight"][at],
+        "known": [row_of.get(ad, 0) for ad in record["positive_ad_id"]],
+    }
+
+
+def pool_of(record: dict[str, Any], at: int, explicit_boost: float) -> dict[int, float]:
+    """What may be drawn for the anchor ``at``: number of the negative → weight of its draw."""
+    day_end_ms = (record["positive_served_at_ms"][at] // DAY_MS + 1) * DAY_MS
+    pool = {}
+    for number, ad in enumerate(record["negative_ad_id"]):
+        kind, weight = record["negative_kind"][number], record["negative_weight"][number]
+        if kind == 100 or ad in record["positive_ad_id"]:
+            continue
+        if record["negative_served_at_ms"][number] >= day_end_ms:
+            continue
+        if kind != 0:
+            weight *= explicit_boost
+        if weight > 0:
+            pool[number] = weight
+    return pool
+
+
+def check_draws(
+    hard: list[dict[str, Any]], record: dict[str, Any], pool: dict[int, float], vocabulary: Vocabulary
+) -> list[int]:
+    """Hold the draws of an anchor against its pool; returns the numbers drawn."""
+    row_of = {int(ad): row for row, ad in enumerate(vocabulary.ad_ids) if row}
+    left = dict(pool)
+    drawn = []
+    for draw in hard:
+        if not left:
+            assert draw == {"row": 0, "id": 0, "weight": 0.0, "request": 0, "log_q": 0.0}
+            continue
+        number = record["negative_request_hash"].index(draw["request"])
+        assert number in left
+        assert draw["id"] == record["negative_ad_id"][number]
+        assert draw["row"] == row_of.get(draw["id"], 0)
+        assert draw["weight"] == record["negative_weight"][number]
+        assert math.isclose(
+            draw["log_q"], math.log(left[number] / sum(left.values())), rel_tol=1e-5, abs_tol=1e-6
+        )
+        del left[number]
+        drawn.append(number)
+    return drawn

@@ -1,0 +1,171 @@
+"""Batches against plain loops over the records, and draws against the chances they state."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrollpast.training.data.options import DataOptions
+from scrollpast.training.data.stream import AnchorStream
+from tests.training.data.days import DAY_MS, START_MS, record, records, vocabulary, write_day
+from tests.training.data.reference import check_draws, expected_of, pool_of, rows_of
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32),
+    num_hard=st.integers(0, 5),
+    explicit_boost=st.sampled_from([0.0, 1.0, 3.0]),
+    max_history=st.integers(0, 4),
+    num_workers=st.integers(0, 2),
+)
+def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    num_hard: int,
+    explicit_boost: float,
+    max_history: int,
+    num_workers: int,
+) -> None:
+    random = np.random.Generator(np.random.Philox(seed))
+    shards = [records(random, 1000 * shard, 12) for shard in range(2)]
+    shards[0].append(record(random, 7, 2, 3))
+    words = vocabulary()
+    options = DataOptions(
+        batch_size=8,
+        num_hard=num_hard,
+        explicit_boost=explicit_boost,
+        max_history=max_history,
+        num_workers=num_workers,
+        block_records=5,
+    )
+    stream = AnchorStream([write_day(tmp_path_factory.mktemp("day"), shards)], words, options)
+    for batch in stream:
+        for row in rows_of(batch):
+            shard, number = row.pop("origin")
+            source = _as_stored(shards[shard][number])
+            at = source["positive_request_hash"].index(row["request"])
+            check_draws(row.pop("hard"), source, pool_of(source, at, explicit_boost), words)
+            assert row.pop("user_row") == words.user_rows(np.array([row["user_id"]]))[0]
+            expected = expected_of(source, at, words, max_history)
+            if row["weight"] == 0:  # fills up the last batch
+                expected["weight"] = 0
+            assert row == expected
+
+
+def _as_stored(row: dict[str, Any]) -> dict[str, Any]:
+    """Weights as float32 keeps them."""
+    rounded = {
+        name: [float(np.float32(weight)) for weight in row[name]]
+        for name in ("positive_weight", "negative_weight")
+    }
+    return row | rounded
+
+
+def _one_anchor(negatives: dict[str, list[Any]]) -> dict[str, Any]:
+    count = len(negatives["ad_id"])
+    defaults: dict[str, list[Any]] = {
+        "kind": [0] * count,
+        "served_at_ms": [START_MS + 500] * count,
+        "request_hash": list(range(100, 100 + count)),
+        "position": [-1] * count,
+        "dwell_ms": [-1] * count,
+        "weight": [0.5] * count,
+    }
+    return {
+        "user_id": 1,
+        "user_age": 20,
+        "positive_ad_id": [1],
+        "positive_kind": [1],
+        "positive_served_at_ms": [START_MS + 1000],
+        "positive_request_hash": [50],
+        "positive_weight": [1.0],
+        **{f"negative_{name}": values for name, values in (defaults | negatives).items()},
+    }
+
+
+def _drawn(folder: Path, row: dict[str, Any], **options: Any) -> list[tuple[int, ...]]:
+    """The ads drawn for the anchor of a record, epoch by epoch."""
+    num_epochs = options.pop("num_epochs", 1)
+    stream = AnchorStream(
+        [write_day(folder, [[row]])],
+        vocabulary(),
+        DataOptions(batch_size=1, num_workers=0, verify=False, **options),
+    )
+    draws = []
+    for _ in range(num_epochs):
+        (batch,) = stream
+        present = batch.hard_weight[0] > 0
+        draws.append(tuple(batch.hard_id[0][present].tolist()))
+    return draws
+
+
+def test_a_negative_served_after_the_end_of_the_anchors_day_is_not_drawn(tmp_path: Path) -> None:
+    midnight = START_MS + DAY_MS
+    row = _one_anchor({"ad_id": [2, 3, 4], "served_at_ms": [START_MS, midnight - 1, midnight]})
+    (draws,) = _drawn(tmp_path, row, num_hard=3)
+    assert sorted(draws) == [2, 3]
+
+
+def test_an_ad_that_is_a_positive_of_the_user_is_not_drawn(tmp_path: Path) -> None:
+    assert _drawn(tmp_path, _one_anchor({"ad_id": [1, 2, 1]}), num_hard=3) == [(2,)]
+
+
+def test_a_nearest_neighbour_is_not_drawn_as_a_hard_negative(tmp_path: Path) -> None:
+    assert _drawn(tmp_path, _one_anchor({"ad_id": [2, 3], "kind": [100, 0]}), num_hard=2) == [(3,)]
+
+
+def test_a_boost_of_0_draws_no_hide(tmp_path: Path) -> None:
+    row = _one_anchor({"ad_id": [2, 3], "kind": [11, 0]})
+    assert _drawn(tmp_path, row, num_hard=2, explicit_boost=0.0) == [(3,)]
+
+
+def test_the_draws_of_an_anchor_differ_from_epoch_to_epoch_and_come_again_with_the_seed(
+    tmp_path: Path,
+) -> None:
+    row = _one_anchor({"ad_id": list(range(2, 30))})
+    once = _drawn(tmp_path / "a", row, num_hard=2, num_epochs=20, seed=3)
+    again = _drawn(tmp_path / "b", row, num_hard=2, num_epochs=20, seed=3)
+    other = _drawn(tmp_path / "c", row, num_hard=2, num_epochs=20, seed=4)
+    assert once == again
+    assert len(set(once)) > 10
+    assert once != other
+
+
+def test_draws_have_the_chances_that_their_weights_give(tmp_path: Path) -> None:
+    # A hide at weight 0.2 with a boost of 3 is drawn like 0.6.
+    row = _one_anchor({"ad_id": [2, 3, 4], "weight": [0.1, 0.3, 0.2], "kind": [0, 0, 11]})
+    draws = _drawn(tmp_path, row, num_hard=2, num_epochs=4000, explicit_boost=3.0)
+    chances = {2: 0.1, 3: 0.3, 4: 0.6}
+    for pair, seen in Counter(draws).items():
+        first, second = pair
+        chance = chances[first] * chances[second] / (1 - chances[first])
+        assert abs(seen / 4000 - chance) < 4 * math.sqrt(chance * (1 - chance) / 4000)
+    assert len(set(draws)) == 6
+
+
+def test_the_stated_q_makes_the_estimate_of_a_sum_over_the_pool_unbiased(tmp_path: Path) -> None:
+    row = _one_anchor({"ad_id": [2, 3, 4, 5], "weight": [0.1, 0.9, 0.4, 0.6]})
+    stream = AnchorStream(
+        [write_day(tmp_path, [[row]])],
+        vocabulary(),
+        DataOptions(batch_size=1, num_hard=2, num_workers=0, verify=False),
+    )
+    value = {2: 1.0, 3: 5.0, 4: 2.0, 5: 0.5}
+    by_first, by_second = [], []
+    for _ in range(4000):
+        (batch,) = stream
+        first, second = batch.hard_id[0].tolist()
+        q_first, q_second = batch.hard_log_q[0].exp().tolist()
+        by_first.append(value[first] / q_first)
+        by_second.append(value[first] + value[second] / q_second)
+    for estimates in (by_first, by_second):
+        error = np.std(estimates) / math.sqrt(len(estimates))
+        assert abs(np.mean(estimates) - sum(value.values())) < 4 * error

@@ -1,0 +1,326 @@
+"""Laws of an epoch: what all ranks read together, the order, and where a stream goes on."""
+
+from __future__ import annotations
+
+import json
+import threading
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrollpast.errors import CorruptShardError, UserError
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.batch import AnchorBatch
+from scrollpast.training.data.counting import count_anchors
+from scrollpast.training.data.options import DataOptions
+from scrollpast.training.data.stream import AnchorStream
+from tests.training.data.days import read_records, records, vocabulary, write_day
+from tests.training.data.reference import anchors_of
+
+
+def _days(folder: Path, seed: int, sizes: list[int]) -> list[str]:
+    """Shards of these many records over two days; at least one anchor."""
+    random = np.random.Generator(np.random.Philox(seed))
+    shards = [records(random, 1000 * shard, size) for shard, size in enumerate(sizes)]
+    if not any(row["positive_ad_id"] for rows in shards for row in rows):
+        row = records(random, 500_000, 1)[0]
+        while not row["positive_ad_id"]:
+            row = records(random, 500_000, 1)[0]
+        shards[0].append(row)
+    half = len(shards) // 2
+    parts = [("2026-11-20", shards[:half]), ("2026-11-21", shards[half:])]
+    return [write_day(folder, part, ds=ds) for ds, part in parts]
+
+
+def _anchors(batches: list[AnchorBatch], *, with_padding: bool = False) -> list[int]:
+    return [
+        int(request)
+        for batch in batches
+        for request, weight in zip(batch.request_hash, batch.weight, strict=True)
+        if with_padding or weight > 0
+    ]
+
+
+def _equal(left: AnchorBatch, right: AnchorBatch) -> bool:
+    return (left.epoch, left.lane_position) == (right.epoch, right.lane_position) and all(
+        torch.equal(a, b) for a, b in zip(left.tensors(), right.tensors(), strict=True)
+    )
+
+
+SIZES = st.lists(st.integers(0, 15), min_size=2, max_size=5)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 1000),
+    sizes=SIZES,
+    num_ranks=st.integers(1, 5),
+    batch_size=st.integers(1, 12),
+    num_workers=st.integers(0, 3),
+    block_records=st.integers(1, 20),
+    is_shuffled=st.booleans(),
+)
+def test_all_ranks_together_read_every_anchor_once_an_epoch(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    sizes: list[int],
+    num_ranks: int,
+    batch_size: int,
+    num_workers: int,
+    block_records: int,
+    is_shuffled: bool,
+) -> None:
+    days = _days(tmp_path_factory.mktemp("days"), seed, sizes)
+    words = vocabulary()
+    for is_padded in (True, False):
+        options = DataOptions(
+            batch_size=batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            block_records=block_records,
+            is_shuffled=is_shuffled,
+            is_padded=is_padded,
+            num_hard=0,
+        )
+        ranks = [
+            list(AnchorStream(days, words, options, rank=rank, num_ranks=num_ranks))
+            for rank in range(num_ranks)
+        ]
+        read = [request for batches in ranks for request in _anchors(batches)]
+        assert sorted(read) == anchors_of(read_records(days))
+        if is_padded:
+            assert len({len(batches) for batches in ranks}) == 1
+            assert {len(batch) for batches in ranks for batch in batches} == {batch_size}
+            every = [request for batches in ranks for request in _anchors(batches, with_padding=True)]
+            assert set(every) == set(read)  # what fills up is real
+        else:
+            assert all(len(batch) <= batch_size for batches in ranks for batch in batches)
+            assert len(read) == sum(len(batch) for batches in ranks for batch in batches)
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 1000), sizes=SIZES, per_lane=st.integers(1, 3))
+def test_the_batch_of_all_ranks_together_does_not_depend_on_their_number(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, sizes: list[int], per_lane: int
+) -> None:
+    days = _days(tmp_path_factory.mktemp("days"), seed, sizes)
+    words = vocabulary()
+    together = []
+    for num_ranks in (1, 2, 4, 8):
+        options = DataOptions(batch_size=8 * per_lane // num_ranks, num_hard=2, seed=seed, num_workers=0)
+        ranks = [
+            AnchorStream(days, words, options, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)
+        ]
+        steps = zip(*ranks, strict=True)
+        together.append([[torch.cat(parts) for parts in _by_field(batches)] for batches in steps])
+    for other in together[1:]:
+        assert len(other) == len(together[0])
+        for left, right in zip(together[0], other, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def _by_field(batches: tuple[AnchorBatch, ...]) -> list[tuple[torch.Tensor, ...]]:
+    return list(zip(*(batch.tensors() for batch in batches), strict=True))
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 1000),
+    sizes=SIZES,
+    batch_size=st.sampled_from([4, 8, 16]),
+    stop=st.integers(0, 25),
+    ahead=st.integers(0, 4),
+    num_workers=st.integers(0, 2),
+    is_padded=st.booleans(),
+)
+def test_a_stream_that_was_interrupted_goes_on_as_if_it_never_stopped(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    sizes: list[int],
+    batch_size: int,
+    stop: int,
+    ahead: int,
+    num_workers: int,
+    is_padded: bool,
+) -> None:
+    days = _days(tmp_path_factory.mktemp("days"), seed, sizes)
+    words = vocabulary()
+    options = DataOptions(
+        batch_size=batch_size, seed=seed, num_workers=num_workers, is_padded=is_padded, block_records=4
+    )
+
+    def batches(stream: AnchorStream, count: int) -> list[AnchorBatch]:
+        found: list[AnchorBatch] = []
+        while len(found) < count:
+            found += stream
+        return found[:count]
+
+    never_stopped = batches(AnchorStream(days, words, options), stop + ahead + 10)
+    first = AnchorStream(days, words, options)
+    trained, state = [], first.state_dict()
+    # A pipeline takes batches ahead of the step: the state is that of the last one trained on.
+    for batch in batches(first, stop + ahead)[:stop]:
+        trained.append(batch)
+        state = first.state_after(batch)
+    resumed = AnchorStream(days, words, options, state=json.loads(json.dumps(state)))
+    went_on = trained + batches(resumed, ahead + 10)
+    assert len(went_on) == len(never_stopped)
+    assert all(_equal(a, b) for a, b in zip(went_on, never_stopped, strict=True))
+
+
+def test_the_state_counts_what_was_handed_out_and_not_what_was_read_ahead(tmp_path: Path) -> None:
+    days = _days(tmp_path, 1, [30, 30])
+    options = DataOptions(batch_size=4, num_lanes=1, prefetch_batches=8)
+    stream = AnchorStream(days, vocabulary(), options)
+    iterator = iter(stream)
+    taken = list(islice(iterator, 3))
+    assert stream.state_dict() == stream.state_after(taken[-1])
+    assert stream.state_dict()["lane_position"] == 12
+    rest = list(iterator)
+    resumed = AnchorStream(days, vocabulary(), options, state=stream.state_after(taken[-1]))
+    assert all(_equal(a, b) for a, b in zip(resumed, rest, strict=True))
+
+
+def test_one_rank_goes_on_where_two_stopped(tmp_path: Path) -> None:
+    days = _days(tmp_path, 2, [30, 30, 9])
+    words = vocabulary()
+    two = [AnchorStream(days, words, DataOptions(batch_size=8), rank=rank, num_ranks=2) for rank in (0, 1)]
+    before = [list(islice(iter(stream), 2)) for stream in two]
+    one = AnchorStream(days, words, DataOptions(batch_size=16), state=two[0].state_dict())
+    read = _anchors([*before[0], *before[1], *one])
+    assert sorted(read) == anchors_of(read_records(days))
+
+
+def test_an_epoch_goes_on_with_another_batch_size(tmp_path: Path) -> None:
+    days = _days(tmp_path, 2, [30, 30, 9])
+    words = vocabulary()
+    first = AnchorStream(days, words, DataOptions(batch_size=8))
+    before = list(islice(iter(first), 3))
+    second = AnchorStream(days, words, DataOptions(batch_size=24), state=first.state_dict())
+    assert sorted(_anchors([*before, *second])) == anchors_of(read_records(days))
+
+
+def test_epochs_have_orders_of_their_own_and_the_seed_brings_them_back(tmp_path: Path) -> None:
+    days = _days(tmp_path, 3, [30, 30])
+    options = DataOptions(batch_size=8, seed=5)
+    stream, again = (AnchorStream(days, vocabulary(), options) for _ in range(2))
+    orders = [_anchors(list(stream)) for _ in range(3)]
+    assert [_anchors(list(again)) for _ in range(3)] == orders
+    assert len({tuple(order) for order in orders}) == 3
+    other = AnchorStream(days, vocabulary(), DataOptions(batch_size=8, seed=6))
+    assert _anchors(list(other)) != orders[0]
+
+
+def test_threads_change_nothing_but_the_time(tmp_path: Path) -> None:
+    days = _days(tmp_path, 4, [20, 20, 20])
+    alone, *others = (
+        list(AnchorStream(days, vocabulary(), DataOptions(batch_size=16, num_workers=number)))
+        for number in (0, 1, 3, 99)
+    )
+    for batches in others:
+        assert all(_equal(a, b) for a, b in zip(batches, alone, strict=True))
+
+
+def test_no_thread_outlives_an_iterator_that_is_closed(tmp_path: Path) -> None:
+    days = _days(tmp_path, 5, [30, 30])
+    iterator = iter(AnchorStream(days, vocabulary(), DataOptions(batch_size=2, num_lanes=2, num_workers=2)))
+    next(iterator)
+    assert _data_threads() == 2
+    iterator.close()  # type: ignore[attr-defined]
+    assert _data_threads() == 0
+
+
+def _data_threads() -> int:
+    return sum(thread.name == "scrollpast-data" for thread in threading.enumerate())
+
+
+def test_ranks_that_share_the_counting_plan_the_same(tmp_path: Path) -> None:
+    days = _days(tmp_path, 6, [10, 20, 5])
+    words = vocabulary()
+    alone = AnchorStream(days, words, DataOptions(batch_size=8))
+    counts = sum(count_anchors(alone.shards, words, rank=rank, num_ranks=2) for rank in range(2))
+    assert isinstance(counts, np.ndarray)
+    shared = AnchorStream(days, words, DataOptions(batch_size=8), counts=counts)
+    assert all(_equal(a, b) for a, b in zip(shared, alone, strict=True))
+
+
+def test_a_broken_shard_is_named_by_the_thread_that_reads_the_batches(tmp_path: Path) -> None:
+    days = _days(tmp_path, 7, [30, 30])
+    stream = AnchorStream(days, vocabulary(), DataOptions(batch_size=8))
+    path = Path(stream.shards[0].uri)
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CorruptShardError, match=r"part-.*record 0.*mine ds="):
+        list(stream)
+    assert _data_threads() == 0
+
+
+def test_a_batch_says_which_records_it_came_from(tmp_path: Path) -> None:
+    days = _days(tmp_path, 8, [0, 6])
+    stream = AnchorStream(days, vocabulary(), DataOptions(batch_size=4, num_lanes=1, is_shuffled=False))
+    batch = next(iter(stream))
+    last = int(batch.origin[-1, 1])
+    assert stream.describe_origin(batch) == (
+        f"{stream.shards[1].uri}, records {int(batch.origin[0, 1])} to {last}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"batch_size": 0}, "training.data.batch_size: expected 1 or more, found 0"),
+        ({"num_hard": 2000}, "training.data.num_hard: expected 0 to 1024, found 2000"),
+        ({"explicit_boost": -1.0}, "training.data.explicit_boost: expected 0 or more, found -1.0"),
+        ({"batch_size": 8, "num_lanes": 3}, "training.data.num_lanes: expected a multiple of the 1 ranks"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, Any], named: str) -> None:
+    days = _days(tmp_path, 9, [5, 5])
+    with pytest.raises(UserError) as caught:
+        AnchorStream(days, vocabulary(), DataOptions(**options))
+    assert named in str(caught.value)
+
+
+def test_days_without_positives_are_refused(tmp_path: Path) -> None:
+    day = write_day(tmp_path, [[_without("positive")]])
+    with pytest.raises(UserError, match=r"expected records with positives.*found none; mine other days"):
+        AnchorStream([day], vocabulary(), DataOptions())
+
+
+def test_days_without_negatives_are_refused_if_hard_ones_are_wanted(tmp_path: Path) -> None:
+    day = write_day(tmp_path, [[_without("negative")]])
+    with pytest.raises(UserError, match=r"expected negatives, as training.data.num_hard is 2"):
+        AnchorStream([day], vocabulary(), DataOptions(num_hard=2))
+    assert AnchorStream([day], vocabulary(), DataOptions(num_hard=0)).num_anchors > 0
+
+
+def _without(side: str) -> dict[str, Any]:
+    random = np.random.Generator(np.random.Philox(1))
+    row = records(random, 1, 20)[-1]
+    while not row["positive_ad_id"]:
+        row = records(random, 1, 1)[0]
+    return {name: [] if name.startswith(side) else value for name, value in row.items()}
+
+
+def test_a_vocabulary_of_another_log_is_refused(tmp_path: Path) -> None:
+    days = _days(tmp_path, 10, [5, 5])
+    strangers = Vocabulary(np.array([0, 10**6]), np.array([0, 1]), {}, {"user_age": ()}, 10)
+    with pytest.raises(UserError, match="found none of its 1 ads among"):
+        AnchorStream(days, strangers, DataOptions())
+
+
+def test_a_state_of_other_days_or_another_order_is_refused(tmp_path: Path) -> None:
+    days = _days(tmp_path / "a", 11, [5, 5])
+    state = AnchorStream(days, vocabulary(), DataOptions(batch_size=8)).state_dict()
+    others = _days(tmp_path / "b", 12, [5, 5])
+    with pytest.raises(UserError, match=r"state of the data set: expected shards .*found shards"):
+        AnchorStream(others, vocabulary(), DataOptions(batch_size=8), state=state)
+    with pytest.raises(UserError, match="expected seed 1, found seed 0"):
+        AnchorStream(days, vocabulary(), DataOptions(batch_size=8, seed=1), state=state)
