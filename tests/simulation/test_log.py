@@ -110,8 +110,8 @@ def test_exactly_the_rows_asked_for_are_written(tables: duckdb.DuckDBPyConnectio
 def test_the_planted_examination_curve_is_found_again_in_the_truth(tables: duckdb.DuckDBPyConnection) -> None:
     worst = value(
         tables,
-        "select max(abs(share - probability) / sqrt(probability * (1 - probability) / n)) from "
-        "(select surface, position, avg(is_examined::int) share, count(*) n from seen group by all) "
+        "select max(abs(looked - probability) / sqrt(probability * (1 - probability) / n)) from "
+        "(select surface, position, avg(is_examined::int) looked, count(*) n from seen group by all) "
         "join truth_examination using (surface, position)",
     )
     # 90 cells: the largest of as many standard normal values is above 4.5 once in 1,600 logs.
