@@ -1,0 +1,50 @@
+"""A batch as a whole: it moves with all its tensors and forgets nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scrollpast.training.batch import AnchorBatch
+from scrollpast.training.data.options import DataOptions
+from scrollpast.training.data.stream import AnchorStream
+from tests.training.data.days import records, vocabulary, write_day
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> AnchorBatch:
+    random = np.random.Generator(np.random.Philox(1))
+    day = write_day(tmp_path, [records(random, 0, 20)])
+    stream = AnchorStream([day], vocabulary(), DataOptions(batch_size=16, num_hard=3))
+    return next(iter(stream))
+
+
+def test_shapes_and_types_are_those_that_the_batch_promises(batch: AnchorBatch) -> None:
+    assert (len(batch), batch.num_hard) == (16, 3)
+    floats = {id(batch.weight), id(batch.hard_weight), id(batch.hard_log_q)}
+    for tensor in batch.tensors():
+        assert tensor.dtype == (torch.float32 if id(tensor) in floats else torch.int64)
+    for hard in (batch.hard_row, batch.hard_id, batch.hard_weight, batch.hard_request, batch.hard_log_q):
+        assert hard.shape == (16, 3)
+    assert batch.origin.shape == (16, 2)
+    assert batch.history_lengths.sum() == len(batch.history_rows)
+    assert batch.known_lengths.sum() == len(batch.known_rows)
+
+
+def test_a_batch_moves_with_all_its_tensors_and_keeps_its_place(batch: AnchorBatch) -> None:
+    moved = batch.to("meta")
+    assert all(tensor.is_meta for tensor in moved.tensors())
+    assert len(moved.tensors()) == len(batch.tensors())
+    assert (moved.epoch, moved.lane_position) == (batch.epoch, batch.lane_position)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_pinned_batch_arrives_on_a_gpu_as_it_was(batch: AnchorBatch) -> None:
+    arrived = batch.pin_memory().to("cuda", non_blocking=True)
+    arrived.record_stream(torch.cuda.current_stream())
+    for there, here in zip(arrived.tensors(), batch.tensors(), strict=True):
+        assert torch.equal(there.cpu(), here)
