@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,15 @@ from scrollpast.training.batch import AnchorBatch
 from scrollpast.training.data.counting import count_anchors
 from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.stream import AnchorStream
-from tests.training.data.days import read_records, records, vocabulary, write_day
+from tests.training.data.days import read_records, record, records, vocabulary, write_day
 from tests.training.data.reference import anchors_of
 
 
 def _days(folder: Path, seed: int, sizes: list[int]) -> list[str]:
-    """Shards of these many records over two days; at least one anchor."""
+    """Shards of these many records over two days; at least two anchors."""
     random = np.random.Generator(np.random.Philox(seed))
     shards = [records(random, 1000 * shard, size) for shard, size in enumerate(sizes)]
-    if not any(row["positive_ad_id"] for rows in shards for row in rows):
-        row = records(random, 500_000, 1)[0]
-        while not row["positive_ad_id"]:
-            row = records(random, 500_000, 1)[0]
-        shards[0].append(row)
+    shards[0].append(record(random, 500_000, 2, 2))
     half = len(shards) // 2
     parts = [("2026-11-20", shards[:half]), ("2026-11-21", shards[half:])]
     return [write_day(folder, part, ds=ds) for ds, part in parts]
@@ -135,6 +132,7 @@ def _by_field(batches: tuple[AnchorBatch, ...]) -> list[tuple[torch.Tensor, ...]
     sizes=SIZES,
     batch_size=st.sampled_from([4, 8, 16]),
     stop=st.integers(0, 25),
+    cache_bytes=st.sampled_from([0, 12_000, 10**6]),
     ahead=st.integers(0, 4),
     num_workers=st.integers(0, 2),
     is_padded=st.booleans(),
@@ -145,6 +143,7 @@ def test_a_stream_that_was_interrupted_goes_on_as_if_it_never_stopped(
     sizes: list[int],
     batch_size: int,
     stop: int,
+    cache_bytes: int,
     ahead: int,
     num_workers: int,
     is_padded: bool,
@@ -152,7 +151,12 @@ def test_a_stream_that_was_interrupted_goes_on_as_if_it_never_stopped(
     days = _days(tmp_path_factory.mktemp("days"), seed, sizes)
     words = vocabulary()
     options = DataOptions(
-        batch_size=batch_size, seed=seed, num_workers=num_workers, is_padded=is_padded, block_records=4
+        batch_size=batch_size,
+        seed=seed,
+        num_workers=num_workers,
+        is_padded=is_padded,
+        block_records=4,
+        cache_bytes=cache_bytes,
     )
 
     def batches(stream: AnchorStream, count: int) -> list[AnchorBatch]:
@@ -161,7 +165,8 @@ def test_a_stream_that_was_interrupted_goes_on_as_if_it_never_stopped(
             found += stream
         return found[:count]
 
-    never_stopped = batches(AnchorStream(days, words, options), stop + ahead + 10)
+    uncached = replace(options, cache_bytes=0)
+    never_stopped = batches(AnchorStream(days, words, uncached), stop + ahead + 10)
     first = AnchorStream(days, words, options)
     trained, state = [], first.state_dict()
     # A pipeline takes batches ahead of the step: the state is that of the last one trained on.
@@ -227,6 +232,16 @@ def test_threads_change_nothing_but_the_time(tmp_path: Path) -> None:
         assert all(_equal(a, b) for a, b in zip(batches, alone, strict=True))
 
 
+def test_what_fits_in_the_cache_is_read_once(tmp_path: Path) -> None:
+    days = _days(tmp_path, 4, [20, 20])
+    options = DataOptions(batch_size=16, is_shuffled=False)
+    stream = AnchorStream(days, vocabulary(), replace(options, cache_bytes=10**6))
+    first = _anchors(list(stream))
+    for shard in stream.shards:
+        Path(shard.uri).unlink()
+    assert _anchors(list(stream)) == first
+
+
 def test_no_thread_outlives_an_iterator_that_is_closed(tmp_path: Path) -> None:
     days = _days(tmp_path, 5, [30, 30])
     iterator = iter(AnchorStream(days, vocabulary(), DataOptions(batch_size=2, num_lanes=2, num_workers=2)))
@@ -266,9 +281,9 @@ def test_a_batch_says_which_records_it_came_from(tmp_path: Path) -> None:
     days = _days(tmp_path, 8, [0, 6])
     stream = AnchorStream(days, vocabulary(), DataOptions(batch_size=4, num_lanes=1, is_shuffled=False))
     batch = next(iter(stream))
-    last = int(batch.origin[-1, 1])
+    first, last = int(batch.origin[2, 1]), int(batch.origin[3, 1])
     assert stream.describe_origin(batch) == (
-        f"{stream.shards[1].uri}, records {int(batch.origin[0, 1])} to {last}"
+        f"{stream.shards[0].uri}, records 0 to 0; {stream.shards[1].uri}, records {first} to {last}"
     )
 
 
@@ -302,10 +317,7 @@ def test_days_without_negatives_are_refused_if_hard_ones_are_wanted(tmp_path: Pa
 
 
 def _without(side: str) -> dict[str, Any]:
-    random = np.random.Generator(np.random.Philox(1))
-    row = records(random, 1, 20)[-1]
-    while not row["positive_ad_id"]:
-        row = records(random, 1, 1)[0]
+    row = record(np.random.Generator(np.random.Philox(1)), 1, 3, 3)
     return {name: [] if name.startswith(side) else value for name, value in row.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,6 @@ from scrollpast.example import (
     USER_FEATURE_PREFIX,
     USER_ID,
 )
-from scrollpast.shards.codec import decode_frames
-from scrollpast.shards.framing import Frames
-from scrollpast.shards.reader import PublishedShard, check_sides, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
 
 _UNREAD = {"negative_position", "negative_dwell_ms"}
@@ -69,41 +66,14 @@ class Block:
     draw_weights: NDArray[np.float64]
     """float64 [negatives]: what a negative is drawn by; 0 = never"""
 
-
-class OpenShard:
-    """The bytes of one shard in memory, verified, and how many anchors each of its records has.
-
-    Args:
-        number: its number in the stream's list.
-        schema: `block_features`, typed.
-
-    Raises:
-        CorruptShardError: the shard is not what its manifest says.
-    """
-
-    def __init__(self, shard: PublishedShard, number: int, schema: pa.Schema, *, verify: bool) -> None:
-        self._shard, self._number, self._schema, self._verify = shard, number, schema, verify
-        self._content, self._frames = read_shard_content(shard, verify=verify)
-        ads = positive_ads(self._content, self._frames, shard)
-        self.anchor_offsets = list_offsets(ads)
-        """int64 [R + 1]: anchors before each record of the shard."""
-
-    def block(self, first: int, stop: int, vocabulary: Vocabulary, explicit_boost: float) -> Block:
-        """Decode records ``first`` to ``stop`` (exclusive)."""
-        shard = self._shard
-        batch = decode_frames(
-            self._content, self._frames, self._schema, shard.uri, first=first, stop=stop, remedy=shard.remedy
-        )
-        if self._verify:
-            check_sides(batch, shard.uri, first, shard.remedy)
-        return block_of(batch, self._number, first, vocabulary, explicit_boost)
-
-
-def positive_ads(content: Any, frames: Frames, shard: PublishedShard) -> pa.Array:
-    """The lists of positive ads of all records of a shard; each of them is an anchor."""
-    name = next(iter(POSITIVE_FEATURES))
-    schema = pa.schema([pa.field(name, POSITIVE_FEATURES[name])])
-    return decode_frames(content, frames, schema, shard.uri, remedy=shard.remedy).column(name)
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all arrays."""
+        own = [getattr(self, field.name) for field in fields(self)]
+        parts = own + [
+            getattr(side, field.name) for side in (self.positives, self.negatives) for field in fields(side)
+        ]
+        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
 
 def list_offsets(lists: pa.Array) -> Integers:

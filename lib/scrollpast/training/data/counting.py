@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scrollpast.shards.reader import PublishedShard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.data.block import positive_ads
+from scrollpast.training.data.shard_blocks import positive_ads
 
 
 def count_anchors(

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from scrollpast.shards.reader import PublishedShard
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.data.block import Block, Integers, OpenShard
+from scrollpast.training.data.block import Block, Integers
 from scrollpast.training.data.expansion import Piece, concatenate, expand
 from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.order import permutation
 from scrollpast.training.data.plan import Segment
+from scrollpast.training.data.shard_blocks import BlockCache, ShardBlocks
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,12 @@ class LaneReader:
     schema: pa.Schema
     vocabulary: Vocabulary
     options: DataOptions
+    cache: BlockCache
 
     def pieces(self, segments: Sequence[Segment], epoch: int, position: int, size: int) -> Generator[Piece]:
         """The anchors from ``position`` on in pieces of ``size``; the last one is smaller where they end before.
 
-        Memory: the bytes of one shard, one block decoded, one piece.
+        Memory, beside the cache: the bytes of one shard, one block decoded, one piece.
         """
         options = self.options
         held: list[Piece] = []
@@ -68,26 +70,32 @@ class LaneReader:
 
     def _runs(self, segments: Sequence[Segment], epoch: int, skipped: int) -> Iterator[Run]:
         """What lies behind the first ``skipped`` anchors; a shard that is skipped whole is not read."""
-        opened: tuple[int, OpenShard] | None = None
+        shard: ShardBlocks | None = None
         for segment in segments:
             if skipped >= len(segment):
                 skipped -= len(segment)
                 continue
             # Padding mostly goes on where the lane ended: the shard is open already.
-            if opened is None or opened[0] != segment.shard:
-                opened = None  # let go of the bytes before the next ones are read
-                opened = (segment.shard, self._open(segment.shard))
-            yield from self._runs_of(opened[1], segment, epoch, skipped)
+            if shard is None or shard.number != segment.shard:
+                shard = self._shard(segment.shard)
+            yield from self._runs_of(shard, segment, epoch, skipped)
             skipped = 0
 
-    def _open(self, shard: int) -> OpenShard:
-        return OpenShard(self.shards[shard], shard, self.schema, verify=self.options.verify)
+    def _shard(self, number: int) -> ShardBlocks:
+        options = self.options
+        return ShardBlocks(
+            self.shards[number],
+            number,
+            self.schema,
+            self.vocabulary,
+            self.cache,
+            block_records=options.block_records,
+            explicit_boost=options.explicit_boost,
+            verify=options.verify,
+        )
 
-    def _runs_of(self, shard: OpenShard, segment: Segment, epoch: int, skipped: int) -> Iterator[Run]:
-        options, offsets = self.options, shard.anchor_offsets
-        # Blocks lie on a grid over the shard's records, whichever part of them the segment takes.
-        size, num_records = options.block_records, len(offsets) - 1
-        bounds = np.append(np.arange(0, num_records, size), num_records)
+    def _runs_of(self, shard: ShardBlocks, segment: Segment, epoch: int, skipped: int) -> Iterator[Run]:
+        options, offsets, bounds = self.options, shard.anchor_offsets, shard.bounds
         firsts = np.clip(offsets[bounds[:-1]], segment.first, segment.stop)
         stops = np.clip(offsets[bounds[1:]], segment.first, segment.stop)
         blocks = np.flatnonzero(stops > firsts)
@@ -99,10 +107,8 @@ class LaneReader:
             if skipped >= stop - first:
                 skipped -= stop - first
                 continue
-            begin, end = int(bounds[number]), int(bounds[number + 1])
-            block = shard.block(begin, end, self.vocabulary, options.explicit_boost)
-            anchors = np.arange(first, stop) - offsets[begin]
+            anchors = np.arange(first, stop) - offsets[bounds[number]]
             if options.is_shuffled:
                 anchors = anchors[permutation(len(anchors), options.seed, *keys, number)]
-            yield Run(block, np.ascontiguousarray(anchors[skipped:]), segment.is_padding)
+            yield Run(shard.block(number), np.ascontiguousarray(anchors[skipped:]), segment.is_padding)
             skipped = 0

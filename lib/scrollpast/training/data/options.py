@@ -34,6 +34,8 @@ class DataOptions:
     """Places of the data that all ranks together read at once (see `plan`); null = chosen, 8 for most batches."""
     block_records: int = 8192
     """Records of a lane that are decoded at once, and whose anchors are shuffled among themselves."""
+    cache_bytes: int = 1 << 29
+    """Decoded blocks that one rank keeps from epoch to epoch, 0 = none; days that fit are decoded once."""
     num_workers: int = 1
     """Threads that read ahead, at most one a lane of the rank; 0 = the caller's own."""
     prefetch_batches: int = 4

@@ -22,6 +22,7 @@ from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.order import permutation
 from scrollpast.training.data.plan import Lanes, lanes_of
 from scrollpast.training.data.prefetch import Prefetched
+from scrollpast.training.data.shard_blocks import BlockCache
 
 _STATE_VERSION = 1
 
@@ -72,7 +73,9 @@ class AnchorStream:
             int(self._counts.sum()), options.batch_size, num_ranks, options.num_lanes
         )
         self._own_lanes = self._lanes.of_rank(rank, num_ranks)
-        self._reader = LaneReader(self.shards, reader.schema, vocabulary, options)
+        self._reader = LaneReader(
+            self.shards, reader.schema, vocabulary, options, BlockCache(options.cache_bytes)
+        )
         self._epoch = 0
         self._position = 0
         if state is not None:
