@@ -107,7 +107,7 @@ class Vocabulary:
             self.counts,
             *(self.feature_codes[n] for n in sorted(self.feature_codes)),
         ):
-            digest.update(column)
+            digest.update(column.data)
         for part in () if self.raw_ids is None else _bytes_of(self.raw_ids):
             digest.update(part)
         return digest.hexdigest()[:16]
