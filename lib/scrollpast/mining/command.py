@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from scrollpast.config import Config, load_config
 from scrollpast.errors import UserError
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.pipeline import MinedDay
 from scrollpast.mining.pipeline import mine as mine_day
-from scrollpast.mining.session import spark_session
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from scrollpast.mining.session import session_when_needed
 
 
 def mine(arguments: argparse.Namespace) -> int:
@@ -44,16 +39,8 @@ def mine(arguments: argparse.Namespace) -> int:
             remedy="mine an earlier day",
         )
     config = _with_paths(load_config(arguments.config, arguments.set), arguments)
-    with ExitStack() as stack:
-        sessions: list[SparkSession] = []
-
-        def get_spark() -> SparkSession:
-            # Started when it is first needed: a mistake in the input is told in a second, without Spark.
-            if not sessions:
-                session = spark_session(config.spark, f"scrollpast mine {last_day}", debug=arguments.debug)
-                sessions.append(stack.enter_context(session))
-            return sessions[0]
-
+    application = f"scrollpast mine {last_day}"
+    with session_when_needed(config.spark, application, debug=arguments.debug) as get_spark:
         mined = mine_day(
             config,
             last_day,

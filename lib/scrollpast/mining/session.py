@@ -6,8 +6,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from scrollpast import errors
@@ -80,6 +80,25 @@ def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator
             spark.stop()
         if log_path is not None:
             os.unlink(log_path)
+
+
+@contextmanager
+def session_when_needed(
+    settings: Spark, application: str, *, debug: bool
+) -> Iterator[Callable[[], SparkSession]]:
+    """A function that gives the one session of a job, started by its first call.
+
+    What can be checked without Spark is checked before: a mistake in the input is told in a second.
+    """
+    with ExitStack() as stack:
+        sessions: list[SparkSession] = []
+
+        def get_spark() -> SparkSession:
+            if not sessions:
+                sessions.append(stack.enter_context(spark_session(settings, application, debug=debug)))
+            return sessions[0]
+
+        yield get_spark
 
 
 def _build(settings: Spark, application: str, is_submitted: bool) -> SparkSession:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.hashing import hash_column, ids_of
 from scrollpast.mining.contracts import AD_ID, ADS, CATEGORY
 from scrollpast.mining.progress import progress
-from scrollpast.mining.session import spark_session
+from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import Source, open_source
 from scrollpast.mining.vocabulary_rows import AD, RAW_ID, Counts, lay_out
 from scrollpast.shards.manifest import Manifest
@@ -41,16 +40,7 @@ def build(arguments: argparse.Namespace) -> int:
     if out is None:
         raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
     ads = config.input.ads if arguments.ads is None else Table(path=arguments.ads)
-    with ExitStack() as stack:
-        sessions: list[SparkSession] = []
-
-        def get_spark() -> SparkSession:
-            # Started when it is first needed: a mistake in the input is told in a second, without Spark.
-            if not sessions:
-                session = spark_session(config.spark, "scrollpast vocabulary", debug=arguments.debug)
-                sessions.append(stack.enter_context(session))
-            return sessions[0]
-
+    with session_when_needed(config.spark, "scrollpast vocabulary", debug=arguments.debug) as get_spark:
         vocabulary = build_vocabulary(
             config,
             arguments.days,
