@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
-from tests.jobs.job_runs import arguments_of, run_alone
+from tests.jobs.job_runs import arguments_of, mine, run_alone
 from tests.jobs.published_days import content_of
 from tests.object_store import object_store
 from tests.toy_logs import DAY, toy_log
 
 
-def test_logs_on_s3_give_the_shards_of_the_same_logs_on_disk(tmp_path: Path) -> None:
+def test_logs_on_s3_give_the_shards_of_the_same_logs_on_disk(spark: SparkSession, tmp_path: Path) -> None:
     folder = toy_log(100).write(tmp_path / "logs")
     options = ["--set", "mining.num_buckets=4", "--set", "spark.num_partitions=2"]
-    local = run_alone(*arguments_of(folder, tmp_path / "out"), *options)
+    local = mine(folder, tmp_path / "out", buckets=4, partitions=2)
     assert local.exit_code == 0, local.stderr
     with object_store(tmp_path) as bucket:
         import s3fs
@@ -27,6 +28,7 @@ def test_logs_on_s3_give_the_shards_of_the_same_logs_on_disk(tmp_path: Path) -> 
         arguments = [*arguments_of(folder, tmp_path), *tables, "--out", f"{bucket}/mined", *options]
         stored = run_alone(*arguments)
         assert stored.exit_code == 0, stored.stderr
+        assert stored.stderr == "", "progress is for terminals; a log stays quiet"
         day = f"{bucket}/mined/ds={DAY}"
         manifest = read_manifest(day)
         expected = content_of(tmp_path / "out")
