@@ -1,0 +1,87 @@
+"""Candidates that must not be contrasted with an anchor: they are its positive, or as good as one.
+
+B anchors; N candidates that all anchors share, or K of each anchor's own. Two ads are the same where their
+rows are: equal ids have equal rows, and all ads without a row share row 0, and so one embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def same_row(row_B: torch.Tensor, candidate_row: torch.Tensor) -> torch.Tensor:
+    """Bool [B, N] for candidates int64 [N], bool [B, K] for candidates int64 [B, K]: it is the positive's ad."""
+    return row_B[:, None] == candidate_row
+
+
+def same_user(user_B: torch.Tensor, user_N: torch.Tensor) -> torch.Tensor:
+    """Bool [B, N]: the candidate is another positive of the anchor's user (user ids, not rows)."""
+    return user_B[:, None] == user_N
+
+
+def same_request(request_B: torch.Tensor, candidate_request: torch.Tensor) -> torch.Tensor:
+    """Bool [B, N] or [B, K]: the candidate was served by the anchor's request; hash 0 means no request."""
+    return (request_B[:, None] == candidate_request) & (candidate_request != 0)
+
+
+class KnownColumns:
+    """Which of N shared candidates are among the known positives of an anchor.
+
+    The work that does not depend on the anchor (sorting N) is done once; `mask` does the rest for some anchors.
+    Nothing here waits for the device.
+
+    Args:
+        known_rows: int64 [ΣP], the known positives of all anchors one after the other.
+        known_lengths: int64 [B].
+        row_N: int64 [N], the candidates.
+    """
+
+    def __init__(self, known_rows: torch.Tensor, known_lengths: torch.Tensor, row_N: torch.Tensor) -> None:
+        self._num_columns = len(row_N)
+        self._anchor_of_pair = anchors_of_pairs(known_lengths, len(known_rows))
+        ordered_N, _ = row_N.sort()
+        # Equal candidates stand in for each other by the first of them in sorted order.
+        self._first_N = torch.searchsorted(ordered_N, row_N)
+        at = torch.searchsorted(ordered_N, known_rows)
+        self._column_of_pair = at.clamp_(max=max(0, self._num_columns - 1))
+        self._is_hit = (
+            ordered_N[self._column_of_pair] == known_rows
+            if self._num_columns
+            else torch.zeros_like(known_rows, dtype=torch.bool)
+        )
+
+    def mask(self, start: int, stop: int) -> torch.Tensor:
+        """Bool [stop − start, N] for the anchors ``start`` … ``stop`` − 1."""
+        size = (stop - start) * self._num_columns
+        anchor = self._anchor_of_pair
+        is_meant = self._is_hit & (anchor >= start) & (anchor < stop)
+        cell = (anchor - start) * self._num_columns + self._column_of_pair
+        # What is not meant goes to one more cell, which is dropped: no selection, hence no wait for its size.
+        found = torch.zeros(size + 1, dtype=torch.bool, device=anchor.device)
+        found[torch.where(is_meant, cell, size)] = True
+        return found[:size].view(stop - start, self._num_columns)[:, self._first_N]
+
+
+def known_draws(
+    known_rows: torch.Tensor, known_lengths: torch.Tensor, row_BK: torch.Tensor, num_rows: int
+) -> torch.Tensor:
+    """Bool [B, K]: which of each anchor's own candidates are among its known positives.
+
+    Args:
+        known_rows: int64 [ΣP] in [0, num_rows).
+        known_lengths: int64 [B].
+        row_BK: int64 [B, K] in [0, num_rows).
+    """
+    if not len(known_rows):
+        return torch.zeros_like(row_BK, dtype=torch.bool)
+    pairs, _ = (anchors_of_pairs(known_lengths, len(known_rows)) * num_rows + known_rows).sort()
+    anchor_B1 = torch.arange(len(row_BK), device=row_BK.device)[:, None]
+    wanted_BK = anchor_B1 * num_rows + row_BK
+    at = torch.searchsorted(pairs, wanted_BK).clamp_(max=len(pairs) - 1)
+    return pairs[at] == wanted_BK
+
+
+def anchors_of_pairs(lengths: torch.Tensor, num_values: int) -> torch.Tensor:
+    """int64 [ΣP]: the anchor that each value of a ragged list belongs to."""
+    anchors = torch.arange(len(lengths), device=lengths.device)
+    return torch.repeat_interleave(anchors, lengths, output_size=num_values)
