@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from scrollpast.config import DEFAULT_KINDS, Config, Kind, load_config
-from scrollpast.config.options import Section
+from scrollpast.config.section import Section
 from scrollpast.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -61,7 +61,11 @@ def commented_options(text: str) -> dict[str, bool]:
             indent = len(key[1])
             open_keys = [(depth, name) for depth, name in open_keys if depth < indent]
             open_keys.append((indent, key[2]))
-            found[".".join(name for _, name in open_keys)] = " #" in line or is_below_comment
+            dotted = ".".join(name for _, name in open_keys)
+            found[dotted] = " #" in line or is_below_comment
+            # A section on one line: its comment is that of all of it.
+            if section := re.search(r"{(.*)}", line):
+                found |= {f"{dotted}.{name}": found[dotted] for name in re.findall(r"(\w+):", section[1])}
         is_below_comment = False
     return found
 

@@ -13,11 +13,12 @@ from scrollpast.config.options import (
     Kind,
     Mining,
     Output,
-    Section,
     Spark,
     Table,
     Thresholds,
 )
+from scrollpast.config.section import Section
+from scrollpast.config.training_options import Training
 
 __all__ = [
     "DEFAULT_KINDS",
@@ -35,5 +36,6 @@ __all__ = [
     "Spark",
     "Table",
     "Thresholds",
+    "Training",
     "load_config",
 ]

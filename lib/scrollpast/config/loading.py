@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from scrollpast.config.mistakes import explain
-from scrollpast.config.options import Config, Section, Settings
+from scrollpast.config.options import Config, Settings
+from scrollpast.config.section import Section
 from scrollpast.errors import UserError
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from scrollpast.config.options import Config, Section
+from scrollpast.config.options import Config
+from scrollpast.config.section import Section
 from scrollpast.errors import UserError
 
 

@@ -7,16 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from scrollpast.config.section import Section
+from scrollpast.config.training_options import Training
 
 SERVED_CODE = 0
 """Code of a served negative in ``negative_kind``; the kinds of engagements use the codes from 1 on."""
@@ -33,25 +27,6 @@ def _as_text(value: Any) -> Any:
 
 Settings = dict[str, Annotated[str, BeforeValidator(_as_text)]]
 """Settings that are handed on as they are; their names may hold dots."""
-
-
-class Section(BaseModel):
-    # A manifest records the configuration as JSON, which knows neither infinity nor NaN.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_options(cls, options: Any) -> Any:
-        """A section whose options are all commented out is null in YAML: its defaults."""
-        return {} if options is None else options
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes true for 1; a person who writes it has mistaken the option."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise PydanticCustomError("truth_value", "something other than true or false")
-        return value
 
 
 class Table(Section):
@@ -248,3 +223,4 @@ class Config(Section):
     output: Output = Output()
     mining: Mining = Mining()
     spark: Spark = Spark()
+    training: Training = Training()

@@ -125,7 +125,7 @@ def make_manifest(
         as_of=iso(window.as_of_us),
         num_buckets=config.mining.num_buckets,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=config.model_dump(mode="json"),
+        config=config.model_dump(mode="json", exclude={"training"}),
         input=inputs,
         ledger={outcome.label: count for outcome, count in ledger.totals().items()},
         num_records=sum(entry.num_records for entry in shards),

@@ -1,0 +1,27 @@
+"""What every section of options has in common: nothing unknown in it, nothing that JSON cannot hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    # A manifest records the configuration as JSON, which knows neither infinity nor NaN.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_options(cls, options: Any) -> Any:
+        """A section whose options are all commented out is null in YAML: its defaults."""
+        return {} if options is None else options
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1; a person who writes it has mistaken the option."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("truth_value", "something other than true or false")
+        return value
