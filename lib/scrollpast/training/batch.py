@@ -1,6 +1,7 @@
-"""What the data set hands to the model: some anchors, their context, and their hard negatives.
+"""What the data set hands to the model: some anchors, their context, and the negatives of their users.
 
-Shapes: B anchors, K hard negatives an anchor, ΣH and ΣP the values of a ragged list of all anchors together.
+Shapes: B anchors, K hard negatives and J neighbours an anchor, ΣH and ΣP the values of a ragged list of all
+anchors together.
 """
 
 from __future__ import annotations
@@ -60,6 +61,15 @@ class AnchorBatch:
     estimated by f(1) / Q(1), by f(1) + f(2) / Q(2), and so on: the ordered estimators of Des Raj (Journal of the
     American Statistical Association 51, 1956). The last one left has Q = 1.
     """
+    neighbour_row: torch.Tensor
+    """int64 [B, J]: ads near those that the user chose; 0 = absent, or unknown to the vocabulary"""
+    neighbour_id: torch.Tensor
+    """int64 [B, J]; 0 where absent"""
+    neighbour_weight: torch.Tensor
+    """float32 [B, J]: the record's weight of the neighbour; 0 = absent. Absent ones follow the present ones."""
+    neighbour_log_q: torch.Tensor
+    """float32 [B, J]: log Q of the j-th draw, as in ``hard_log_q``, from the user's neighbours; 0 where absent.
+    The draws are independent of the hard ones. No impression is behind a neighbour, so it has no request."""
     known_rows: torch.Tensor
     """int64 [ΣP]: ads of all positives of the user in the record, the anchor's own among them"""
     known_lengths: torch.Tensor
@@ -77,6 +87,11 @@ class AnchorBatch:
     def num_hard(self) -> int:
         """K."""
         return int(self.hard_row.shape[1])
+
+    @property
+    def num_neighbours(self) -> int:
+        """J."""
+        return int(self.neighbour_row.shape[1])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> AnchorBatch:
         """The same batch on ``device``."""

@@ -41,6 +41,15 @@ def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
                     }
                     for k in range(batch.num_hard)
                 ],
+                "neighbours": [
+                    {
+                        "row": int(batch.neighbour_row[i, j]),
+                        "id": int(batch.neighbour_id[i, j]),
+                        "weight": float(batch.neighbour_weight[i, j]),
+                        "log_q": float(batch.neighbour_log_q[i, j]),
+                    }
+                    for j in range(batch.num_neighbours)
+                ],
             }
         )
         history_at, known_at = history_end, known_end
@@ -78,7 +87,7 @@ def expected_of(record: dict[str, Any], at: int, vocabulary: Vocabulary, max_his
 
 
 def pool_of(record: dict[str, Any], at: int, explicit_boost: float) -> dict[int, float]:
-    """What may be drawn for the anchor ``at``: number of the negative → weight of its draw."""
+    """What may be drawn as a hard negative for the anchor ``at``: number of the negative → weight of its draw."""
     day_end_ms = (record["positive_served_at_ms"][at] // DAY_MS + 1) * DAY_MS
     pool = {}
     for number, ad in enumerate(record["negative_ad_id"]):
@@ -94,19 +103,29 @@ def pool_of(record: dict[str, Any], at: int, explicit_boost: float) -> dict[int,
     return pool
 
 
+def neighbours_of(record: dict[str, Any]) -> dict[int, float]:
+    """What may be drawn as a neighbour for every anchor of the record: number of the negative → weight."""
+    return {
+        number: record["negative_weight"][number]
+        for number, ad in enumerate(record["negative_ad_id"])
+        if record["negative_kind"][number] == 100
+        and ad not in record["positive_ad_id"]
+        and record["negative_weight"][number] > 0
+    }
+
+
 def check_draws(
-    hard: list[dict[str, Any]], record: dict[str, Any], pool: dict[int, float], vocabulary: Vocabulary
+    draws: list[dict[str, Any]], record: dict[str, Any], pool: dict[int, float], vocabulary: Vocabulary
 ) -> list[int]:
     """Hold the draws of an anchor against its pool; returns the numbers drawn."""
     row_of = {int(ad): row for row, ad in enumerate(vocabulary.ad_ids) if row}
     left = dict(pool)
     drawn = []
-    for draw in hard:
+    for draw in draws:
         if not left:
-            assert draw == {"row": 0, "id": 0, "weight": 0.0, "request": 0, "log_q": 0.0}
+            assert set(draw.values()) == {0}
             continue
-        number = record["negative_request_hash"].index(draw["request"])
-        assert number in left
+        number = _number_of(draw, record, left)
         assert draw["id"] == record["negative_ad_id"][number]
         assert draw["row"] == row_of.get(draw["id"], 0)
         assert draw["weight"] == record["negative_weight"][number]
@@ -116,3 +135,15 @@ def check_draws(
         del left[number]
         drawn.append(number)
     return drawn
+
+
+def _number_of(draw: dict[str, Any], record: dict[str, Any], left: dict[int, float]) -> int:
+    """Which negative was drawn: the request of a hard one tells, of a neighbour the ad and the weight together."""
+    return next(
+        number
+        for number in left
+        if record["negative_ad_id"][number] == draw["id"]
+        and record["negative_weight"][number] == draw["weight"]
+        and draw.get("request", record["negative_request_hash"][number])
+        == record["negative_request_hash"][number]
+    )

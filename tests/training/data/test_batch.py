@@ -18,17 +18,20 @@ from tests.training.data.days import records, vocabulary, write_day
 def batch(tmp_path: Path) -> AnchorBatch:
     random = np.random.Generator(np.random.Philox(1))
     day = write_day(tmp_path, [records(random, 0, 20)])
-    stream = AnchorStream([day], vocabulary(), DataOptions(batch_size=16, num_hard=3))
+    stream = AnchorStream([day], vocabulary(), DataOptions(batch_size=16, num_hard=3, num_neighbours=2))
     return next(iter(stream))
 
 
 def test_shapes_and_types_are_those_that_the_batch_promises(batch: AnchorBatch) -> None:
-    assert (len(batch), batch.num_hard) == (16, 3)
-    floats = {id(batch.weight), id(batch.hard_weight), id(batch.hard_log_q)}
+    assert (len(batch), batch.num_hard, batch.num_neighbours) == (16, 3, 2)
+    hard, near = (batch.hard_weight, batch.hard_log_q), (batch.neighbour_weight, batch.neighbour_log_q)
+    floats = {id(tensor) for tensor in (batch.weight, *hard, *near)}
     for tensor in batch.tensors():
         assert tensor.dtype == (torch.float32 if id(tensor) in floats else torch.int64)
-    for hard in (batch.hard_row, batch.hard_id, batch.hard_weight, batch.hard_request, batch.hard_log_q):
-        assert hard.shape == (16, 3)
+    for neighbour in (batch.neighbour_row, batch.neighbour_id, *near):
+        assert neighbour.shape == (16, 2)
+    for drawn in (batch.hard_row, batch.hard_id, batch.hard_request, *hard):
+        assert drawn.shape == (16, 3)
     assert batch.origin.shape == (16, 2)
     assert batch.history_lengths.sum() == len(batch.history_rows)
     assert batch.known_lengths.sum() == len(batch.known_rows)

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.stream import AnchorStream
 from tests.training.data.days import DAY_MS, START_MS, record, records, vocabulary, write_day
-from tests.training.data.reference import check_draws, expected_of, pool_of, rows_of
+from tests.training.data.reference import check_draws, expected_of, neighbours_of, pool_of, rows_of
 
 
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
     num_hard=st.integers(0, 5),
+    num_neighbours=st.integers(0, 3),
     explicit_boost=st.sampled_from([0.0, 1.0, 3.0]),
     max_history=st.integers(0, 4),
     num_workers=st.integers(0, 2),
@@ -30,6 +31,7 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,
     num_hard: int,
+    num_neighbours: int,
     explicit_boost: float,
     max_history: int,
     num_workers: int,
@@ -41,6 +43,7 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
     options = DataOptions(
         batch_size=8,
         num_hard=num_hard,
+        num_neighbours=num_neighbours,
         explicit_boost=explicit_boost,
         max_history=max_history,
         num_workers=num_workers,
@@ -53,6 +56,7 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
             source = _as_stored(shards[shard][number])
             at = source["positive_request_hash"].index(row["request"])
             check_draws(row.pop("hard"), source, pool_of(source, at, explicit_boost), words)
+            check_draws(row.pop("neighbours"), source, neighbours_of(source), words)
             assert row.pop("user_row") == words.user_rows(np.array([row["user_id"]]))[0]
             expected = expected_of(source, at, words, max_history)
             if row["weight"] == 0:  # fills up the last batch
@@ -91,8 +95,10 @@ def _one_anchor(negatives: dict[str, list[Any]]) -> dict[str, Any]:
     }
 
 
-def _drawn(folder: Path, row: dict[str, Any], **options: Any) -> list[tuple[int, ...]]:
-    """The ads drawn for the anchor of a record, epoch by epoch."""
+def _drawn(
+    folder: Path, row: dict[str, Any], *, source: str = "hard", **options: Any
+) -> list[tuple[int, ...]]:
+    """The ads drawn from a source for the anchor of a record, epoch by epoch."""
     num_epochs = options.pop("num_epochs", 1)
     stream = AnchorStream(
         [write_day(folder, [[row]])],
@@ -102,8 +108,8 @@ def _drawn(folder: Path, row: dict[str, Any], **options: Any) -> list[tuple[int,
     draws = []
     for _ in range(num_epochs):
         (batch,) = stream
-        present = batch.hard_weight[0] > 0
-        draws.append(tuple(batch.hard_id[0][present].tolist()))
+        present = getattr(batch, f"{source}_weight")[0] > 0
+        draws.append(tuple(getattr(batch, f"{source}_id")[0][present].tolist()))
     return draws
 
 
@@ -120,6 +126,54 @@ def test_an_ad_that_is_a_positive_of_the_user_is_not_drawn(tmp_path: Path) -> No
 
 def test_a_nearest_neighbour_is_not_drawn_as_a_hard_negative(tmp_path: Path) -> None:
     assert _drawn(tmp_path, _one_anchor({"ad_id": [2, 3], "kind": [100, 0]}), num_hard=2) == [(3,)]
+
+
+def test_only_nearest_neighbours_are_drawn_as_neighbours_and_a_boost_is_not_for_them(tmp_path: Path) -> None:
+    row = _one_anchor({"ad_id": [2, 3, 4, 5], "kind": [100, 0, 11, 100]})
+    (draws,) = _drawn(tmp_path, row, source="neighbour", num_neighbours=3, explicit_boost=0.0)
+    assert sorted(draws) == [2, 5]
+
+
+def test_a_neighbour_has_no_impression_and_so_no_day_that_ends(tmp_path: Path) -> None:
+    moments = [-1, START_MS, START_MS + 5 * DAY_MS]
+    row = _one_anchor({"ad_id": [2, 3, 4], "kind": [100] * 3, "served_at_ms": moments})
+    (draws,) = _drawn(tmp_path, row, source="neighbour", num_neighbours=3)
+    assert sorted(draws) == [2, 3, 4]
+
+
+def test_a_neighbour_that_is_a_positive_of_the_user_or_has_no_weight_is_not_drawn(tmp_path: Path) -> None:
+    row = _one_anchor({"ad_id": [1, 2, 3], "kind": [100] * 3, "weight": [0.5, 0.5, 0.0]})
+    assert _drawn(tmp_path, row, source="neighbour", num_neighbours=3) == [(2,)]
+
+
+def test_neighbours_do_not_change_the_draws_of_hard_negatives(tmp_path: Path) -> None:
+    row = _one_anchor({"ad_id": list(range(2, 30)), "kind": [0, 100] * 14})
+    without = _drawn(tmp_path / "a", row, num_hard=2, num_epochs=20)
+    with_neighbours = _drawn(tmp_path / "b", row, num_hard=2, num_neighbours=5, num_epochs=20)
+    assert with_neighbours == without
+
+
+def test_neighbours_are_drawn_by_chances_of_their_own(tmp_path: Path) -> None:
+    # The same weights in the same order: were the random numbers shared, the places drawn would always agree.
+    row = _one_anchor({"ad_id": [2, 3, 4, 12, 13, 14], "kind": [0, 0, 0, 100, 100, 100]})
+    row["negative_weight"] = [0.1, 0.3, 0.6] * 2
+    options = {"num_hard": 1, "num_neighbours": 1, "num_epochs": 4000}
+    hard = _drawn(tmp_path / "a", row, **options)
+    neighbours = _drawn(tmp_path / "b", row, source="neighbour", **options)
+    chances = {2: 0.1, 3: 0.3, 4: 0.6}
+    for pair, seen in Counter(zip(hard, neighbours, strict=True)).items():
+        ((own,), (near,)) = pair
+        chance = chances[own] * chances[near - 10]
+        assert abs(seen / 4000 - chance) < 4 * math.sqrt(chance * (1 - chance) / 4000)
+
+
+# Drawn before neighbours were a source: what was trained on once can be trained on again.
+DIGITS = [(26, 12), (19, 3), (27, 20), (10, 20), (27, 20)]
+
+
+def test_the_draws_of_a_seed_stay_what_they_are(tmp_path: Path) -> None:
+    row = _one_anchor({"ad_id": list(range(2, 30)), "kind": [0, 0, 11, 100] * 7})
+    assert _drawn(tmp_path, row, num_hard=2, num_epochs=5, seed=3, explicit_boost=2.0) == DIGITS
 
 
 def test_a_boost_of_0_draws_no_hide(tmp_path: Path) -> None:

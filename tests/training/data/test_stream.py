@@ -110,7 +110,9 @@ def test_the_batch_of_all_ranks_together_does_not_depend_on_their_number(
     words = vocabulary()
     together = []
     for num_ranks in (1, 2, 4, 8):
-        options = DataOptions(batch_size=8 * per_lane // num_ranks, num_hard=2, seed=seed, num_workers=0)
+        options = DataOptions(
+            batch_size=8 * per_lane // num_ranks, num_hard=2, num_neighbours=1, seed=seed, num_workers=0
+        )
         ranks = [
             AnchorStream(days, words, options, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)
         ]
@@ -292,6 +294,7 @@ def test_a_batch_says_which_records_it_came_from(tmp_path: Path) -> None:
     [
         ({"batch_size": 0}, "training.data.batch_size: expected 1 or more, found 0"),
         ({"num_hard": 2000}, "training.data.num_hard: expected 0 to 1024, found 2000"),
+        ({"num_neighbours": 1025}, "training.data.num_neighbours: expected 0 to 1024, found 1025"),
         ({"explicit_boost": -1.0}, "training.data.explicit_boost: expected 0 or more, found -1.0"),
         ({"batch_size": 8, "num_lanes": 3}, "training.data.num_lanes: expected a multiple of the 1 ranks"),
     ],
@@ -309,10 +312,11 @@ def test_days_without_positives_are_refused(tmp_path: Path) -> None:
         AnchorStream([day], vocabulary(), DataOptions())
 
 
-def test_days_without_negatives_are_refused_if_hard_ones_are_wanted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["num_hard", "num_neighbours"])
+def test_days_without_negatives_are_refused_if_any_are_to_be_drawn(tmp_path: Path, option: str) -> None:
     day = write_day(tmp_path, [[_without("negative")]])
-    with pytest.raises(UserError, match=r"expected negatives, as training.data.num_hard is 2"):
-        AnchorStream([day], vocabulary(), DataOptions(num_hard=2))
+    with pytest.raises(UserError, match=rf"expected negatives, as training.data.{option} is 2"):
+        AnchorStream([day], vocabulary(), DataOptions(**({"num_hard": 0} | {option: 2})))
     assert AnchorStream([day], vocabulary(), DataOptions(num_hard=0)).num_anchors > 0
 
 

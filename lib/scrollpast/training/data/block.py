@@ -63,8 +63,10 @@ class Block:
     record_of: Integers
     """int64 [positives]: which of the R records a positive belongs to"""
     negatives: Side
-    draw_weights: NDArray[np.float64]
-    """float64 [negatives]: what a negative is drawn by; 0 = never"""
+    hard_draw_weights: NDArray[np.float64]
+    """float64 [negatives]: what a negative is drawn by as a hard one; 0 = never"""
+    neighbour_draw_weights: NDArray[np.float64]
+    """float64 [negatives]: the same as a neighbour; [0] where none are wanted"""
 
     @property
     def num_bytes(self) -> int:
@@ -83,15 +85,22 @@ def list_offsets(lists: pa.Array) -> Integers:
 
 
 def block_of(
-    batch: pa.RecordBatch, shard: int, first_record: int, vocabulary: Vocabulary, explicit_boost: float
+    batch: pa.RecordBatch,
+    shard: int,
+    first_record: int,
+    vocabulary: Vocabulary,
+    *,
+    explicit_boost: float,
+    has_neighbours: bool,
 ) -> Block:
-    """Map decoded records to rows, and find what may be drawn as a hard negative.
+    """Map decoded records to rows, and find what may be drawn as a hard negative and what as a neighbour.
 
-    A negative may be drawn unless its ad is one of the user's positives of the record, its weight is not
-    positive, or it is a nearest neighbour (those are a source of their own).
+    A negative may be drawn unless its ad is one of the user's positives of the record or its weight is not
+    positive: as a neighbour if it was mined as one, else as a hard negative.
 
     Args:
         explicit_boost: a hide or report is drawn as if its weight were this many times as large.
+        has_neighbours: whether neighbours will be drawn.
     """
     positives, negatives = _side(batch, "positive", vocabulary), _side(batch, "negative", vocabulary)
     user_ids = frozen(batch.column(USER_ID).to_numpy(), np.int64)
@@ -100,10 +109,12 @@ def block_of(
         values = batch.column(USER_FEATURE_PREFIX + name).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
         codes[at] = vocabulary.user_codes(name, values)
     num_positives = np.diff(positives.offsets)
-    weights = negatives.weights.astype(np.float64)
-    weights[~(np.isfinite(weights) & (weights > 0)) | (negatives.kinds == NEIGHBOUR_CODE)] = 0.0
-    weights[negatives.kinds != SERVED_CODE] *= explicit_boost
-    _rule_out_positives(positives.offsets, positives.ad_ids, negatives.offsets, negatives.ad_ids, weights)
+    is_neighbour = negatives.kinds == NEIGHBOUR_CODE
+    hard_weights = _draw_weights(positives, negatives, ~is_neighbour)
+    hard_weights[negatives.kinds != SERVED_CODE] *= explicit_boost
+    neighbour_weights = (
+        _draw_weights(positives, negatives, is_neighbour) if has_neighbours else np.zeros(0, np.float64)
+    )
     return Block(
         shard=shard,
         first_record=first_record,
@@ -113,8 +124,17 @@ def block_of(
         positives=positives,
         record_of=frozen(np.repeat(np.arange(batch.num_rows), num_positives), np.int64),
         negatives=negatives,
-        draw_weights=frozen(weights, np.float64),
+        hard_draw_weights=frozen(hard_weights, np.float64),
+        neighbour_draw_weights=frozen(neighbour_weights, np.float64),
     )
+
+
+def _draw_weights(positives: Side, negatives: Side, is_wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The weights of the wanted negatives whose ads are none of the user's positives, 0 for all others."""
+    weights = negatives.weights.astype(np.float64)
+    weights[~(np.isfinite(weights) & (weights > 0) & is_wanted)] = 0.0
+    _rule_out_positives(positives.offsets, positives.ad_ids, negatives.offsets, negatives.ad_ids, weights)
+    return weights
 
 
 def _side(batch: pa.RecordBatch, side: str, vocabulary: Vocabulary) -> Side:

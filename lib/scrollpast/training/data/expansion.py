@@ -1,9 +1,10 @@
-"""Anchors of a block as the columns of a batch: history, known positives and the hard negatives drawn for each."""
+"""Anchors of a block as the columns of a batch: history, known positives and the negatives drawn for each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from scrollpast.compiled import compiled, inlined
 from scrollpast.training.data.block import Block, Integers
 
 _DAY_MS = 86_400_000
+_NO_END_MS = np.iinfo(np.int64).max
+_HARD_STREAM, _NEIGHBOUR_STREAM = 0, -1
+"""Keys of the random streams of an anchor: 0 leaves the anchor's own state, and no draw has the key −1."""
 
 NUMBERS = (
     "user_id",
@@ -39,6 +43,10 @@ class Piece:
     """int64 [3, n, K]: row, ad id, request"""
     hard_weights: NDArray[np.float32]
     """float32 [2, n, K]: weight, log Q"""
+    neighbour_numbers: Integers
+    """int64 [2, n, J]: row, ad id"""
+    neighbour_weights: NDArray[np.float32]
+    """float32 [2, n, J]: weight, log Q"""
     history_rows: Integers
     history_lengths: Integers
     known_rows: Integers
@@ -55,8 +63,10 @@ def concatenate(pieces: Sequence[Piece]) -> Piece:
     return Piece(
         numbers=np.concatenate([piece.numbers for piece in pieces], axis=1),
         weights=np.concatenate([piece.weights for piece in pieces]),
-        hard_numbers=np.concatenate([piece.hard_numbers for piece in pieces], axis=1),
-        hard_weights=np.concatenate([piece.hard_weights for piece in pieces], axis=1),
+        hard_numbers=_joined([piece.hard_numbers for piece in pieces]),
+        hard_weights=_joined([piece.hard_weights for piece in pieces]),
+        neighbour_numbers=_joined([piece.neighbour_numbers for piece in pieces]),
+        neighbour_weights=_joined([piece.neighbour_weights for piece in pieces]),
         history_rows=np.concatenate([piece.history_rows for piece in pieces]),
         history_lengths=np.concatenate([piece.history_lengths for piece in pieces]),
         known_rows=np.concatenate([piece.known_rows for piece in pieces]),
@@ -64,11 +74,19 @@ def concatenate(pieces: Sequence[Piece]) -> Piece:
     )
 
 
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Draws [values, n, draws] of several pieces; where none are drawn, there is nothing to copy."""
+    if not parts[0].shape[2]:
+        return np.zeros((len(parts[0]), sum(part.shape[1] for part in parts), 0), parts[0].dtype)
+    return np.concatenate(parts, axis=1)
+
+
 def expand(
     block: Block,
     anchors: Integers,
     *,
     num_hard: int,
+    num_neighbours: int,
     max_history: int,
     seed: int,
     epoch: int,
@@ -79,6 +97,7 @@ def expand(
     Args:
         anchors: int64 [n], numbers of positives in ``block.positives``.
         num_hard: K.
+        num_neighbours: J; if more than 0, the block has to be one with neighbours.
         max_history: positives of the history at most, the latest.
         seed: with ``epoch``, the user and the anchor it decides the draws; neither batch nor rank does.
         is_padding: give every anchor the weight 0.
@@ -100,30 +119,64 @@ def expand(
         anchors, block.record_of, offsets, served, positives.ad_rows, history_lengths,
         history_rows, known_rows,
     )  # fmt: skip
-    hard_numbers = np.zeros((3, num_anchors, num_hard), np.int64)
-    hard_weights = np.zeros((2, num_anchors, num_hard), np.float32)
-    if num_hard:
-        negatives = block.negatives
-        chosen = np.full((num_anchors, num_hard), -1, np.int64)
-        _draw(
-            numbers, anchors, block.record_of, negatives.offsets, negatives.served_at_ms, block.draw_weights,
-            seed, epoch, chosen, hard_weights[1],
-        )  # fmt: skip
-        _copy_chosen(
-            chosen, negatives.ad_rows, negatives.ad_ids, negatives.requests, negatives.weights,
-            hard_numbers, hard_weights,
-        )  # fmt: skip
+    hard_numbers, hard_weights = _drawn(
+        block, anchors, numbers, block.hard_draw_weights, num_values=3, num_draws=num_hard,
+        ends_with_day=True, stream=_HARD_STREAM, seed=seed, epoch=epoch,
+    )  # fmt: skip
+    # A neighbour was served on no day, and so is not bounded by the anchor's.
+    neighbour_numbers, neighbour_weights = _drawn(
+        block, anchors, numbers, block.neighbour_draw_weights, num_values=2, num_draws=num_neighbours,
+        ends_with_day=False, stream=_NEIGHBOUR_STREAM, seed=seed, epoch=epoch,
+    )  # fmt: skip
     weights = np.zeros(num_anchors, np.float32) if is_padding else positives.weights[anchors]
     return Piece(
         numbers,
         weights,
         hard_numbers,
         hard_weights,
+        neighbour_numbers,
+        neighbour_weights,
         history_rows,
         history_lengths,
         known_rows,
         known_lengths,
     )
+
+
+def _drawn(
+    block: Block,
+    anchors: Integers,
+    numbers: Integers,
+    draw_weights: NDArray[np.float64],
+    *,
+    num_values: int,
+    num_draws: int,
+    ends_with_day: bool,
+    stream: int,
+    seed: int,
+    epoch: int,
+) -> tuple[Integers, NDArray[np.float32]]:
+    """Draws of one source: int64 [num_values, n, draws] (row, ad id, request), float32 [2, n, draws] (weight, log Q).
+
+    Args:
+        numbers: what the piece says of its anchors, filled already.
+        ends_with_day: draw only what was served no later than the end of the anchor's day.
+        stream: key of the source's random numbers.
+    """
+    drawn_numbers = np.zeros((num_values, len(anchors), num_draws), np.int64)
+    drawn_weights = np.zeros((2, len(anchors), num_draws), np.float32)
+    if num_draws:
+        negatives = block.negatives
+        chosen = np.full((len(anchors), num_draws), -1, np.int64)
+        _draw(
+            numbers, anchors, block.record_of, negatives.offsets, negatives.served_at_ms, draw_weights,
+            ends_with_day, stream, seed, epoch, chosen, drawn_weights[1],
+        )  # fmt: skip
+        _copy_chosen(
+            chosen, negatives.ad_rows, negatives.ad_ids, negatives.requests, negatives.weights,
+            drawn_numbers, drawn_weights,
+        )  # fmt: skip
+    return drawn_numbers, drawn_weights
 
 
 @compiled
@@ -216,6 +269,8 @@ def _draw(
     offsets: Integers,
     served_at_ms: Integers,
     draw_weights: NDArray[np.float64],
+    ends_with_day: bool,
+    stream: int,
     seed: int,
     epoch: int,
     chosen: Integers,
@@ -228,14 +283,16 @@ def _draw(
     for i in range(len(anchors)):
         record = record_of[anchors[i]]
         first, stop = offsets[record], offsets[record + 1]
-        day_end_ms = (numbers[5, i] // _DAY_MS + 1) * _DAY_MS
+        end_ms = (numbers[5, i] // _DAY_MS + 1) * _DAY_MS if ends_with_day else _NO_END_MS
         state = _mixed(_mixed(np.uint64(0), seed), epoch)
         for row in (0, 3, 4, 5):  # user, ad, request, time: these name an anchor
             state = _mixed(state, numbers[row, i])
+        if stream:
+            state = _mixed(state, stream)
         for k in range(chosen.shape[1]):
             remaining, last = 0.0, -1
             for negative in range(first, stop):
-                if served_at_ms[negative] < day_end_ms and draw_weights[negative] > 0.0:
+                if served_at_ms[negative] < end_ms and draw_weights[negative] > 0.0:
                     is_free = True
                     for j in range(k):
                         is_free = is_free and chosen[i, j] != negative
@@ -248,7 +305,7 @@ def _draw(
             # Rounding may leave the target at the very end: then the last one is meant.
             found, passed = last, 0.0
             for negative in range(first, stop):
-                if served_at_ms[negative] < day_end_ms and draw_weights[negative] > 0.0:
+                if served_at_ms[negative] < end_ms and draw_weights[negative] > 0.0:
                     is_free = True
                     for j in range(k):
                         is_free = is_free and chosen[i, j] != negative
@@ -268,13 +325,14 @@ def _copy_chosen(
     ad_ids: Integers,
     requests: Integers,
     weights: NDArray[np.float32],
-    hard_numbers: Integers,
-    hard_weights: NDArray[np.float32],
+    drawn_numbers: Integers,
+    drawn_weights: NDArray[np.float32],
 ) -> None:
     for i in range(chosen.shape[0]):
         for k in range(chosen.shape[1]):
             negative = chosen[i, k]
             if negative >= 0:
-                hard_numbers[0, i, k], hard_numbers[1, i, k] = ad_rows[negative], ad_ids[negative]
-                hard_numbers[2, i, k] = requests[negative]
-                hard_weights[0, i, k] = weights[negative]
+                drawn_numbers[0, i, k], drawn_numbers[1, i, k] = ad_rows[negative], ad_ids[negative]
+                if len(drawn_numbers) > 2:
+                    drawn_numbers[2, i, k] = requests[negative]
+                drawn_weights[0, i, k] = weights[negative]

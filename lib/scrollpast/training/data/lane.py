@@ -55,6 +55,7 @@ class LaneReader:
                     run.block,
                     run.anchors[at : at + missing],
                     num_hard=options.num_hard,
+                    num_neighbours=options.num_neighbours,
                     max_history=options.max_history,
                     seed=options.seed,
                     epoch=epoch,
@@ -91,6 +92,7 @@ class LaneReader:
             self.cache,
             block_records=options.block_records,
             explicit_boost=options.explicit_boost,
+            has_neighbours=options.num_neighbours > 0,
             verify=options.verify,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from scrollpast.errors import UserError
 
 _LEAST = {"seed": -(2**63), "epoch": 0, "batch_size": 1, "block_records": 1, "prefetch_batches": 1}
-_MOST = {"seed": 2**63 - 1, "num_hard": 1024}
+_MOST = {"seed": 2**63 - 1, "num_hard": 1024, "num_neighbours": 1024}
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class DataOptions:
     """Anchors of a batch of one rank."""
     num_hard: int = 2
     """K: hard negatives drawn for every anchor."""
+    num_neighbours: int = 0
+    """J: nearest neighbours drawn for every anchor, of those that were mined into the user's record."""
     explicit_boost: float = 1.0
     """A hide or report is drawn as if its weight were this many times as large; 0 = never."""
     max_history: int = 64

@@ -77,11 +77,12 @@ class ShardBlocks:
         *,
         block_records: int,
         explicit_boost: float,
+        has_neighbours: bool,
         verify: bool,
     ) -> None:
         self.number = number
         self._shard, self._schema, self._vocabulary, self._cache = shard, schema, vocabulary, cache
-        self._explicit_boost, self._verify = explicit_boost, verify
+        self._explicit_boost, self._has_neighbours, self._verify = explicit_boost, has_neighbours, verify
         self._content: tuple[pa.Buffer, Frames] | None = None
         offsets = cache.offsets(number)
         if offsets is None:
@@ -104,7 +105,14 @@ class ShardBlocks:
             )
             # Always, as the loops over a block look at one list by the length of another.
             check_sides(batch, shard.uri, first, shard.remedy)
-            block = block_of(batch, self.number, first, self._vocabulary, self._explicit_boost)
+            block = block_of(
+                batch,
+                self.number,
+                first,
+                self._vocabulary,
+                explicit_boost=self._explicit_boost,
+                has_neighbours=self._has_neighbours,
+            )
             self._cache.keep_block(self.number, number, block)
         return block
 

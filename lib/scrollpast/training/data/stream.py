@@ -67,7 +67,7 @@ class AnchorStream:
             counts = count_anchors(self.shards, vocabulary)
         assert counts.shape == (2, len(self.shards)), counts.shape
         num_negatives = sum(day.num_negatives for day in reader.days)
-        _check_content(counts, num_negatives, manifests, vocabulary, options.num_hard)
+        _check_content(counts, num_negatives, manifests, vocabulary, options)
         self._counts = counts[0]
         self._lanes: Lanes = lanes_of(
             int(self._counts.sum()), options.batch_size, num_ranks, options.num_lanes
@@ -90,6 +90,11 @@ class AnchorStream:
     def steps_per_epoch(self) -> int:
         """Batches of a whole epoch; the same for every rank if padded."""
         return self._lanes.num_steps()
+
+    @property
+    def steps_left(self) -> int:
+        """Batches from the current position to the end of the epoch."""
+        return self._lanes.num_steps(self._position)
 
     @property
     def epoch(self) -> int:
@@ -193,6 +198,7 @@ class AnchorStream:
         numbers = {name: torch.from_numpy(row) for name, row in zip(NUMBERS, piece.numbers, strict=False)}
         codes = zip(self._vocabulary.user_features, piece.numbers[len(NUMBERS) :], strict=True)
         hard = [torch.from_numpy(values) for values in (*piece.hard_numbers, *piece.hard_weights)]
+        neighbour = [torch.from_numpy(v) for v in (*piece.neighbour_numbers, *piece.neighbour_weights)]
         return AnchorBatch(
             user_features={name: torch.from_numpy(row) for name, row in codes},
             history_rows=torch.from_numpy(piece.history_rows),
@@ -203,6 +209,10 @@ class AnchorStream:
             hard_request=hard[2],
             hard_weight=hard[3],
             hard_log_q=hard[4],
+            neighbour_row=neighbour[0],
+            neighbour_id=neighbour[1],
+            neighbour_weight=neighbour[2],
+            neighbour_log_q=neighbour[3],
             known_rows=torch.from_numpy(piece.known_rows),
             known_lengths=torch.from_numpy(piece.known_lengths),
             origin=torch.stack([numbers.pop("shard"), numbers.pop("record")], dim=1),
@@ -233,7 +243,7 @@ def _check_content(
     num_negatives: int,
     manifests: Sequence[str],
     vocabulary: Vocabulary,
-    num_hard: int,
+    options: DataOptions,
 ) -> None:
     place = (
         ", ".join(manifests) if len(manifests) <= 3 else f"{manifests[0]} and {len(manifests) - 1} more days"
@@ -253,10 +263,12 @@ def _check_content(
             found=f"none of its {vocabulary.num_rows - 1:,} ads among {num_anchors:,} positives",
             remedy="build the vocabulary from these days (or from --parent and these days)",
         )
-    if num_hard and num_negatives == 0:
-        raise UserError(
-            place,
-            expected=f"negatives, as training.data.num_hard is {num_hard}",
-            found="none in any record",
-            remedy="mine with wider thresholds, or set training.data.num_hard to 0",
-        )
+    # Manifests do not count neighbours apart: days with other negatives may have none.
+    for name in ("num_hard", "num_neighbours"):
+        if getattr(options, name) and num_negatives == 0:
+            raise UserError(
+                place,
+                expected=f"negatives, as training.data.{name} is {getattr(options, name)}",
+                found="none in any record",
+                remedy=f"mine with wider thresholds, or set training.data.{name} to 0",
+            )
