@@ -124,6 +124,64 @@ def test_the_version_does_not_change_with_the_time_or_with_how_arrow_lays_out_a_
     assert _vocabulary(created_at="", raw_ids=sliced).version == _vocabulary().version
 
 
+@given(sizes=st.lists(st.integers(0, 6), min_size=3, max_size=3), same=st.booleans())
+def test_of_the_beginnings_of_one_list_the_longer_extends_the_shorter(sizes: list[int], same: bool) -> None:
+    def first(num_ads: int) -> Vocabulary:
+        codes = np.arange(num_ads + 1) % 4
+        return _vocabulary(
+            ad_ids=np.arange(num_ads + 1),
+            counts=np.full(num_ads + 1, num_ads if same else 1),
+            feature_codes={"advertiser": codes},
+            values={"advertiser": tuple("abc"[: min(num_ads, 3)]), "user_age": tuple("0123456"[:num_ads])},
+            raw_ids=None,
+        )
+
+    for newer in sizes:
+        for older in sizes:
+            assert first(newer).extends(first(older)) == (newer >= older)
+
+
+MORE: dict[str, Any] = {
+    "ad_ids": np.array([0, 70, 0, -3, 9]),
+    "counts": np.array([0, 1, 1, 1, 8]),
+    "feature_codes": {"advertiser": np.array([0, 2, 1, 0, 3]), "color": np.array([0, 1, 1, 1, 1])},
+    "values": {
+        "color": ("red",),
+        "user_age": ("30", "-7", "20", "4"),
+        "advertiser": ("acme", "bolt", "core"),
+    },
+    "days": ("2026-11-22",),
+    "parent": "0123456789abcdef",
+    "raw_ids": None,
+}
+
+
+def test_more_ads_values_and_features_extend_a_vocabulary_whatever_was_counted() -> None:
+    assert _vocabulary(**MORE).extends(_vocabulary())
+    assert not _vocabulary().extends(_vocabulary(**MORE))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ad_ids": np.array([0, 70, -3, 0, 9])},
+        {"num_user_rows": 12},
+        {"values": MORE["values"] | {"advertiser": ("bolt", "acme", "core")}},
+        {"values": MORE["values"] | {"user_age": ("30", "-7")}},
+        {"values": {name: texts for name, texts in MORE["values"].items() if name != "user_age"}},
+        {"feature_codes": MORE["feature_codes"] | {"advertiser": np.array([0, 2, 1, 1, 3])}},
+    ],
+)
+def test_whatever_gets_another_meaning_does_not_extend(change: dict[str, Any]) -> None:
+    assert not _vocabulary(**(MORE | change)).extends(_vocabulary())
+
+
+def test_a_feature_that_is_gone_is_missed_even_without_values() -> None:
+    older = _vocabulary(values={"advertiser": ("acme", "bolt"), "user_age": ()})
+    newer = _vocabulary(values={"advertiser": ("acme", "bolt")})
+    assert older.extends(newer) and not newer.extends(older)
+
+
 def test_writing_again_leaves_what_is_there(tmp_path: Path) -> None:
     uri = _vocabulary().write(str(tmp_path))
     before = (Path(uri) / "vocabulary.json").stat().st_mtime_ns

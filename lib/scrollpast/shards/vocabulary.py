@@ -144,6 +144,29 @@ class Vocabulary:
         total = np.exp(log_mass[1:] - largest).sum()
         return (log_mass - largest - np.log(max(total, np.finfo(np.float64).tiny))).astype(np.float32)
 
+    def extends(self, older: Vocabulary) -> bool:
+        """Whether every row, code and row of users of ``older`` means here what it means there.
+
+        So it is with a vocabulary itself and with its parents, as long as the table of ads says of an old ad what
+        it said before. What else there is, ads, values and whole features, comes behind. How often ads were
+        counted, on which days and when, does not matter.
+        """
+        num_rows = older.num_rows
+        return (
+            self.num_user_rows == older.num_user_rows
+            and np.array_equal(self.ad_ids[1:num_rows], older.ad_ids[1:])
+            and all(
+                self.values.get(name, ())[: len(values)] == tuple(values)
+                and name in self.values
+                and (name in self.feature_codes) == (name in older.feature_codes)
+                for name, values in older.values.items()
+            )
+            and all(
+                np.array_equal(self.feature_codes[name][:num_rows], codes)
+                for name, codes in older.feature_codes.items()
+            )
+        )
+
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Open addressing: ad ids by slot, and their rows (0 = the slot is free); half full at most."""
