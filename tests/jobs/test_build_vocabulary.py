@@ -6,6 +6,7 @@ import io
 import sys
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -16,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from jobs.build_vocabulary import main
 
+from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
 from tests.training.data.days import records, write_day
 
 if TYPE_CHECKING:
@@ -97,11 +100,28 @@ def test_a_newer_vocabulary_leaves_its_parents_rows_where_they_are(
     assert newer.parent == older.version
     assert newer.ad_ids[: older.num_rows].tolist() == older.ad_ids.tolist()
     assert newer.num_user_rows == older.num_user_rows
+    # Every day names the one that was built from it; the newer one serves both.
+    named = [f"../vocabulary/v={words.version}" for words in (older, newer)]
+    assert [read_manifest(day).ads for day in days] == named
+    assert newer.extends(older)
+    assert resolve_vocabulary(days, None)[0].version == newer.version
 
 
-def test_the_same_days_give_the_same_version(spark: SparkSession, tmp_path: Path, days: list[str]) -> None:
-    last_lines = [_run(*days, "--out", str(tmp_path))[1].splitlines()[-1] for _ in range(2)]
-    assert last_lines[0] == last_lines[1]
+def test_the_same_days_give_the_same_version_and_name_it_once(
+    spark: SparkSession, tmp_path: Path, days: list[str]
+) -> None:
+    unnamed = [read_manifest(day) for day in days]
+    runs, stamps = [], []
+    for _ in range(2):
+        runs.append(_run(*days, "--out", str(tmp_path))[1].splitlines())
+        stamps.append([(Path(day) / "manifest.json").stat().st_ino for day in days])
+    assert runs[0][-1] == runs[1][-1]
+    assert [run[-2] for run in runs] == [
+        f"named in the manifests of the days, {count} of which did not name it yet" for count in (2, 0)
+    ]
+    assert stamps[0] == stamps[1]  # a manifest that names it is not written again
+    reference = f"../vocabulary/{Path(runs[0][-1]).name}"
+    assert [read_manifest(day) for day in days] == [replace(day, ads=reference) for day in unnamed]
 
 
 def test_a_day_that_is_not_published_is_told_before_spark_starts(tmp_path: Path) -> None:
@@ -146,3 +166,4 @@ def test_a_broken_shard_is_one_line(spark: SparkSession, tmp_path: Path, days: l
     exit_code, _, stderr = _run(*days, "--out", str(tmp_path))
     assert exit_code == 1
     assert stderr.count("\n") == 1 and shard.name in stderr and "mine ds=2026-11-20 again" in stderr
+    assert [read_manifest(day).ads for day in days] == [None, None]

@@ -6,9 +6,12 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.shards.vocabulary_of_days import name_vocabulary
 from tests.jobs.job_runs import JobRun, mine
 from tests.jobs.published_days import check_laws, content_of, day_of, published
 from tests.toy_logs import DAY, toy_log, write_parquet
@@ -72,6 +75,19 @@ def test_the_same_again_does_nothing_and_says_so(folder: Path, monkeypatch: pyte
         f"already published from the same input; nothing was done: {day_of(folder / 'out')}/manifest.json\n"
     )
     assert (manifest_of(folder), files_of(folder)) == (before, files)
+
+
+def test_a_day_that_names_a_vocabulary_is_still_the_same_day_until_it_is_mined_anew(folder: Path) -> None:
+    words = Vocabulary(np.arange(3), np.zeros(3), {}, {}, num_user_rows=10)
+    uri = words.write(str(folder / "out"))
+    assert name_vocabulary(str(day_of(folder / "out")), published(folder / "out"), uri)
+    before = manifest_of(folder)
+    assert "nothing was done" in done(again(folder)).stdout
+    assert manifest_of(folder) == before
+    # The records may be others now: a vocabulary has to be built from them again.
+    done(again(folder, "--overwrite", "--set", "output.orphan_grace_h=0"))
+    assert published(folder / "out").ads is None
+    assert Vocabulary.read(uri).version == words.version
 
 
 def test_another_number_of_partitions_is_no_change(folder: Path) -> None:

@@ -197,6 +197,8 @@ def test_orphans_are_swept_and_nothing_else(day: str, manifest: Manifest) -> Non
         manifest, ledger_files=("ledger/counts.parquet",), quarantine_files=("quarantine/invalid.parquet",)
     )
     publish_manifest(day, manifest, replace=True)
+    # A vocabulary is never swept, in the day's folder or beside it.
+    vocabulary = ["vocabulary/v=0/ads.parquet", "../vocabulary/v=1/ads.parquet"]
     kept = ["README", "notes/.hidden", "ledger/counts.parquet", "quarantine/invalid.parquet", "bucketless/x"]
     orphans = [
         ".manifest.json.0123.tmp",
@@ -206,7 +208,7 @@ def test_orphans_are_swept_and_nothing_else(day: str, manifest: Manifest) -> Non
         "ledger/old.parquet",
         "quarantine/deep/er.parquet",
     ]
-    for name in kept + orphans + ["bucket=00000/young.tfrecord"]:
+    for name in kept + vocabulary + orphans + ["bucket=00000/young.tfrecord"]:
         path = Path(day) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
@@ -214,8 +216,10 @@ def test_orphans_are_swept_and_nothing_else(day: str, manifest: Manifest) -> Non
             os.utime(path, (time.time() - 7200,) * 2)
     assert sweep_orphans(day, manifest, older_than_s=3600) == orphans
     left = {str(path.relative_to(day)) for path in Path(day).rglob("*") if path.is_file()}
+    assert (Path(day) / vocabulary[1]).is_file()
     assert left == {
         *kept,
+        vocabulary[0],
         "bucket=00000/young.tfrecord",
         "manifest.json",
         *(entry.path for entry in manifest.shards),

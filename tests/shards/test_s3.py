@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from tests.object_store import object_store
 from tests.shards.conftest import PublishDay
@@ -13,6 +14,8 @@ from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import is_published, publish_manifest, read_manifest, sweep_orphans
 from scrollpast.shards.reader import ShardReader
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.shards.vocabulary_of_days import name_vocabulary, resolve_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,15 @@ def test_a_day_is_written_published_and_read(bucket: str, publish_day: PublishDa
     assert is_published(day)
     assert read_manifest(f"{day}/") == manifest
     assert users(day) == [0, 1, 2, 3, 4, 1000, 1001, 1002]
+
+
+def test_a_vocabulary_beside_a_day_is_named_by_it_and_found(bucket: str, publish_day: PublishDay) -> None:
+    day = f"{bucket}/words/ds=2026-11-21"
+    manifest = publish_day(day, ads=None)
+    uri = Vocabulary(np.arange(3), np.zeros(3), {}, {}, num_user_rows=10).write(f"{bucket}/words")
+    assert name_vocabulary(day, manifest, uri) and not name_vocabulary(day, manifest, uri)
+    assert read_manifest(day).ads == f"../vocabulary/{uri.rpartition('/')[2]}"
+    assert resolve_vocabulary([f"{day}/manifest.json"], None)[0].ad_ids.tolist() == [0, 1, 2]
 
 
 def test_a_published_day_is_replaced_only_when_asked(bucket: str, publish_day: PublishDay) -> None:

@@ -1,4 +1,7 @@
-"""Build a vocabulary: count in Spark what the records of some days hold, and lay it over the table of ads."""
+"""Build a vocabulary: count in Spark what the records of some days hold, and lay it over the table of ads.
+
+The manifests of the days name it afterwards: who trains on them need not be told where it is.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ from scrollpast.mining.progress import progress
 from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import Source, open_source
 from scrollpast.mining.vocabulary_rows import AD, RAW_ID, Counts, lay_out
-from scrollpast.shards.manifest import Manifest
+from scrollpast.shards.manifest import Manifest, read_manifest
 from scrollpast.shards.reader import PublishedShard, ShardReader, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.shards.vocabulary_of_days import name_vocabulary
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,6 +44,7 @@ def build(arguments: argparse.Namespace) -> int:
     if out is None:
         raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
     ads = config.input.ads if arguments.ads is None else Table(path=arguments.ads)
+    days = [read_manifest(uri) for uri in arguments.days]
     with session_when_needed(config.spark, "scrollpast vocabulary", debug=arguments.debug) as get_spark:
         vocabulary = build_vocabulary(
             config,
@@ -52,12 +57,15 @@ def build(arguments: argparse.Namespace) -> int:
             parent=Vocabulary.read(arguments.parent) if arguments.parent else None,
         )
     uri = vocabulary.write(out)
+    num_named = sum(name_vocabulary(*day, uri) for day in zip(arguments.days, days, strict=True))
     features = ", ".join(f"{name} ({count:,})" for name, count in vocabulary.features.items()) or "none"
     num_seen = int(np.count_nonzero(vocabulary.counts))
     print(
         f"{vocabulary.num_rows - 1:,} ads, {num_seen:,} of them with positives in {len(vocabulary.days)} day"
         f"{'s' if len(vocabulary.days) != 1 else ''}; {vocabulary.num_user_rows:,} rows of users; "
-        f"codes of features: {features}\npublished {uri}"
+        f"codes of features: {features}\n"
+        f"named in the manifests of the days, {num_named} of which did not name it yet\n"
+        f"published {uri}"
     )
     return 0
 

@@ -136,9 +136,7 @@ def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> l
     """
     filesystem, folder = files.resolve(day_uri)
     named = {entry.path for entry in manifest.shards}
-    named.update(
-        manifest.ledger_files, manifest.quarantine_files, {MANIFEST_NAME, manifest.ads or MANIFEST_NAME}
-    )
+    named.update(manifest.ledger_files, manifest.quarantine_files)
     newest_orphan = time.time() - older_than_s
     removed = []
     for info in files.list_files(filesystem, folder):

@@ -33,9 +33,12 @@ class Manifest:
     """One published day. Times are ISO 8601 in UTC; ``window_end`` is exclusive.
 
     ``input`` describes what was read, ``config`` is the resolved configuration, ``ledger`` counts impressions
-    by outcome, ``kinds`` names the codes of engagement kinds, ``ads`` is where the ad vocabulary lies (None:
-    ids are used as they are), ``user_features`` are the names without the ``user_`` prefix. Paths of shards,
-    ledger and quarantine files are relative to the day's folder.
+    by outcome, ``kinds`` names the codes of engagement kinds, ``user_features`` are the names without the
+    ``user_`` prefix. Paths of shards, ledger and quarantine files are relative to the day's folder.
+
+    ``ads`` is the folder of the newest vocabulary that was built from the day: relative to the day's folder, as
+    ``../vocabulary/v=…``, where it lies below the folder that holds the day, else absolute. None: no vocabulary
+    was built since the day was mined. Records carry ids as they are and do not depend on it.
     """
 
     ds: str
