@@ -42,8 +42,9 @@ class TrainingData(Section):
 class ShardingOptions(Section):
     """How the planner may place the tables."""
 
-    types: list[Sharding] = ["table_wise", "row_wise", "column_wise"]
-    """What it chooses from."""
+    types: list[Sharding] = ["table_wise", "row_wise"]
+    """What it chooses from. Column-wise parts each keep an Adagrad state of their own: other numbers than uncut,
+    and a checkpoint that only column-wise tables read."""
     tables: dict[str, list[Sharding]] = {}
     """Other choices for single tables, by name: user, history, ad, user_<feature>, ad_<feature>."""
     memory_gib: float | None = Field(None, gt=0)
@@ -76,15 +77,20 @@ class Schedule(Section):
     ramp_steps: int = Field(0, ge=0)
 
 
-class InBatch(Section):
-    """The positives of other anchors."""
+class Source(Section):
+    """One source of negatives."""
 
     enabled: bool = True
-    across_ranks: bool = True
-    """Those of all ranks, with a gradient that goes back to them; else only the rank's own."""
     weight: float = Field(1.0, gt=0)
     """What a candidate counts in the softmax."""
     schedule: Schedule = Schedule()
+
+
+class InBatch(Source):
+    """The positives of other anchors."""
+
+    across_ranks: bool = True
+    """Those of all ranks, with a gradient that goes back to them; else only the rank's own."""
     log_q: bool = True
     """Correct by the share of the ad among positives; n is the number of anchors of other users."""
     is_same_user_masked: bool = True
@@ -92,29 +98,23 @@ class InBatch(Section):
     is_known_masked: bool = True
 
 
-class Random(Section):
+class Random(Source):
     """Ads of the catalogue, the same for all anchors of a step."""
 
-    enabled: bool = True
     count: int = Field(256, ge=1)
     """Draws in a step, for all ranks together."""
     alpha: float = Field(0.0, ge=0, le=2)
     """Drawn by popularity to the power of this; 0 = uniform."""
-    weight: float = Field(1.0, gt=0)
-    schedule: Schedule = Schedule()
     log_q: bool = True
     """Correct by the probability of the draw."""
     is_known_masked: bool = True
 
 
-class Hard(Section):
+class Hard(Source):
     """Ads that the anchor's user was served and scrolled past."""
 
-    enabled: bool = True
     count: int = Field(2, ge=1, le=1024)
     """Draws for an anchor, from the user's record, by weight."""
-    weight: float = Field(1.0, gt=0)
-    schedule: Schedule = Schedule()
     log_q: bool = False
     """Estimate the sum over all of the user's negatives; else a draw counts once."""
     is_weighted: bool = True
@@ -123,13 +123,11 @@ class Hard(Section):
     is_known_masked: bool = True
 
 
-class Neighbour(Section):
+class Neighbour(Source):
     """Ads near the positive, as mined into the records."""
 
     enabled: bool = False
     count: int = Field(2, ge=1, le=1024)
-    weight: float = Field(1.0, gt=0)
-    schedule: Schedule = Schedule()
     log_q: bool = False
     is_weighted: bool = True
     is_known_masked: bool = True

@@ -1,0 +1,260 @@
+"""Checkpoints of a run: written by all ranks, published by one small file, pruned to the last ones and the best."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from pyarrow import fs
+from torch.distributed._shard.sharded_tensor import Shard, ShardedTensor
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.optim.keyed import KeyedOptimizer
+
+from scrollpast.config.training_options import Checkpoints as CheckpointOptions
+from scrollpast.errors import ScrollpastError, UserError
+from scrollpast.shards import filesystem as files
+
+SCHEMA_VERSION = 1
+FACTS_NAME = "checkpoint.json"
+_FOLDER = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published checkpoint: its folder, and what its ``checkpoint.json`` says.
+
+    ``facts`` holds ``schema_version``, ``step`` (steps done), ``vocabulary`` {``uri``, ``version``}, ``days``,
+    ``data`` (the position in the data), ``config`` (the `Training` section), ``metrics`` (of the last evaluation,
+    at this step; else null) and ``progress`` (what the loop goes on from).
+    """
+
+    uri: str
+    facts: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.facts["step"])
+
+    @staticmethod
+    def read(uri: str) -> Checkpoint:
+        """The checkpoint of a folder ``step=…``.
+
+        Raises:
+            UserError: there is none, or its writing was not finished.
+            ScrollpastError: of another schema version, or malformed.
+        """
+        filesystem, folder = files.resolve(uri)
+        place = files.join(uri, FACTS_NAME)
+        try:
+            facts = json.loads(files.read_all(filesystem, files.join(folder, FACTS_NAME)).to_pybytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(
+                place,
+                expected="the file that publishes a checkpoint",
+                found="none",
+                remedy="name a folder checkpoints/step=… of a run; one without this file was not finished",
+            ) from error
+        except ValueError as error:
+            raise _unreadable(place, "JSON", str(error)) from error
+        if not isinstance(facts, dict) or facts.get("schema_version") != SCHEMA_VERSION:
+            found = facts.get("schema_version") if isinstance(facts, dict) else facts
+            raise _unreadable(f"{place}, schema_version", str(SCHEMA_VERSION), str(found))
+        return Checkpoint(uri, facts)
+
+
+def published_checkpoints(run_uri: str) -> list[Checkpoint]:
+    """Those of a run, by step."""
+    filesystem, folder = files.resolve(files.join(run_uri, _FOLDER))
+    if filesystem.get_file_info(folder).type != fs.FileType.Directory:
+        return []
+    found = []
+    for info in filesystem.get_file_info(fs.FileSelector(folder)):
+        name = info.base_name
+        if name.startswith("step=") and files.exists(filesystem, files.join(info.path, FACTS_NAME)):
+            found.append(Checkpoint.read(files.join(run_uri, _FOLDER, name)))
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def best_checkpoint(checkpoints: list[Checkpoint], metric: str) -> Checkpoint | None:
+    """The one with the highest value of a metric, the earliest of equals; None where none was evaluated."""
+    evaluated = [item for item in checkpoints if (item.facts.get("metrics") or {}).get(metric) is not None]
+    return max(evaluated, key=lambda item: (item.facts["metrics"][metric], -item.step), default=None)
+
+
+class CheckpointWriter:
+    """Saves a run's state; all ranks call every method in the same order.
+
+    Args:
+        run_uri: the run's folder.
+        metric: tells the best one.
+    """
+
+    def __init__(self, run_uri: str, options: CheckpointOptions, metric: str) -> None:
+        self._run_uri, self._options, self._metric = run_uri, options, metric
+        # A group of its own: what a background thread says to the other ranks must not mix with the steps'.
+        self._group = dist.new_group(backend="gloo")
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def save(
+        self, model: DistributedModelParallel, optimiser: KeyedOptimizer, facts: Mapping[str, Any]
+    ) -> str:
+        """Save the state as it is now; returns the folder's URI, which may be published a little later.
+
+        Raises:
+            ScrollpastError: the save before this one failed.
+        """
+        self.wait()
+        uri = self.uri_of(facts["step"])
+        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        if self._options.is_asynchronous:
+            self._thread = threading.Thread(
+                target=self._write_in_background, args=(_copied(state), uri, dict(facts)), name="checkpoint"
+            )
+            self._thread.start()
+        else:
+            self._write(state, uri, dict(facts))
+        return uri
+
+    def uri_of(self, step: int) -> str:
+        """The folder of the checkpoint of a step."""
+        return files.join(self._run_uri, _FOLDER, f"step={step:08d}")
+
+    def wait(self) -> None:
+        """Until what was saved is published.
+
+        Raises:
+            ScrollpastError: it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise ScrollpastError(
+                files.join(self._run_uri, _FOLDER),
+                expected="to write a checkpoint",
+                found=f"{type(failure).__name__}: {failure}",
+                remedy="make room or mend the file system, and run the same command: it goes on from the last one",
+            ) from failure
+
+    def _write_in_background(self, state: dict[str, Any], uri: str, facts: dict[str, Any]) -> None:
+        try:
+            self._write(state, uri, facts)
+        except BaseException as failure:  # noqa: BLE001 (told by `wait`, in the thread that can act on it)
+            self._failure = failure
+
+    def _write(self, state: dict[str, Any], uri: str, facts: dict[str, Any]) -> None:
+        is_first = dist.get_rank() == 0
+        filesystem, folder = files.resolve(uri)
+        if is_first and files.exists(filesystem, files.join(folder, FACTS_NAME)):
+            # Saved again at the same step, by a run that went on from an earlier one: unpublish before writing.
+            files.delete_file(filesystem, files.join(folder, FACTS_NAME))
+        dist.barrier(group=self._group)
+        dcp.save(state, storage_writer=_writer(uri), process_group=self._group)
+        if is_first:
+            content = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, allow_nan=False)
+            files.write_atomically(filesystem, files.join(folder, FACTS_NAME), content.encode())
+            self._prune()
+
+    def _prune(self) -> None:
+        """Remove all but the last ones and the best; first what publishes them."""
+        checkpoints = published_checkpoints(self._run_uri)
+        best = best_checkpoint(checkpoints, self._metric)
+        for checkpoint in checkpoints[: -self._options.keep_last]:
+            if best is None or checkpoint.uri != best.uri:
+                filesystem, folder = files.resolve(checkpoint.uri)
+                files.delete_file(filesystem, files.join(folder, FACTS_NAME))
+                filesystem.delete_dir(folder)
+
+
+def restore(checkpoint: Checkpoint, model: DistributedModelParallel, optimiser: KeyedOptimizer) -> None:
+    """Load weights and optimiser states, on any number of ranks.
+
+    Raises:
+        ScrollpastError: a file is missing or does not fit the model.
+    """
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    _load(checkpoint, state, DefaultLoadPlanner())
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+
+
+def restore_weights(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
+    """Load weights into a model of this process alone, without a process group.
+
+    Args:
+        model: with the names of the sharded one, such as `StepModel`'s.
+    """
+    state = {"model": model.state_dict()}
+    _load(checkpoint, state, DefaultLoadPlanner(), is_alone=True)
+    model.load_state_dict(state["model"])
+
+
+def _load(
+    checkpoint: Checkpoint, state: dict[str, Any], planner: DefaultLoadPlanner, *, is_alone: bool = False
+) -> None:
+    try:
+        dcp.load(state, storage_reader=_reader(checkpoint.uri), planner=planner, no_dist=is_alone)
+    except Exception as error:
+        reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
+        raise ScrollpastError(
+            checkpoint.uri,
+            expected="a checkpoint of this model",
+            found=reason or type(error).__name__,
+            remedy="use the training.model options of its checkpoint.json, or begin anew in another --out",
+        ) from error
+
+
+def _writer(uri: str) -> dcp.StorageWriter:
+    if "://" in uri:
+        from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
+
+        return FsspecWriter(uri)
+    return dcp.FileSystemWriter(uri)
+
+
+def _reader(uri: str) -> dcp.StorageReader:
+    if "://" in uri:
+        from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
+
+        return FsspecReader(uri)
+    return dcp.FileSystemReader(uri)
+
+
+def _copied(value: Any) -> Any:
+    """The state as it is now, in memory of its own: training goes on while it is written."""
+    if isinstance(value, ShardedTensor):
+        shards = [
+            Shard(shard.tensor.detach().cpu().clone(), shard.metadata) for shard in value.local_shards()
+        ]
+        # PyTorch has no public way to make one of parts that are there already.
+        return ShardedTensor._init_from_local_shards_and_global_metadata(  # noqa: SLF001
+            shards,
+            sharded_tensor_metadata=value.metadata(),
+            process_group=value._process_group,  # noqa: SLF001
+        )
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {name: _copied(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(part) for part in value)
+    return value
+
+
+def _unreadable(place: str, expected: str, found: str) -> ScrollpastError:
+    return ScrollpastError(
+        place,
+        expected=expected,
+        found=found,
+        remedy="use the version of scrollpast that wrote it, or begin anew in another --out",
+    )

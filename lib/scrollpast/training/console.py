@@ -1,0 +1,78 @@
+"""What a person sees of a run: a bar on a terminal, lines elsewhere, and none of the libraries' asides."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+
+from tqdm import tqdm
+
+_TALKATIVE = ("torchrec", "torch.distributed", "torch.fx", "fbgemm_gpu", "root")
+
+
+def silence_libraries() -> None:
+    """Keep warnings of the libraries to themselves: none of them is for whoever starts a training."""
+    warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu|tensordict|torchmetrics)(\.|$)")
+    # Deprecations are reported at the caller's line, which may be ours.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*(ShardedTensor|_tensor`|deprecated)")
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class StepProgress:
+    """The progress of a run on standard error; silent on all ranks but one.
+
+    Args:
+        total: steps of the whole run, about.
+        first: steps done before.
+    """
+
+    def __init__(self, total: int, first: int, *, is_shown: bool) -> None:
+        self._is_shown = is_shown
+        self._is_terminal = sys.stderr.isatty()
+        self._total = total
+        self._bar = tqdm(
+            total=total,
+            initial=first,
+            disable=not (is_shown and self._is_terminal),
+            unit="step",
+            dynamic_ncols=True,
+            leave=False,
+        )
+
+    def __enter__(self) -> StepProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self._bar.update()
+
+    def show(
+        self, step: int, loss: float, examples_per_s: float, gradient_shares: Mapping[str, float]
+    ) -> None:
+        """The state of the run, now and then.
+
+        Args:
+            step: steps done.
+        """
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in gradient_shares.items() if share > 0)
+        text = f"loss {loss:.4f}, {examples_per_s:,.0f} examples/s, gradient: {shares or 'none'}"
+        if self._is_terminal:
+            self._bar.set_postfix_str(text, refresh=False)
+        else:
+            self.say(f"step {step:,} of {self._total:,}: {text}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._is_shown:
+            self._bar.clear()
+            print(text, file=sys.stderr, flush=True)
+            self._bar.refresh()

@@ -1,0 +1,350 @@
+"""A run: steps until the epochs are over, with curves, evaluations and checkpoints on the way."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from scrollpast.config.training_options import Training
+from scrollpast.errors import ScrollpastError
+from scrollpast.shards.reader import ShardReader
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.checkpoint import Checkpoint, CheckpointWriter, restore
+from scrollpast.training.console import StepProgress
+from scrollpast.training.contrast import Totals
+from scrollpast.training.curves import Curves
+from scrollpast.training.data.block import block_features
+from scrollpast.training.data.counting import count_anchors
+from scrollpast.training.data.stream import AnchorStream
+from scrollpast.training.model.optimisers import TrainingOptimiser
+from scrollpast.training.processes import agreement
+from scrollpast.training.resumption import data_options, why_finished
+from scrollpast.training.step_input import Preparation, StepInput
+from scrollpast.training.step_model import StepModel, build
+from scrollpast.training.stepping import Done, PlainStepping, SparseDistStepping, Stepping
+
+
+class Evaluator(Protocol):
+    """Measures a model between two steps; all ranks call it together."""
+
+    def __call__(self, model: StepModel) -> Mapping[str, float | None]:
+        """Metrics by name, such as recall@100; None where there is nothing to measure it on."""
+        ...
+
+
+class NonFiniteLoss(ScrollpastError):
+    """A step whose loss is NaN or infinite: it was not learned from."""
+
+
+@dataclass
+class Progress:
+    """What the loop goes on from; part of every checkpoint."""
+
+    step: int = 0
+    """Steps done."""
+    best: float | None = None
+    """Best value of the metric so far."""
+    evaluations_since_best: int = 0
+    window: Totals = field(default_factory=Totals.zero)
+    """Sums since the last point of the curve."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "best": self.best,
+            "evaluations_since_best": self.evaluations_since_best,
+            "window": self.window.numbers,
+        }
+
+    @staticmethod
+    def of(facts: Mapping[str, Any]) -> Progress:
+        progress = facts["progress"]
+        return Progress(
+            int(facts["step"]),
+            progress["best"],
+            progress["evaluations_since_best"],
+            Totals.of(progress["window"]),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    reason: str
+    """"epochs", "max_steps", "early_stop", or "stopped": asked to by SIGTERM"""
+    step: int
+    checkpoint_uri: str
+
+
+class Run:
+    """One training run of this rank; every rank has one, with the same arguments.
+
+    Args:
+        days: URIs of the published days to train on.
+        facts: what checkpoints say of the vocabulary and the days, besides what the run knows.
+        resumed: the checkpoint to go on from.
+
+    Raises:
+        UserError, CorruptShardError: days, vocabulary or configuration do not serve.
+    """
+
+    def __init__(
+        self,
+        options: Training,
+        days: Sequence[str],
+        vocabulary: Vocabulary,
+        run_uri: str,
+        device: torch.device,
+        *,
+        facts: Mapping[str, Any],
+        resumed: Checkpoint | None = None,
+        evaluator: Evaluator | None = None,
+    ) -> None:
+        group = dist.group.WORLD
+        assert group is not None
+        self._options, self._run_uri, self._device = options, run_uri, device
+        self._rank, self._num_ranks = dist.get_rank(), dist.get_world_size()
+        self._evaluator = evaluator
+        self.stream = _open_stream(options, days, vocabulary, self._rank, self._num_ranks)
+        if resumed is not None:
+            with agreement():
+                self.stream.load_state_dict(resumed.facts["data"])
+        with agreement():
+            self.model = build(options, vocabulary, device, group)
+            self._optimiser = TrainingOptimiser(self.model, options.optimisers)
+            if resumed is not None:
+                restore(resumed, self.model, self._optimiser.combined)
+        self._progress = Progress() if resumed is None else Progress.of(resumed.facts)
+        self._facts = {**facts, "config": options.model_dump(mode="json")}
+        self._position = self.stream.state_dict()
+        self._metrics: Mapping[str, float | None] | None = (
+            None if resumed is None else resumed.facts.get("metrics")
+        )
+        self._preparation = Preparation(vocabulary, options)
+        self._checkpoints = CheckpointWriter(run_uri, options.checkpoints, options.evaluation.metric)
+        self._stepping = self._choose_stepping()
+        self._saved_step: int | None = None if resumed is None else self._progress.step
+
+    @property
+    def step_model(self) -> StepModel:
+        """Towers and loss, without what shards and replicates them."""
+        unwrapped = self.model.module
+        unwrapped = getattr(unwrapped, "module", unwrapped)
+        assert isinstance(unwrapped, StepModel)
+        return unwrapped
+
+    def train(self) -> Outcome:
+        """Train to the end, or until asked to stop.
+
+        Raises:
+            NonFiniteLoss: a step's loss is not finite; what came before it is saved.
+            CorruptShardError: a shard is not what was written.
+        """
+        options, progress = self._options, self._progress
+        with ExitStack() as open_things:
+            bar = open_things.enter_context(
+                StepProgress(self._total_steps(), progress.step, is_shown=self._rank == 0)
+            )
+            curves = open_things.enter_context(
+                Curves(self._run_uri, progress.step, is_writing=self._rank == 0)
+            )
+            open_things.enter_context(self._stopping_on_sigterm())
+            reason = self._finished()
+            started, num_examples = time.monotonic(), 0
+            inputs = self._inputs()
+            open_things.callback(inputs.close)  # type: ignore[attr-defined]
+            for batch, totals in self._stepping.steps(inputs) if reason is None else ():
+                told = Totals.of(totals.tolist())
+                progress.step += 1
+                progress.window += told
+                num_examples += len(batch.anchors) * self._num_ranks
+                self._position, self._metrics = self.stream.state_after(batch.anchors), None
+                bar.advance()
+                if progress.step % options.log_every_steps == 0:
+                    window, progress.window = progress.window, Totals.zero()
+                    rate = num_examples / (time.monotonic() - started)
+                    shares = window.gradient_shares
+                    bar.show(progress.step, window.mean_loss, rate, shares)
+                    parts = {f"gradient/{name}": share for name, share in shares.items()}
+                    curves.add(
+                        progress.step, {"loss": window.mean_loss, **parts, "examples_per_s": round(rate, 1)}
+                    )
+                    started, num_examples = time.monotonic(), 0
+                reason = "stopped" if told.num_stopping else self._finished()
+                is_better = self._evaluate(curves, bar, is_last=reason is not None)
+                reason = reason or self._finished()
+                if is_better or reason or progress.step % options.checkpoints.every_steps == 0:
+                    self._save(curves)
+                if reason is not None:
+                    break
+            self._checkpoints.wait()
+        assert reason is not None
+        return Outcome(reason, progress.step, self._last_uri())
+
+    def _inputs(self) -> Iterator[StepInput]:
+        """The rest of the epochs, as the steps want it."""
+
+        def batches() -> Iterator[Any]:
+            while self.stream.epoch < self._options.epochs:
+                yield from self.stream
+
+        return self._preparation.steps(batches(), self._progress.step)
+
+    def _forward(self, batch: StepInput) -> tuple[torch.Tensor, Done]:
+        self._optimiser.at_step(batch.step)
+        loss, totals = self.model(batch)
+        # Before the backward pass, which updates the tables: what is saved then is what was before this step.
+        if not math.isfinite(totals[0].item()):
+            self._stop_at_non_finite(batch, loss)
+        return loss, (batch, totals)
+
+    def _stop_at_non_finite(self, batch: StepInput, loss: torch.Tensor) -> None:
+        value = float(loss)
+        own = None if math.isfinite(value) else (value, self.stream.describe_origin(batch.anchors))
+        origins = [own]
+        if self._num_ranks > 1:
+            origins = [None] * self._num_ranks
+            dist.all_gather_object(origins, own)
+        found, origin = next(
+            ((v, o) for v, o in (x for x in origins if x)), (math.nan, "a batch of all ranks")
+        )
+        raise NonFiniteLoss(
+            f"step {batch.step + 1:,}, {origin}",
+            expected="a finite loss",
+            found=str(found),
+            remedy=self._rescue(),
+        )
+
+    def _rescue(self) -> str:
+        """Save what there is before the step that failed, and say how to go on."""
+        is_sound = all(torch.isfinite(part).all().item() for part in _parts(self.model.state_dict()))
+        sound = torch.tensor(float(is_sound))
+        if self._num_ranks > 1:
+            dist.all_reduce(sound, op=dist.ReduceOp.MIN)
+        advice = "lower training.optimisers' learning rates, or raise warmup_steps, in another --out"
+        if not sound.item():
+            return f"weights are not finite already and were not saved; {advice}"
+        if self._saved_step != self._progress.step:
+            self._save(None)
+            self._checkpoints.wait()
+        return (
+            f"the state before this step is saved in {self._last_uri()}; look at these records, or {advice}"
+        )
+
+    def _finished(self) -> str | None:
+        """Why the run is over after the steps done; None while it is not."""
+        return why_finished(
+            self._options,
+            step=self._progress.step,
+            epoch=self._position["epoch"],
+            evaluations_since_best=self._progress.evaluations_since_best,
+        )
+
+    def _evaluate(self, curves: Curves, bar: StepProgress, *, is_last: bool) -> bool:
+        """Measure the model if it is time to; returns whether it is the best so far."""
+        options, progress = self._options.evaluation, self._progress
+        if self._evaluator is None or not (is_last or progress.step % options.every_steps == 0):
+            return False
+        with self._stepping.free_model(), torch.no_grad():
+            self.model.eval()
+            metrics = self._evaluator(self.step_model)
+            self.model.train()
+        self._metrics = dict(metrics)
+        known = {name: value for name, value in metrics.items() if value is not None}
+        curves.add(progress.step, {f"evaluation/{name}": value for name, value in known.items()})
+        value = metrics.get(options.metric)
+        is_better = value is not None and (progress.best is None or value > progress.best)
+        progress.best = value if is_better else progress.best
+        progress.evaluations_since_best = 0 if is_better else progress.evaluations_since_best + 1
+        told = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
+        bar.say(f"step {progress.step:,}: {told}{' (best so far)' if is_better else ''}")
+        return is_better
+
+    def _save(self, curves: Curves | None) -> None:
+        progress = self._progress
+        if self._saved_step == progress.step:
+            return
+        facts = {
+            "step": progress.step,
+            **self._facts,
+            "data": self._position,
+            "metrics": self._metrics,
+            "progress": progress.as_json(),
+        }
+        self._checkpoints.save(self.model, self._optimiser.combined, facts)
+        self._saved_step = progress.step
+        if curves is not None:
+            curves.write()
+
+    def _last_uri(self) -> str:
+        return self._checkpoints.uri_of(self._progress.step if self._saved_step is None else self._saved_step)
+
+    def _total_steps(self) -> int:
+        """Steps of the run, of which those done are a part."""
+        options, position = self._options, self.stream.state_dict()
+        epochs_left = options.epochs - position["epoch"]
+        done_in_epoch = self.stream.steps_per_epoch - self.stream.steps_left
+        total = self._progress.step + max(0, epochs_left * self.stream.steps_per_epoch - done_in_epoch)
+        return total if options.max_steps is None else min(total, options.max_steps)
+
+    def _choose_stepping(self) -> Stepping:
+        kind = self._options.pipeline
+        if kind == "auto":
+            kind = "sparse_dist" if self._device.type == "cuda" else "plain"
+        if kind == "plain":
+            return PlainStepping(self._forward, self._optimiser, self._device)
+        return SparseDistStepping(self.model, self._forward, self._optimiser, self._device)
+
+    @contextmanager
+    def _stopping_on_sigterm(self) -> Iterator[None]:
+        """SIGTERM lets the step under way finish; the next result tells all ranks of it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self.step_model.contrast.is_stop_requested = True
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _open_stream(
+    options: Training, days: Sequence[str], vocabulary: Vocabulary, rank: int, num_ranks: int
+) -> AnchorStream:
+    """The rank's part of the data; the ranks share the work of counting."""
+    counts: NDArray[np.int64] | None = None
+    if num_ranks > 1:
+        with agreement():
+            shards = ShardReader(days, features=block_features(vocabulary)).shards
+            counts = count_anchors(shards, vocabulary, rank=rank, num_ranks=num_ranks)
+        dist.all_reduce(torch.from_numpy(counts))
+    with agreement():
+        return AnchorStream(
+            days, vocabulary, data_options(options), rank=rank, num_ranks=num_ranks, counts=counts
+        )
+    raise AssertionError("the agreement raises where a rank failed")
+
+
+def _parts(state: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+    """The tensors of a state that lie on this rank."""
+    for value in state.values():
+        if hasattr(value, "local_shards"):
+            yield from (shard.tensor for shard in value.local_shards())
+        elif isinstance(value, torch.Tensor):
+            yield value

@@ -1,0 +1,55 @@
+"""Row-wise Adagrad for the tables, in the backward pass; Adam, warmed up and its gradient bounded, for the rest."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
+from torchrec.optim.clipping import GradientClipping, GradientClippingOptimizer
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.optimizers import in_backward_optimizer_filter
+from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+from scrollpast.config.training_options import Optimisers
+from scrollpast.training.schedule import warm_up
+
+
+def fuse_table_optimiser(tables: nn.Module, options: Optimisers) -> None:
+    """Say, before the tables are sharded, how the backward pass is to update them.
+
+    Row-wise Adagrad keeps one number a row: the mean of the squared gradients' sum over its columns (Naumov et
+    al., arXiv 1906.00091; Duchi et al., JMLR 12, 2011).
+    """
+    apply_optimizer_in_backward(
+        RowWiseAdagrad, tables.parameters(), {"lr": options.table_learning_rate, "eps": 1e-8}
+    )
+
+
+class TrainingOptimiser:
+    """Both optimisers as one; its state is saved with the model's.
+
+    Args:
+        model: sharded, after `fuse_table_optimiser`.
+    """
+
+    def __init__(self, model: DistributedModelParallel, options: Optimisers) -> None:
+        self._options = options
+        dense: KeyedOptimizer = KeyedOptimizerWrapper(
+            dict(in_backward_optimizer_filter(model.named_parameters())),
+            lambda parameters: torch.optim.Adam(parameters, lr=options.dense_learning_rate),
+        )
+        self._dense = dense
+        if options.max_gradient_norm is not None:
+            dense = GradientClippingOptimizer(
+                dense, clipping=GradientClipping.NORM, max_gradient=options.max_gradient_norm
+            )
+        self.combined = CombinedOptimizer([model.fused_optimizer, dense])
+        # Adam's state must be there before a checkpoint is read into it.
+        self.combined.init_state()
+
+    def at_step(self, step: int) -> None:
+        """Set the dense learning rate of step ``step``, counted from 0."""
+        rate = self._options.dense_learning_rate * warm_up(step, self._options.warmup_steps)
+        for group in self._dense.param_groups:
+            group["lr"] = rate

@@ -1,0 +1,69 @@
+"""The processes that train together: what torchrun says of them, or this one alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from scrollpast.errors import ScrollpastError
+
+_TIMEOUT = timedelta(minutes=10)
+"""A rank that waits this long for another gives up: longer than any checkpoint, shorter than a night."""
+
+
+@contextmanager
+def process_group(device_type: str | None = None) -> Iterator[torch.device]:
+    """Join the ranks that torchrun started, or stand alone; yields this rank's device.
+
+    Args:
+        device_type: "cpu" or "cuda"; None = a GPU if there is one. gloo serves CPUs, nccl GPUs.
+    """
+    if device_type is None:
+        device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    if device_type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    # Objects and checkpoints travel by gloo, tensors on a GPU by nccl.
+    backend = "gloo" if device_type == "cpu" else "cpu:gloo,cuda:nccl"
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group(backend, timeout=_TIMEOUT)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def local_world_size() -> int:
+    """Ranks on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@contextmanager
+def agreement() -> Iterator[None]:
+    """Do something on all ranks that may fail on some: then all of them fail, and the first rank says why.
+
+    Without it the ranks that succeeded would wait for the others until the time-out.
+    """
+    error: ScrollpastError | None = None
+    try:
+        yield
+    except ScrollpastError as found:
+        error = found
+    errors: list[ScrollpastError | None] = [error]
+    if dist.get_world_size() > 1:
+        errors = [None] * dist.get_world_size()
+        dist.all_gather_object(errors, error)
+    failures = [failure for failure in errors if failure is not None]
+    if failures and dist.get_rank() == 0:
+        raise failures[0]
+    if failures:
+        raise SystemExit(failures[0].exit_code)

@@ -1,0 +1,75 @@
+"""Towers and loss as the one module that is sharded, pipelined and differentiated."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torchrec.distributed.model_parallel import DistributedModelParallel
+
+from scrollpast.config.training_options import Model, Training
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.contrast import Contrast
+from scrollpast.training.model.first_weights import fill_tables
+from scrollpast.training.model.optimisers import fuse_table_optimiser
+from scrollpast.training.model.sharding import shard
+from scrollpast.training.model.towers import TableShapes, TwoTower
+from scrollpast.training.step_input import StepInput
+
+_FIRST_WEIGHT_BOUND = 0.05
+
+
+class StepModel(nn.Module):
+    """A step's input → its loss on this rank, and the totals of all ranks (see `Contrast`)."""
+
+    def __init__(self, towers: TwoTower, contrast: Contrast) -> None:
+        super().__init__()
+        self.towers = towers
+        self.contrast = contrast
+
+    def forward(self, batch: StepInput) -> tuple[torch.Tensor, torch.Tensor]:
+        result: tuple[torch.Tensor, torch.Tensor] = self.contrast(
+            self.towers.users(batch.users), self.towers.ads(batch.ads), batch
+        )
+        return result
+
+
+def build(
+    options: Training, vocabulary: Vocabulary, device: torch.device, group: dist.ProcessGroup
+) -> DistributedModelParallel:
+    """The sharded model with its first weights: the same ones on any number of ranks.
+
+    Raises:
+        UserError: the tables cannot be placed.
+    """
+    shapes = TableShapes.of(vocabulary)
+    torch.manual_seed(options.seed)
+    towers = TwoTower(shapes, options.model, table_device="meta", precision=_precision(options.model, device))
+    for tables in (towers.user_tables, towers.ad_tables):
+        fuse_table_optimiser(tables, options.optimisers)
+    contrast = Contrast(
+        options.negatives,
+        options.model,
+        vocabulary,
+        random_alpha=options.negatives.random.alpha,
+        device=device,
+        group=group,
+    )
+    dim = options.model.embedding_dim
+    model = shard(
+        StepModel(towers, contrast),
+        options.model.sharding,
+        table_shapes={name: (rows, dim) for name, rows in {**shapes.user_side, **shapes.ad_side}.items()},
+        batch_size=options.data.batch_size,
+        device=device,
+        group=group,
+    )
+    fill_tables(model.state_dict(), seed=options.seed, bound=_FIRST_WEIGHT_BOUND)
+    return model
+
+
+def _precision(options: Model, device: torch.device) -> torch.dtype:
+    is_reduced = options.precision == "bfloat16" or (
+        options.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return torch.bfloat16 if is_reduced else torch.float32

@@ -1,0 +1,82 @@
+"""How steps are driven: one after the other, or with the exchange of ids one step ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from scrollpast.training.model.optimisers import TrainingOptimiser
+from scrollpast.training.step_input import StepInput
+
+Forward = Callable[[StepInput], tuple[torch.Tensor, "Done"]]
+Done = tuple[StepInput, torch.Tensor]
+"""A step that is done: its input on the device, and the totals of all ranks."""
+
+
+class Stepping(Protocol):
+    """Takes a step for every input."""
+
+    def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
+        """Train on the inputs, one step each; hands out what each step was and told."""
+        ...
+
+    def free_model(self) -> Any:
+        """A context in which the model can be called between two steps, as for an evaluation."""
+        ...
+
+
+class PlainStepping:
+    """One step after the other."""
+
+    def __init__(self, forward: Forward, optimiser: TrainingOptimiser, device: torch.device) -> None:
+        self._forward, self._optimiser, self._device = forward, optimiser, device
+
+    def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
+        for batch in inputs:
+            self._optimiser.combined.zero_grad()
+            loss, done = self._forward(batch.to(self._device, non_blocking=True))
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimiser.combined.step()
+            yield done
+
+    @contextmanager
+    def free_model(self) -> Iterator[None]:
+        yield
+
+
+class SparseDistStepping:
+    """TorchRec's pipeline: while a step computes, the next one's ids are sent to the ranks that hold their rows."""
+
+    def __init__(
+        self,
+        model: DistributedModelParallel,
+        forward: Forward,
+        optimiser: TrainingOptimiser,
+        device: torch.device,
+    ) -> None:
+        self._model = model
+        self._pipeline: Any = TrainPipelineSparseDist(
+            model, optimiser.combined, device, custom_model_fwd=forward
+        )
+
+    def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
+        while True:
+            try:
+                done = self._pipeline.progress(inputs)
+            except StopIteration:
+                return
+            yield done
+
+    @contextmanager
+    def free_model(self) -> Iterator[None]:
+        # The pipeline has put itself between the model and its tables; batches under way wait inside it.
+        self._pipeline.detach()
+        try:
+            yield
+        finally:
+            self._pipeline.attach(self._model)

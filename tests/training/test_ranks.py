@@ -1,0 +1,116 @@
+"""Several ranks learn what one rank learns from the same batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from scrollpast.config import load_config
+from scrollpast.training.gather import gather
+from scrollpast.training.loop import Run
+from scrollpast.training.processes import process_group
+from tests.training.data.days import records, vocabulary, write_day
+from tests.training.ranks import on_ranks
+
+STEPS = 50
+BATCH = 64
+OPTIONS = [
+    "training.epochs=100",
+    f"training.max_steps={STEPS}",
+    "training.log_every_steps=1",
+    "training.model.embedding_dim=8",
+    "training.negatives.random.count=16",
+    "training.negatives.hard.weight=20",
+]
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> str:
+    random = np.random.Generator(np.random.Philox(8))
+    shards = [records(random, 100 * shard, 40) for shard in range(4)]
+    return write_day(tmp_path_factory.mktemp("days"), shards)
+
+
+def train(day: str, run: str, *overrides: str) -> list[float]:
+    """Losses of a run of this rank, step by step."""
+    from scrollpast.training.curves import read_curve
+
+    options = load_config(None, [*OPTIONS, *overrides]).training
+    known = vocabulary()
+    facts = {"vocabulary": {"uri": "", "version": known.version}, "days": [day]}
+    Run(options, [day], known, run, torch.device("cpu"), facts=facts).train()
+    dist.barrier()
+    return [point["loss"] for point in read_curve(run)]
+
+
+@pytest.fixture(scope="module")
+def one_rank(day: str, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    with process_group("cpu"):
+        return train(day, str(tmp_path_factory.mktemp("one")), f"training.data.batch_size={BATCH}")
+
+
+@pytest.mark.parametrize(
+    ("num_ranks", "sharding"), [(2, "table_wise"), (2, "row_wise"), (4, "row_wise")], ids=str
+)
+def test_the_loss_of_several_ranks_is_that_of_one_over_fifty_steps(
+    num_ranks: int, sharding: str, day: str, one_rank: list[float], tmp_path: Path
+) -> None:
+    overrides = [
+        f"training.data.batch_size={BATCH // num_ranks}",
+        f"training.model.sharding.types=[{sharding}]",
+    ]
+    losses = on_ranks(num_ranks, tmp_path / "ranks", train, day, str(tmp_path / "run"), *overrides)
+    assert len(one_rank) == STEPS
+    assert one_rank[-1] < 0.8 * one_rank[0], "nothing was learned: the comparison would say little"
+    for of_rank in losses:
+        np.testing.assert_allclose(of_rank, one_rank, rtol=1e-5)
+
+
+def test_without_the_other_ranks_positives_the_loss_is_another(
+    day: str, one_rank: list[float], tmp_path: Path
+) -> None:
+    overrides = [
+        f"training.data.batch_size={BATCH // 2}",
+        "training.max_steps=1",
+        "training.negatives.in_batch.across_ranks=false",
+        "training.negatives.in_batch.log_q=false",
+    ]
+    (alone, _) = on_ranks(2, tmp_path / "ranks", train, day, str(tmp_path / "run"), *overrides)
+    with process_group("cpu"):
+        together = train(
+            day,
+            str(tmp_path / "together"),
+            f"training.data.batch_size={BATCH}",
+            "training.max_steps=1",
+            "training.negatives.in_batch.log_q=false",
+        )
+    assert alone[0] < together[0] - 0.05, "half as many candidates make a smaller loss"
+
+
+def gathered(values: torch.Tensor) -> dict[str, Any]:
+    """On every rank: a loss over what all ranks gathered, and its gradient for the rank's own part."""
+    rank = dist.get_rank()
+    own = values[rank].clone().requires_grad_()
+    everything = gather(own)
+    # Each rank weighs the rows otherwise, so that a gradient that came from one rank alone would show.
+    loss = (everything.sin() * (rank + 1.0)).sum()
+    loss.backward()
+    return {"everything": everything.detach(), "gradient": own.grad}
+
+
+def test_gathered_embeddings_are_in_order_and_their_gradients_come_home_as_a_sum(tmp_path: Path) -> None:
+    values = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))
+    for rank, found in enumerate(on_ranks(2, tmp_path / "ranks", gathered, values)):
+        torch.testing.assert_close(found["everything"], values.flatten(0, 1))
+        torch.testing.assert_close(found["gradient"], values[rank].cos() * (1.0 + 2.0))
+
+
+def test_alone_nothing_is_gathered() -> None:
+    with process_group("cpu"):
+        own = torch.randn(3, 4, requires_grad=True)
+        assert gather(own) is own
