@@ -169,11 +169,15 @@ def test_more_ads_values_and_features_extend_a_vocabulary_whatever_was_counted()
         {"values": MORE["values"] | {"advertiser": ("bolt", "acme", "core")}},
         {"values": MORE["values"] | {"user_age": ("30", "-7")}},
         {"values": {name: texts for name, texts in MORE["values"].items() if name != "user_age"}},
-        {"feature_codes": MORE["feature_codes"] | {"advertiser": np.array([0, 2, 1, 1, 3])}},
     ],
 )
 def test_whatever_gets_another_meaning_does_not_extend(change: dict[str, Any]) -> None:
     assert not _vocabulary(**(MORE | change)).extends(_vocabulary())
+
+
+def test_an_ad_that_moved_to_another_category_is_the_same_ad() -> None:
+    moved = MORE | {"feature_codes": MORE["feature_codes"] | {"advertiser": np.array([0, 2, 1, 1, 3])}}
+    assert _vocabulary(**moved).extends(_vocabulary())
 
 
 def test_a_feature_that_is_gone_is_missed_even_without_values() -> None:

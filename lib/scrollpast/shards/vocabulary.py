@@ -147,9 +147,9 @@ class Vocabulary:
     def extends(self, older: Vocabulary) -> bool:
         """Whether every row, code and row of users of ``older`` means here what it means there.
 
-        So it is with a vocabulary itself and with its parents, as long as the table of ads says of an old ad what
-        it said before. What else there is, ads, values and whole features, comes behind. How often ads were
-        counted, on which days and when, does not matter.
+        So it is with a vocabulary itself and with its parents. What else there is, ads, values and whole features,
+        comes behind. An old ad may have moved to another category since: it is the same ad, and a code means
+        what it meant. How often ads were counted, on which days and when, does not matter.
         """
         num_rows = older.num_rows
         return (
@@ -160,10 +160,6 @@ class Vocabulary:
                 and name in self.values
                 and (name in self.feature_codes) == (name in older.feature_codes)
                 for name, values in older.values.items()
-            )
-            and all(
-                np.array_equal(self.feature_codes[name][:num_rows], codes)
-                for name, codes in older.feature_codes.items()
             )
         )
 

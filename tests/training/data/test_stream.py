@@ -312,10 +312,12 @@ def test_days_without_positives_are_refused(tmp_path: Path) -> None:
         AnchorStream([day], vocabulary(), DataOptions())
 
 
-@pytest.mark.parametrize("option", ["num_hard", "num_neighbours"])
-def test_days_without_negatives_are_refused_if_any_are_to_be_drawn(tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize(("option", "source"), [("num_hard", "hard"), ("num_neighbours", "neighbour")])
+def test_days_without_negatives_are_refused_if_any_are_to_be_drawn(
+    tmp_path: Path, option: str, source: str
+) -> None:
     day = write_day(tmp_path, [[_without("negative")]])
-    with pytest.raises(UserError, match=rf"expected negatives, as training.data.{option} is 2"):
+    with pytest.raises(UserError, match=rf"as training.negatives.{source} draws 2 for an anchor"):
         AnchorStream([day], vocabulary(), DataOptions(**({"num_hard": 0} | {option: 2})))
     assert AnchorStream([day], vocabulary(), DataOptions(num_hard=0)).num_anchors > 0
 

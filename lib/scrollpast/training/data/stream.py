@@ -264,11 +264,11 @@ def _check_content(
             remedy="build the vocabulary from these days (or from --parent and these days)",
         )
     # Manifests do not count neighbours apart: days with other negatives may have none.
-    for name in ("num_hard", "num_neighbours"):
-        if getattr(options, name) and num_negatives == 0:
+    for source, count in (("hard", options.num_hard), ("neighbour", options.num_neighbours)):
+        if count and num_negatives == 0:
             raise UserError(
                 place,
-                expected=f"negatives, as training.data.{name} is {getattr(options, name)}",
+                expected=f"negatives, as training.negatives.{source} draws {count} for an anchor",
                 found="none in any record",
-                remedy=f"mine with wider thresholds, or set training.data.{name} to 0",
+                remedy=f"mine with wider thresholds, or set training.negatives.{source}.enabled to false",
             )

@@ -1,0 +1,252 @@
+"""The loop: it resumes as if it had never stopped, stops when it should, and says where it failed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scrollpast.errors import UserError
+from scrollpast.training.checkpoint import best_checkpoint, published_checkpoints
+from scrollpast.training.curves import read_curve
+from scrollpast.training.loop import NonFiniteLoss
+from scrollpast.training.processes import process_group
+from scrollpast.training.step_model import StepModel
+from tests.training.runs import losses, small_day, small_run, weights_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    with process_group("cpu"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return small_day(tmp_path_factory.mktemp("day"))
+
+
+def steps_of(out: Path) -> list[int]:
+    return [checkpoint.step for checkpoint in published_checkpoints(str(out))]
+
+
+class Measured:
+    """An evaluator that gives these values, one a call; the steps of the calls are the run's business."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def __call__(self, model: StepModel) -> Mapping[str, float | None]:
+        assert not model.training
+        return {"recall@100": self.values.pop(0), "auc": None}
+
+
+# Resumption
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 7, 10])
+@pytest.mark.parametrize("pipeline", ["plain", "sparse_dist"])
+def test_resuming_equals_never_stopping(day: str, stop: int, pipeline: str, tmp_path: Path) -> None:
+    options = ["epochs=3", f"pipeline={pipeline}", "log_every_steps=2"]
+    whole = small_run(day, tmp_path / "whole", *options)
+    assert whole.train().reason == "epochs"
+    small_run(day, tmp_path / "halves", *options, f"max_steps={stop}").train()
+    second = small_run(day, tmp_path / "halves", *options)
+    assert second.train().step > stop
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(second)[name]), name
+
+
+def test_both_ways_of_stepping_learn_the_same(day: str, tmp_path: Path) -> None:
+    for pipeline in ("plain", "sparse_dist"):
+        small_run(day, tmp_path / pipeline, "epochs=2", f"pipeline={pipeline}").train()
+    assert losses(tmp_path / "plain") == losses(tmp_path / "sparse_dist")
+    assert len(losses(tmp_path / "plain")) == 2 * small_run(day, tmp_path / "x").stream.steps_per_epoch
+
+
+def test_a_run_goes_on_for_more_epochs(day: str, tmp_path: Path) -> None:
+    small_run(day, tmp_path / "once", "epochs=2").train()
+    small_run(day, tmp_path / "twice", "epochs=1").train()
+    small_run(day, tmp_path / "twice", "epochs=2").train()
+    assert losses(tmp_path / "twice") == losses(tmp_path / "once")
+
+
+def test_the_loss_of_the_curve_is_the_mean_since_the_point_before(day: str, tmp_path: Path) -> None:
+    small_run(day, tmp_path / "each", "negatives.hard.enabled=false", "data.is_shuffled=false").train()
+    small_run(
+        day, tmp_path / "both", "negatives.hard.enabled=false", "data.is_shuffled=false", "log_every_steps=2"
+    ).train()
+    each, both = losses(tmp_path / "each"), losses(tmp_path / "both")
+    assert set(both) == {2, 4}
+    for step in both:
+        # Weighted by the anchors' weights, so between the two rather than in their middle.
+        assert min(each[step - 1], each[step]) < both[step] < max(each[step - 1], each[step])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=5", "training.seed: expected 0 as in"),
+        ("negatives.hard.count=7", "training.negatives.hard.count: expected 2 as in"),
+        ("model.temperature=0.5", "training.model.temperature: expected 0.07 as in"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_options(
+    day: str, override: str, message: str, tmp_path: Path
+) -> None:
+    small_run(day, tmp_path / "run", "max_steps=1").train()
+    with pytest.raises(UserError, match="begin another one in another --out") as caught:
+        small_run(day, tmp_path / "run", override)
+    assert message in str(caught.value)
+
+
+def test_a_run_does_not_go_on_with_other_days(day: str, tmp_path: Path) -> None:
+    small_run(day, tmp_path / "run", "max_steps=1").train()
+    (tmp_path / "other").mkdir()
+    other = small_day_of_other_records(tmp_path / "other")
+    with pytest.raises(UserError, match="state of the data set"):
+        small_run(other, tmp_path / "run")
+
+
+def small_day_of_other_records(folder: Path) -> str:
+    import numpy as np
+
+    from tests.training.data.days import records, write_day
+
+    return write_day(folder, [records(np.random.Generator(np.random.Philox(9)), 0, 30)])
+
+
+# Checkpoints
+
+
+def test_the_last_checkpoints_and_the_best_one_stay(day: str, tmp_path: Path) -> None:
+    run = small_run(
+        day,
+        tmp_path,
+        "epochs=4",
+        "checkpoints.every_steps=2",
+        "evaluation.every_steps=5",
+        evaluator=Measured(0.1, 0.3, 0.2, 0.25, 0.1),
+    )
+    run.train()
+    last = run.stream.steps_per_epoch * 4
+    assert steps_of(tmp_path)[-1] == last
+    assert 10 in steps_of(tmp_path), "the best, which was not among those of every second step alone"
+    assert len(steps_of(tmp_path)) == 3
+    best = best_checkpoint(published_checkpoints(str(tmp_path)), "recall@100")
+    assert best is not None
+    assert (best.step, best.facts["metrics"]["recall@100"]) == (10, 0.3)
+
+
+def test_a_checkpoint_without_its_last_file_is_none(day: str, tmp_path: Path) -> None:
+    small_run(day, tmp_path, "max_steps=4").train()
+    small_run(day, tmp_path, "max_steps=5").train()
+    (tmp_path / "checkpoints" / "step=00000005" / "checkpoint.json").unlink()
+    assert steps_of(tmp_path) == [4]
+    assert small_run(day, tmp_path, "epochs=2").train().step > 5
+
+
+def test_checkpoints_written_in_the_background_are_those_of_their_step(day: str, tmp_path: Path) -> None:
+    for name, is_asynchronous in (("background", True), ("at_once", False)):
+        option = f"checkpoints.is_asynchronous={str(is_asynchronous).lower()}"
+        small_run(
+            day, tmp_path / name, "checkpoints.every_steps=1", "checkpoints.keep_last=9", option
+        ).train()
+    for step in steps_of(tmp_path / "at_once"):
+        states = []
+        for name in ("background", "at_once"):
+            # Everything behind this step is taken away, so that the run goes on from it.
+            for later in steps_of(tmp_path / name):
+                if later > step:
+                    path = tmp_path / name / "checkpoints" / f"step={later:08d}" / "checkpoint.json"
+                    path.rename(path.with_suffix(".hidden"))
+            states.append(weights_of(small_run(day, tmp_path / name)))
+            for hidden in (tmp_path / name).rglob("*.hidden"):
+                hidden.rename(hidden.with_suffix(".json"))
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+# Evaluations
+
+
+def test_the_run_stops_when_evaluations_get_no_better(day: str, tmp_path: Path) -> None:
+    evaluator = Measured(0.2, 0.3, 0.3, 0.1, 0.9)
+    options = ["epochs=9", "evaluation.every_steps=3", "evaluation.patience=2"]
+    outcome = small_run(day, tmp_path, *options, evaluator=evaluator).train()
+    assert (outcome.reason, outcome.step) == ("early_stop", 12)
+    assert evaluator.values == [0.9]
+    points = {p["step"]: p["evaluation/recall@100"] for p in read_curve(str(tmp_path)) if "loss" not in p}
+    assert points == {3: 0.2, 6: 0.3, 9: 0.3, 12: 0.1}
+
+
+def test_patience_is_remembered_by_the_checkpoint(day: str, tmp_path: Path) -> None:
+    options = ["epochs=9", "evaluation.every_steps=3", "evaluation.patience=2"]
+    small_run(day, tmp_path, *options, "max_steps=9", evaluator=Measured(0.2, 0.3, 0.3)).train()
+    outcome = small_run(day, tmp_path, *options, evaluator=Measured(0.1, 0.9)).train()
+    assert (outcome.reason, outcome.step) == ("early_stop", 12)
+
+
+# Failures and signals
+
+
+def test_a_loss_that_is_not_finite_names_step_and_records_and_keeps_what_was_before(
+    day: str, tmp_path: Path
+) -> None:
+    run = small_run(day, tmp_path, "epochs=2", "checkpoints.every_steps=100")
+    forward, calls = run.step_model.contrast.forward, []
+
+    def failing(user_BD: torch.Tensor, ad_MD: torch.Tensor, batch: Any) -> Any:
+        calls.append(batch.step)
+        return forward(user_BD * (torch.nan if batch.step == 3 else 1.0), ad_MD, batch)
+
+    run.step_model.contrast.forward = failing  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteLoss) as caught:
+        run.train()
+    assert calls == [0, 1, 2, 3]
+    assert caught.value.exit_code == 1
+    message = str(caught.value)
+    assert message.startswith("step 4, ")
+    assert "part-" in message
+    assert "records " in message
+    assert "expected a finite loss, found nan" in message
+    assert f"saved in {tmp_path}/checkpoints/step=00000003" in message
+    assert steps_of(tmp_path) == [3]
+    small_run(day, tmp_path / "whole", "epochs=2").train()
+    small_run(day, tmp_path, "epochs=2").train()
+    later = {step: loss for step, loss in losses(tmp_path).items() if step > 3}
+    assert later == {step: loss for step, loss in losses(tmp_path / "whole").items() if step > 3}
+
+
+def test_weights_that_are_not_finite_are_not_saved(day: str, tmp_path: Path) -> None:
+    run = small_run(day, tmp_path)
+    with torch.no_grad():
+        next(run.step_model.towers.user_tower.parameters()).fill_(torch.inf)
+    with pytest.raises(NonFiniteLoss, match="were not saved"):
+        run.train()
+    assert steps_of(tmp_path) == []
+
+
+def test_sigterm_saves_what_was_learned_and_the_run_goes_on_from_there(day: str, tmp_path: Path) -> None:
+    run = small_run(day, tmp_path / "run", "epochs=3", "checkpoints.every_steps=100")
+    forward = run.step_model.contrast.forward
+
+    def interrupted(user_BD: torch.Tensor, ad_MD: torch.Tensor, batch: Any) -> Any:
+        if batch.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(user_BD, ad_MD, batch)
+
+    run.step_model.contrast.forward = interrupted  # type: ignore[method-assign]
+    outcome = run.train()
+    assert (outcome.reason, outcome.step, steps_of(tmp_path / "run")) == ("stopped", 7, [7])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    small_run(day, tmp_path / "run", "epochs=3").train()
+    small_run(day, tmp_path / "whole", "epochs=3").train()
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
