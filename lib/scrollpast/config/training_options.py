@@ -155,6 +155,8 @@ class Negatives(Section):
 class Optimisers(Section):
     table_learning_rate: float = Field(0.05, gt=0)
     """Of row-wise Adagrad, which updates the tables during the backward pass."""
+    table_epsilon: float = Field(1e-8, gt=0)
+    """Row-wise Adagrad divides by the root of a row's mean squared gradients plus this."""
     dense_learning_rate: float = Field(0.001, gt=0)
     """Of Adam, for everything else."""
     warmup_steps: int = Field(100, ge=0)

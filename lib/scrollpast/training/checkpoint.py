@@ -89,6 +89,18 @@ def best_checkpoint(checkpoints: list[Checkpoint], metric: str) -> Checkpoint | 
     return max(evaluated, key=lambda item: (item.facts["metrics"][metric], -item.step), default=None)
 
 
+def chosen_checkpoint(uri: str, metric: str) -> Checkpoint:
+    """The checkpoint of a folder; of a run's folder the best one, or the last where none was evaluated.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = published_checkpoints(uri)
+    if found:
+        return best_checkpoint(found, metric) or found[-1]
+    return Checkpoint.read(uri)
+
+
 class CheckpointWriter:
     """Saves a run's state; all ranks call every method in the same order.
 

@@ -22,7 +22,9 @@ def fuse_table_optimiser(tables: nn.Module, options: Optimisers) -> None:
     al., arXiv 1906.00091; Duchi et al., JMLR 12, 2011).
     """
     apply_optimizer_in_backward(
-        RowWiseAdagrad, tables.parameters(), {"lr": options.table_learning_rate, "eps": 1e-8}
+        RowWiseAdagrad,
+        tables.parameters(),
+        {"lr": options.table_learning_rate, "eps": options.table_epsilon},
     )
 
 

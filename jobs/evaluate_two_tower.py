@@ -1,0 +1,50 @@
+"""Evaluate a checkpoint on later days: recall over the whole catalogue, with intervals."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from scrollpast.entry import run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="evaluate_two_tower.py", description=__doc__)
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's folder: its best one"
+    )
+    parser.add_argument(
+        "days", nargs="+", metavar="DAY", help="folder ds=… of a day later than those trained on"
+    )
+    parser.add_argument("--vocabulary", metavar="URI", help="where the checkpoint's vocabulary is now")
+    parser.add_argument(
+        "--history", nargs="+", metavar="DAY", help="days that users' histories come from (those trained on)"
+    )
+    parser.add_argument(
+        "--metric", default="recall@100", metavar="NAME", help="tells a run's best checkpoint"
+    )
+    parser.add_argument("--max-users", type=int, metavar="N", help="evaluate on N users, chosen by a hash")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the intervals and the choice of users"
+    )
+    parser.add_argument("--out", metavar="FILE", help="metrics.json (inside the checkpoint's folder)")
+    return run_job(parser, _evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from scrollpast.neighbours.index import AdIndex
+    from scrollpast.training.evaluation.command import evaluate_checkpoint
+
+    def quantised(ad_RD: Any) -> Callable[[Any, int], Any]:  # noqa: N803 (rows and dimensions)
+        index = AdIndex.build(ad_RD, "ivf_pq", seed=arguments.seed)
+        return lambda user_UD, k: index.search(user_UD, k)[0]  # noqa: N803
+
+    return evaluate_checkpoint(arguments, quantised)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

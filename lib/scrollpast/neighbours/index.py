@@ -1,0 +1,119 @@
+"""An index of ads by their embeddings: exact, by inverted lists, or by lists and product quantisation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.errors import ScrollpastError
+
+Kind = Literal["flat", "ivf_flat", "ivf_pq"]
+
+_POINTS_PER_LIST = 39
+"""FAISS warns below: a centroid of fewer points says little of its neighbourhood."""
+_TRAINING_POINTS_PER_LIST = 64
+_MOST_BITS = 8
+
+
+class AdIndex:
+    """Ads that can be searched by inner product; row r of the embeddings has the id r, and row 0 is not in it."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @staticmethod
+    def build(
+        ad_RD: NDArray[np.float32],
+        kind: Kind = "ivf_flat",
+        *,
+        seed: int = 0,
+        num_lists: int | None = None,
+        num_probes: int | None = None,
+    ) -> AdIndex:
+        """Index the rows 1 … of embeddings of length 1.
+
+        Where a catalogue is too small for the parameters below, there are fewer lists, and codes of fewer bits:
+        down to one list, and to exact vectors for fewer than 2 · 39 ads, in which nothing can be quantised.
+
+        Args:
+            ad_RD: float32 [R, D].
+            kind: ``flat`` compares with all; ``ivf_flat`` with those of the nearest lists (Jégou et al., TPAMI
+                2011, as are the codes); ``ivf_pq`` with those as codes of 8 bits for every 4 dimensions.
+            num_lists: None = 4 · √R, or as many as have 39 ads each.
+            num_probes: lists that a query looks at; None = 1/16 of them, at least 8.
+        """
+        vectors = np.ascontiguousarray(ad_RD[1:], np.float32)
+        count, dim = vectors.shape
+        most_lists = max(1, count // _POINTS_PER_LIST)
+        if num_lists is None:
+            num_lists = max(1, min(most_lists, int(4 * math.sqrt(count))))
+        num_bits = min(_MOST_BITS, int(math.log2(max(1, count // _POINTS_PER_LIST))))
+        index: Any
+        if kind == "flat" or count < 2 * _POINTS_PER_LIST:
+            index = faiss.IndexFlatIP(dim)
+        else:
+            quantiser: Any = faiss.IndexFlatIP(dim)
+            metric = faiss.METRIC_INNER_PRODUCT
+            if kind == "ivf_flat":
+                index = faiss.IndexIVFFlat(quantiser, dim, num_lists, metric)
+            else:
+                index = faiss.IndexIVFPQ(quantiser, dim, num_lists, _num_codes(dim), num_bits, metric)
+                index.pq.cp.seed = 1 + seed % (2**31 - 1)
+            # The quantiser is owned by Python, which would let go of it: the index keeps it instead.
+            quantiser.this.disown()
+            index.own_fields = True
+            index.cp.seed = 1 + seed % (2**31 - 1)
+            index.train(_some(vectors, max(num_lists, 2**num_bits) * _TRAINING_POINTS_PER_LIST, seed))
+            index.nprobe = min(num_lists, num_probes or max(8, num_lists // 16))
+        with_ids: Any = faiss.IndexIDMap2(index)
+        index.this.disown()
+        with_ids.own_fields = True
+        with_ids.add_with_ids(vectors, np.arange(1, count + 1))
+        return AdIndex(with_ids)
+
+    def search(self, user_UD: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and scores of the k best ads: int64 and float32 [U, k], best first; row −1 where there are no more."""
+        scores, rows = self._index.search(np.ascontiguousarray(user_UD, np.float32), k)
+        return rows, scores
+
+    def save(self, path: str) -> None:
+        """Write it as a file of FAISS's own format, which `faiss.read_index` reads too."""
+        faiss.write_index(self._index, path)
+
+    @staticmethod
+    def load(path: str) -> AdIndex:
+        """Read what `save` wrote.
+
+        Raises:
+            ScrollpastError: there is no index in the file.
+        """
+        if not Path(path).is_file():
+            raise ScrollpastError(
+                path, expected="a FAISS index", found="no file", remedy="export the towers again"
+            )
+        try:
+            return AdIndex(faiss.read_index(path))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ScrollpastError(
+                path, expected="a FAISS index", found=reason, remedy="export the towers again"
+            ) from error
+
+
+def _num_codes(dim: int) -> int:
+    """Parts that a vector is cut into: of four dimensions each, or else of the fewest that divide it evenly."""
+    return next(dim // width for width in (4, 3, 2, 1) if dim % width == 0)
+
+
+def _some(vectors: NDArray[np.float32], most: int, seed: int) -> NDArray[np.float32]:
+    if len(vectors) <= most:
+        return vectors
+    chosen = np.random.Generator(np.random.Philox(key=seed % 2**128)).choice(
+        len(vectors), most, replace=False
+    )
+    return vectors[np.sort(chosen)]

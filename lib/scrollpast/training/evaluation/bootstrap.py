@@ -1,0 +1,60 @@
+"""How sure a mean over users is: 95 % intervals by resampling the users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CELLS_AT_ONCE = 1 << 23
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over users, and where it lies in 95 of 100 samples of users."""
+
+    mean: float
+    low: float
+    high: float
+    num_users: int
+    """Users that the number is defined for."""
+
+
+def estimates(
+    values: Mapping[str, NDArray[np.float64]], *, seed: int = 0, num_resamples: int = 1000
+) -> dict[str, Estimate | None]:
+    """Means of numbers of the same users with percentile intervals; None where no user has the number.
+
+    The bootstrap resamples users, not queries or ads, as what one user does hangs together. Each user's number
+    of times in a sample is Poisson with mean 1 (Chamandy et al., Estimating uncertainty for massive data streams,
+    2012): the same samples for all numbers, in bounded memory.
+
+    Args:
+        values: float64 [U] by name; NaN = undefined for the user. The difference of two models' numbers is such
+            a number too, and its interval that of the paired comparison.
+    """
+    table = np.stack(list(values.values()), axis=1)
+    is_defined = ~np.isnan(table)
+    filled = np.where(is_defined, table, 0.0)
+    counted = is_defined.astype(np.float64)
+    num_users = len(table)
+    generator = np.random.Generator(np.random.Philox(key=seed % 2**128))
+    step = max(1, _CELLS_AT_ONCE // max(1, num_users))
+    samples = []
+    for start in range(0, num_resamples, step):
+        times = generator.poisson(1.0, (min(step, num_resamples - start), num_users)).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            samples.append((times @ filled) / (times @ counted))
+    means = np.concatenate(samples)
+    found: dict[str, Estimate | None] = {}
+    for at, name in enumerate(values):
+        own = table[is_defined[:, at], at]
+        if not len(own):
+            found[name] = None
+            continue
+        drawn = means[~np.isnan(means[:, at]), at]
+        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (own.mean(), own.mean())
+        found[name] = Estimate(float(own.mean()), float(low), float(high), len(own))
+    return found

@@ -1,0 +1,88 @@
+"""The command line of the evaluation: a checkpoint and later days in, a table and metrics.json out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scrollpast.errors import UserError
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.manifest import day_folder
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.checkpoint import chosen_checkpoint
+from scrollpast.training.console import silence_libraries
+from scrollpast.training.evaluation.held_out import read_held_out
+from scrollpast.training.evaluation.ranking import Search
+from scrollpast.training.evaluation.report import evaluate
+from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
+
+METRICS_NAME = "metrics.json"
+SCHEMA_VERSION = 1
+
+BuildSearch = Callable[[NDArray[np.float32]], Search]
+"""Embeddings of ads float32 [R, D] → a search through a quantised index of them."""
+
+
+def evaluate_checkpoint(arguments: argparse.Namespace, quantised: BuildSearch) -> int:
+    """Evaluate as the command line says, print the table and write metrics.json; returns the exit code."""
+    if not arguments.debug:
+        silence_libraries()
+    checkpoint = chosen_checkpoint(arguments.checkpoint, arguments.metric)
+    facts = checkpoint.facts
+    vocabulary = Vocabulary.read(arguments.vocabulary or facts["vocabulary"]["uri"])
+    if vocabulary.version != facts["vocabulary"]["version"]:
+        raise UserError(
+            f"vocabulary {vocabulary.version}",
+            expected=f"{facts['vocabulary']['version']}, with which {checkpoint.uri} was trained",
+            found=vocabulary.version,
+            remedy="name that one with --vocabulary",
+        )
+    days = [day_folder(day) for day in arguments.days]
+    history = [day_folder(day) for day in arguments.history or facts["days"]]
+    held_out = read_held_out(
+        history,
+        days,
+        vocabulary,
+        max_history=facts["config"]["data"]["max_history"],
+        max_users=arguments.max_users,
+        seed=arguments.seed,
+    )
+    towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
+    ad_RD, user_UD = embed_ads(towers, vocabulary, device), embed_users(towers, held_out, device)
+    report = evaluate(
+        user_UD,
+        ad_RD,
+        held_out,
+        vocabulary,
+        quantised=quantised(ad_RD.numpy()),
+        seed=arguments.seed,
+    )
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": checkpoint.uri,
+        "step": checkpoint.step,
+        "vocabulary": dict(facts["vocabulary"]),
+        "trained_on": facts["days"],
+        "history": history,
+        "evaluated_on": days,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "num_ads": vocabulary.num_rows - 1,
+        "num_known_targets": held_out.num_known_targets,
+    }
+    out = arguments.out or files.join(checkpoint.uri, METRICS_NAME)
+    filesystem, path = files.resolve(out)
+    content = json.dumps(report.to_json(about), indent=2, allow_nan=False) + "\n"
+    files.write_atomically(filesystem, path, content.encode())
+    print(
+        f"{checkpoint.uri} on {', '.join(days)}: {len(held_out):,} users, "
+        f"{int(held_out.is_new.sum()):,} of them new, and {vocabulary.num_rows - 1:,} ads"
+    )
+    print(report.table())
+    print(f"wrote {out}")
+    return 0

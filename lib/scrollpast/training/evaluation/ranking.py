@@ -1,0 +1,105 @@
+"""Which ads a user is given: exactly, over the whole catalogue, or by an index; and where targets stand among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scrollpast.training.evaluation.held_out import Integers, Ragged
+
+_CELLS_AT_ONCE = 1 << 24
+"""Scores that are held at a time: 64 MiB."""
+
+Search = Callable[[NDArray[np.float32], int], Integers]
+"""Embeddings float32 [U, D] and k → rows int64 [U, k], best first, −1 where there are no more."""
+
+
+def exact_top_rows(user_UD: torch.Tensor, ad_RD: torch.Tensor, known: Ragged, k: int) -> Integers:
+    """The k ads with the highest scores: int64 [U, k], best first; −1 where there are fewer.
+
+    Row 0 and the user's known rows are left out. Of equal scores the lower row comes first.
+
+    Args:
+        user_UD, ad_RD: float32 embeddings; row r of ``ad_RD`` is row r of the vocabulary.
+    """
+    num_users, num_rows = len(user_UD), len(ad_RD)
+    width = min(k, num_rows)
+    found = np.full((num_users, k), -1, np.int64)
+    known_rows, known_users = torch.from_numpy(known.rows), torch.from_numpy(known.users)
+    step = max(1, _CELLS_AT_ONCE // num_rows)
+    for start in range(0, num_users, step):
+        stop = min(start + step, num_users)
+        scores = user_UD[start:stop] @ ad_RD.T
+        scores[:, 0] = -torch.inf
+        first, last = known.offsets[start], known.offsets[stop]
+        scores[known_users[first:last] - start, known_rows[first:last]] = -torch.inf
+        best, rows = scores.topk(width, dim=1)
+        # topk says nothing of equals: order by row, then by score without disturbing the rows.
+        rows, order = rows.sort(dim=1)
+        best, order = best.gather(1, order).sort(dim=1, descending=True, stable=True)
+        rows = rows.gather(1, order).masked_fill(best == -torch.inf, -1)
+        found[start:stop, :width] = rows.numpy()
+    return found
+
+
+def searched_top_rows(search: Search, user_UD: torch.Tensor, known: Ragged, k: int) -> Integers:
+    """The k best ads of an index: int64 [U, k]; −1 where it finds fewer. Known rows are left out.
+
+    The index is asked for as many more as the user knows, in groups of users that know about as many.
+    """
+    found = np.full((len(user_UD), k), -1, np.int64)
+    lengths = known.lengths
+    users = user_UD.numpy()
+    is_known = _members(known, int(known.rows.max(initial=0)) + 1)
+    sizes = np.where(lengths == 0, 0, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64))
+    for size in np.unique(sizes).tolist():
+        (of_size,) = np.nonzero(sizes == size)
+        rows = search(users[of_size], k + size)
+        is_left_out = (rows <= 0) | is_known(of_size[:, None], rows)
+        # A stable sort moves what is left out behind what stays, and keeps the order of both.
+        order = np.argsort(is_left_out, axis=1, kind="stable")[:, :k]
+        rows = np.where(is_left_out, -1, rows)
+        found[of_size] = np.take_along_axis(rows, order, axis=1)
+    return found
+
+
+def ranks_in(top_UK: Integers, wanted: Ragged) -> Integers:
+    """Where each wanted row stands in its user's list: int64 [Σ], 0 = first, −1 = not there (nor is row 0)."""
+    num_users, k = top_UK.shape
+    num_rows = 1 + max(int(top_UK.max(initial=0)), int(wanted.rows.max(initial=0)))
+    keys = (np.arange(num_users)[:, None] * num_rows + top_UK)[top_UK > 0]
+    places = np.broadcast_to(np.arange(k), top_UK.shape)[top_UK > 0]
+    order = np.argsort(keys)
+    keys, places = keys[order], places[order]
+    wanted_keys = wanted.users * num_rows + wanted.rows
+    at = np.searchsorted(keys, wanted_keys).clip(max=max(0, len(keys) - 1))
+    if not len(keys):
+        return np.full(len(wanted_keys), -1, np.int64)
+    return np.where((keys[at] == wanted_keys) & (wanted.rows > 0), places[at], -1)
+
+
+def pair_scores(user_UD: torch.Tensor, ad_RD: torch.Tensor, pairs: Ragged) -> NDArray[np.float32]:
+    """The score of every user with each of its rows: float32 [Σ]."""
+    users, rows = torch.from_numpy(pairs.users), torch.from_numpy(pairs.rows)
+    step = max(1, _CELLS_AT_ONCE // user_UD.shape[1])
+    parts = [
+        (user_UD[users[start : start + step]] * ad_RD[rows[start : start + step]]).sum(1)
+        for start in range(0, len(rows), step)
+    ]
+    return np.concatenate([part.numpy() for part in parts]) if parts else np.zeros(0, np.float32)
+
+
+def _members(lists: Ragged, num_rows: int) -> Callable[[Integers, Integers], NDArray[np.bool_]]:
+    keys = np.sort(lists.users * num_rows + lists.rows)
+
+    def is_member(users: Integers, rows: Integers) -> NDArray[np.bool_]:
+        if not len(keys):
+            return np.zeros(np.broadcast_shapes(users.shape, rows.shape), bool)
+        wanted = users * num_rows + rows
+        at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+        return (keys[at] == wanted) & (rows >= 0) & (rows < num_rows)
+
+    return is_member

@@ -1,0 +1,61 @@
+"""The evaluation of a run under way: some users of later days, between two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from scrollpast.config.training_options import Training
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.evaluation.held_out import HeldOut, read_held_out
+from scrollpast.training.evaluation.report import measure
+from scrollpast.training.model.embedding import embed_ads, embed_users
+from scrollpast.training.step_model import StepModel
+
+
+class HeldOutEvaluator:
+    """Means over held-out users. The ranks share the embedding; the first one ranks, and tells the others."""
+
+    def __init__(self, held_out: HeldOut, vocabulary: Vocabulary, device: torch.device) -> None:
+        self._held_out, self._vocabulary, self._device = held_out, vocabulary, device
+
+    def __call__(self, model: StepModel) -> Mapping[str, float | None]:
+        """Metrics by the names of `measure` that are not about slices; None where no user has the number."""
+        ads = embed_ads(model.towers, self._vocabulary, self._device)
+        users = embed_users(model.towers, self._held_out, self._device)
+        found: list[dict[str, float | None]] = [{}]
+        if dist.get_rank() == 0:
+            values = measure(users, ads, self._held_out, self._vocabulary)
+            found[0] = {
+                name: None if np.isnan(numbers).all() else float(np.nanmean(numbers))
+                for name, numbers in values.items()
+                if "/" not in name
+            }
+        if dist.get_world_size() > 1:
+            dist.broadcast_object_list(found)
+        return found[0]
+
+
+def evaluator_of(
+    options: Training, days: Sequence[str], vocabulary: Vocabulary, device: torch.device
+) -> HeldOutEvaluator | None:
+    """What evaluates a run; None where the configuration names no days to do it on.
+
+    Raises:
+        UserError, CorruptShardError: as `read_held_out`.
+    """
+    evaluation = options.evaluation
+    if not evaluation.days:
+        return None
+    held_out = read_held_out(
+        days,
+        evaluation.days,
+        vocabulary,
+        max_history=options.data.max_history,
+        max_users=evaluation.max_users,
+        seed=options.seed,
+    )
+    return HeldOutEvaluator(held_out, vocabulary, device)
