@@ -12,6 +12,9 @@ Sharding = Literal["table_wise", "row_wise", "column_wise", "table_row_wise", "t
 """How a table may be cut. Left out are TorchRec's ``data_parallel``, which drops the fused optimiser without a
 word, and ``grid_shard``, which gives wrong values where a bag is averaged."""
 
+DrawCorrection = Literal["none", "pool", "popularity"]
+"""What is corrected for in draws from the user's own negatives."""
+
 Width = Annotated[int, Field(ge=1, le=16_384)]
 
 
@@ -115,8 +118,9 @@ class Hard(Source):
 
     count: int = Field(2, ge=1, le=1024)
     """Draws for an anchor, from the user's record, by weight."""
-    log_q: bool = False
-    """Estimate the sum over all of the user's negatives; else a draw counts once."""
+    log_q: DrawCorrection = "none"
+    """none: a draw counts once. pool: the sum over all of the user's negatives is estimated. popularity: draws
+    are taken as if from the catalogue by popularity, so that popular ads are not pushed for being shown much."""
     is_weighted: bool = True
     """A draw counts as much as it is surely a negative."""
     is_same_request_masked: bool = False
@@ -128,7 +132,7 @@ class Neighbour(Source):
 
     enabled: bool = False
     count: int = Field(2, ge=1, le=1024)
-    log_q: bool = False
+    log_q: DrawCorrection = "none"
     is_weighted: bool = True
     is_known_masked: bool = True
 

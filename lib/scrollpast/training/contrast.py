@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from scrollpast.config.training_options import Model, Negatives, Source
+from scrollpast.config.training_options import DrawCorrection, Model, Negatives, Source
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.batch import AnchorBatch
 from scrollpast.training.gather import gather
@@ -18,6 +18,7 @@ from scrollpast.training.loss import Own, Shared, sampled_softmax
 from scrollpast.training.negatives.catalogue import RandomColumns
 from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
+from scrollpast.training.negatives.log_q import pool_correction, popularity_correction
 from scrollpast.training.schedule import Ramp
 from scrollpast.training.step_input import StepInput
 
@@ -132,8 +133,11 @@ class Contrast(nn.Module):
         if num_hard and (log_weight := _log_weight(options.hard, batch.step)) is not None:
             offset_BK = draw_offsets(
                 anchors.ad_row, anchors.request_hash, anchors.known_rows, anchors.known_lengths,
-                anchors.hard_row, anchors.hard_weight, anchors.hard_request, anchors.hard_log_q,
-                num_rows=self._num_rows, log_weight=log_weight, is_corrected=options.hard.log_q,
+                anchors.hard_row, anchors.hard_weight, anchors.hard_request,
+                num_rows=self._num_rows, log_weight=log_weight,
+                correction_BK=self._correction(
+                    options.hard.log_q, anchors.hard_row, anchors.hard_weight, anchors.hard_log_q
+                ),
                 is_weighted=options.hard.is_weighted, is_known_masked=options.hard.is_known_masked,
                 is_same_request_masked=options.hard.is_same_request_masked,
             )  # fmt: skip
@@ -142,8 +146,12 @@ class Contrast(nn.Module):
             offset_BK = draw_offsets(
                 anchors.ad_row, anchors.request_hash, anchors.known_rows, anchors.known_lengths,
                 anchors.neighbour_row, anchors.neighbour_weight, torch.zeros_like(anchors.neighbour_row),
-                anchors.neighbour_log_q, num_rows=self._num_rows, log_weight=log_weight,
-                is_corrected=options.neighbour.log_q, is_weighted=options.neighbour.is_weighted,
+                num_rows=self._num_rows, log_weight=log_weight,
+                correction_BK=self._correction(
+                    options.neighbour.log_q, anchors.neighbour_row, anchors.neighbour_weight,
+                    anchors.neighbour_log_q,
+                ),
+                is_weighted=options.neighbour.is_weighted,
                 is_known_masked=options.neighbour.is_known_masked,
             )  # fmt: skip
             sources.append(Own("neighbour", neighbour.view(num_anchors, num_neighbours, -1), offset_BK))
@@ -198,6 +206,13 @@ class Contrast(nn.Module):
             is_known_masked=options.is_known_masked,
         )
         return columns, column_ND
+
+    def _correction(
+        self, kind: DrawCorrection, row_BK: torch.Tensor, weight_BK: torch.Tensor, log_q_BK: torch.Tensor
+    ) -> torch.Tensor | None:
+        if kind == "pool":
+            return pool_correction(log_q_BK, weight_BK > 0)
+        return popularity_correction(self._log_q[row_BK], weight_BK > 0) if kind == "popularity" else None
 
     def _random(self, batch: StepInput, log_weight: float) -> RandomColumns:
         options, anchors = self._options.random, batch.anchors

@@ -120,8 +120,9 @@ def hard(
     ads: torch.Tensor,
     weight: float,
     rule: dict[str, bool],
-    corrected: bool,
+    correction: str,
     weighted: bool,
+    log_q: list[float],
 ) -> Iterator[Candidate]:
     present = [at for at, sure in enumerate(batch.hard_weights[anchor]) if sure > 0]
     for at in present:
@@ -133,10 +134,12 @@ def hard(
         times = weight
         if weighted:
             times *= batch.hard_weights[anchor][at]
-        if corrected:
+        if correction == "pool":
             # Draw k is in the k-th estimate of the sum with 1 / Q, and in every later one with 1.
             estimates = [1 / math.exp(batch.hard_log_q[anchor][at])] + [1 for later in present if later > at]
             times *= sum(estimates) / len(present)
+        if correction == "popularity":
+            times /= len(present) * math.exp(log_q[row])
         yield ads[at], math.log(times), "hard"
 
 

@@ -14,6 +14,7 @@ from scrollpast.training.loss import Own, Shared, sampled_softmax
 from scrollpast.training.negatives.catalogue import RandomColumns
 from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
+from scrollpast.training.negatives.log_q import pool_correction, popularity_correction
 from tests.training.negatives import plain
 
 DIMENSION, NUM_ROWS = 3, 9
@@ -33,6 +34,7 @@ def _unit(generator: torch.Generator, *shape: int) -> torch.Tensor:
     corrected=st.booleans(),
     weighted=st.booleans(),
     sampled=st.booleans(),
+    hard_correction=st.sampled_from(["none", "pool", "popularity"]),
     rule=st.fixed_dictionaries(
         {name: st.booleans() for name in ("same_user", "same_request", "known", "hard_request")}
     ),
@@ -40,7 +42,7 @@ def _unit(generator: torch.Generator, *shape: int) -> torch.Tensor:
 )
 def test_loss_and_gradients_are_those_of_plain_loops(
     seed: int, num_anchors: int, num_hard: int, num_random: int, corrected: bool, weighted: bool, sampled: bool,
-    rule: dict[str, bool], cells: int,
+    hard_correction: str, rule: dict[str, bool], cells: int,
 ) -> None:  # fmt: skip
     sampled = sampled and corrected
     batch = plain.random_batch(seed, num_anchors, num_hard, NUM_ROWS)
@@ -64,7 +66,16 @@ def test_loss_and_gradients_are_those_of_plain_loops(
         candidates = [
             *plain.in_batch(batch, anchor, positives, q_of_rows, weights["in_batch"], rule),
             *plain.random_ads(batch, anchor, drawn.tolist(), random_ads, q_of_rows, weights["random"], rule),
-            *plain.hard(batch, anchor, hard_ads[anchor], weights["hard"], rule, corrected, weighted),
+            *plain.hard(
+                batch,
+                anchor,
+                hard_ads[anchor],
+                weights["hard"],
+                rule,
+                hard_correction,
+                weighted,
+                log_q.tolist(),
+            ),
         ]
         found, parts = plain.loss_of(users[anchor], positives[anchor], scale, offset, candidates)
         expected = expected + batch.weights[anchor] * found
@@ -83,14 +94,23 @@ def test_loss_and_gradients_are_those_of_plain_loops(
         row, known_rows, known_lengths, drawn, log_q[drawn] if corrected else None,
         torch.tensor(weights["random"], dtype=torch.float64).log().item(), rule["known"],
     )  # fmt: skip
+    is_present_BK = batch.tensor("hard_weights", torch.float64).view(num_anchors, num_hard) > 0
+    correction_BK = {
+        "none": None,
+        "pool": pool_correction(
+            batch.tensor("hard_log_q", torch.float64).view(num_anchors, num_hard), is_present_BK
+        ),
+        "popularity": popularity_correction(
+            log_q[batch.tensor("hard_rows").view(num_anchors, num_hard)], is_present_BK
+        ),
+    }[hard_correction]
     offsets = draw_offsets(
         row, request, known_rows, known_lengths,
         batch.tensor("hard_rows").view(num_anchors, num_hard),
         batch.tensor("hard_weights", torch.float64).view(num_anchors, num_hard),
         batch.tensor("hard_requests").view(num_anchors, num_hard),
-        batch.tensor("hard_log_q", torch.float64).view(num_anchors, num_hard),
         num_rows=NUM_ROWS, log_weight=torch.tensor(weights["hard"], dtype=torch.float64).log().item(),
-        is_corrected=corrected, is_weighted=weighted, is_same_request_masked=rule["hard_request"],
+        correction_BK=correction_BK, is_weighted=weighted, is_same_request_masked=rule["hard_request"],
         is_known_masked=rule["known"],
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

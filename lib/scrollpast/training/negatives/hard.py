@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from scrollpast.training.negatives import masks
-from scrollpast.training.negatives.log_q import pool_correction
 
 
 def draw_offsets(
@@ -16,11 +15,10 @@ def draw_offsets(
     row_BK: torch.Tensor,
     weight_BK: torch.Tensor,
     request_BK: torch.Tensor,
-    log_q_BK: torch.Tensor,
     *,
     num_rows: int,
     log_weight: float,
-    is_corrected: bool = False,
+    correction_BK: torch.Tensor | None = None,
     is_weighted: bool = True,
     is_same_request_masked: bool = False,
     is_known_masked: bool = True,
@@ -32,10 +30,10 @@ def draw_offsets(
         known_rows, known_lengths: int64 [ΣP], [B].
         row_BK, request_BK: int64 [B, K]; request 0 = none.
         weight_BK: float32 [B, K] in (0, 1], how surely it is a negative; 0 = absent.
-        log_q_BK: float32 [B, K] as `AnchorBatch.hard_log_q` defines it.
         num_rows: rows of the vocabulary.
         log_weight: of the source.
-        is_corrected: estimate the sum over the pool (`pool_correction`); else the draws count once each.
+        correction_BK: float [B, K], what the chance of each draw asks for (`pool_correction`,
+            `popularity_correction`); without it the draws count once each.
         is_weighted: a draw counts as much as it is surely a negative. Draws are made by weight already: this
             tells users with sure negatives from users whose only negatives are doubtful.
         is_same_request_masked: leave out what was served beside the positive.
@@ -45,8 +43,8 @@ def draw_offsets(
     offset_BK = torch.full_like(weight_BK, log_weight)
     if is_weighted:
         offset_BK = offset_BK + torch.where(is_present_BK, weight_BK, 1.0).log()
-    if is_corrected:
-        offset_BK = offset_BK + pool_correction(log_q_BK, is_present_BK)
+    if correction_BK is not None:
+        offset_BK = offset_BK + correction_BK
     is_masked_BK = ~is_present_BK | masks.same_row(row_B, row_BK)
     if is_same_request_masked:
         is_masked_BK |= masks.same_request(request_B, request_BK)

@@ -11,7 +11,8 @@ Networks 19, 2008). So a draw's logit is its score − log(n · Q).
   anchor masked for *who* it is was no draw, while one masked for *which ad* it is was, and counts.
 * random: over the catalogue; Q is popularity^alpha as the alias table draws it, alpha 0 the uniform 1 / ads;
   n draws for all anchors together.
-* hard and neighbour: over the pool of the anchor's user; see `pool_correction`.
+* hard and neighbour: over the pool of the anchor's user (`pool_correction`); or, as if what a user was served were
+  drawn from the catalogue by popularity, over the catalogue (`popularity_correction`).
 
 The positive is in the denominator with certainty, drawn by nobody, and gets no correction there ("exact"): this
 has the gradient of arXiv 2507.09331. "sampled" corrects it as if it were an in-batch draw: RecSys 2019.
@@ -53,3 +54,21 @@ def pool_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torc
     later_BK = num_BK - torch.arange(1, log_q_BK.shape[1] + 1, device=log_q_BK.device)
     times_BK = (torch.exp(-log_q_BK) + later_BK) / num_BK.clamp(min=1)
     return torch.where(is_present_BK, times_BK, 1.0).log()
+
+
+def popularity_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torch.Tensor:
+    """What a user was served, taken as draws from the catalogue by popularity: −log(n · Q).
+
+    Ads that are shown much are passed over much. Counted once each, served negatives push popular ads down for
+    being popular, which costs recall; with Q = the ad's share of all positives, an ad is pushed by how often it
+    is passed over *for each time it is engaged with*.
+
+    Args:
+        log_q_BK: float [B, K], log of each ad's share of the positives (`Vocabulary.log_q`).
+        is_present_BK: bool [B, K]; n is the number of the anchor's draws that are present.
+
+    Returns:
+        float [B, K]; 0 where absent.
+    """
+    correction_BK = draw_correction(log_q_BK, is_present_BK.sum(1, keepdim=True))
+    return torch.where(is_present_BK, correction_BK, 0.0)
