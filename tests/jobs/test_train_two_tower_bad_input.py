@@ -1,0 +1,147 @@
+"""What the training job says of input that does not serve: one line, exit code 2 or 1, nothing written."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from scrollpast.shards.vocabulary import Vocabulary
+from tests.jobs.job_runs import JobRun
+from tests.training.data.days import record, vocabulary, write_day
+from tests.training.runs import SMALL, small_day
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def train(*arguments: str, out: Path, overrides: tuple[str, ...] = ()) -> JobRun:
+    """Run the job in this process."""
+    from jobs.train_two_tower import main
+
+    stdout, stderr = io.StringIO(), io.StringIO()
+    options = [part for option in (*SMALL, *overrides) for part in ("--set", option)]
+    line = ["train_two_tower.py", *arguments, "--out", str(out), *options]
+    with patch.object(sys, "argv", line), redirect_stdout(stdout), redirect_stderr(stderr):
+        exit_code = main()
+    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+def error_of(run: JobRun, exit_code: int = 2) -> str:
+    assert run.exit_code == exit_code, run.stderr
+    lines = run.stderr.splitlines()
+    assert len(lines) == 1, run.stderr
+    assert run.is_calm()
+    return lines[0].removeprefix("train_two_tower.py: error: ")
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> str:
+    return small_day(tmp_path)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> str:
+    return f"training.vocabulary={vocabulary().write(str(tmp_path))}"
+
+
+def change_manifest(day: str, **fields: Any) -> None:
+    path = Path(day) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_a_shard_that_is_missing_is_named(day: str, known: str, tmp_path: Path) -> None:
+    shard = next(Path(day).glob("bucket=*/*.tfrecord"))
+    shard.unlink()
+    message = error_of(train(day, out=tmp_path / "run", overrides=(known,)), exit_code=1)
+    assert shard.name in message
+    assert "mine" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_manifest_of_another_schema_version_is_refused(day: str, known: str, tmp_path: Path) -> None:
+    change_manifest(day, schema_version=99)
+    message = error_of(train(day, out=tmp_path / "run", overrides=(known,)), exit_code=1)
+    assert "schema_version" in message and "found 99" in message
+
+
+def test_a_day_that_names_another_vocabulary_is_refused(day: str, known: str, tmp_path: Path) -> None:
+    other = Vocabulary(
+        ad_ids=np.arange(5),
+        counts=np.arange(5),
+        feature_codes={},
+        values={"user_age": ("20",)},
+        num_user_rows=9,
+    )
+    change_manifest(day, ads=other.write(str(tmp_path / "other")))
+    message = error_of(train(day, out=tmp_path / "run", overrides=(known,)))
+    assert other.version in message and vocabulary().version in message
+    assert f"{day}/manifest.json" in message
+
+
+def test_days_without_any_vocabulary_say_how_to_build_one(day: str, tmp_path: Path) -> None:
+    assert "jobs/build_vocabulary.py" in error_of(train(day, out=tmp_path / "run"))
+
+
+def test_days_without_negatives_are_refused_as_long_as_hard_ones_are_wanted(
+    known: str, tmp_path: Path
+) -> None:
+    random = np.random.Generator(np.random.Philox(1))
+    empty = write_day(tmp_path / "empty", [[record(random, user, 3, 0) for user in range(40)]])
+    message = error_of(train(empty, out=tmp_path / "run", overrides=(known,)))
+    assert "expected negatives" in message
+    assert "set training.negatives.hard.enabled to false" in message
+    off = (known, "training.negatives.hard.enabled=false")
+    assert train(empty, out=tmp_path / "run", overrides=off).exit_code == 0
+
+
+def test_tables_that_do_not_fit_are_listed_with_their_sizes(day: str, tmp_path: Path) -> None:
+    known = vocabulary()
+    large = Vocabulary(
+        known.ad_ids, known.counts, known.feature_codes, known.values, num_user_rows=50_000_000
+    ).write(str(tmp_path / "large"))
+    options = (f"training.vocabulary={large}", "training.model.sharding.memory_gib=0.5")
+    message = error_of(train(day, out=tmp_path / "run", overrides=options))
+    assert "user 50,000,000 × 4 = 0.75 GiB" in message
+    assert "--num-user-rows" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("training.negatives.in_batch.enabld=true",), "did you mean enabled?"),
+        (("training.epochs=0",), "training.epochs"),
+        (("training.model.sharding.types=[grid_shard]",), "training.model.sharding.types"),
+        (
+            tuple(f"training.negatives.{name}.enabled=false" for name in ("in_batch", "random", "hard")),
+            "at least one source of negatives",
+        ),
+        (("training.data.batch_size=64", "training.data.num_lanes=7"), "training.data.num_lanes"),
+    ],
+)
+def test_options_out_of_bounds_are_named(
+    day: str, known: str, overrides: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    assert expected in error_of(train(day, out=tmp_path / "run", overrides=(known, *overrides)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_days_or_out_it_says_what_to_name(day: str, known: str, tmp_path: Path) -> None:
+    assert "name folders ds=…" in error_of(train(out=tmp_path / "run", overrides=(known,)))
+    message = error_of(train(out=tmp_path / "run", overrides=(known, f"output.path={tmp_path}/nothing")))
+    assert "expected published days ds=…, found none" in message
+    found = train(out=tmp_path / "run", overrides=(known, f"output.path={tmp_path}"))
+    assert found.exit_code == 0, found.stderr
+
+
+def test_an_evaluation_that_would_leak_is_refused_before_training(
+    day: str, known: str, tmp_path: Path
+) -> None:
+    options = (known, f"training.evaluation.days=[{day}]")
+    assert "evaluate on later days" in error_of(train(day, out=tmp_path / "run", overrides=options))
