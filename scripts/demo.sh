@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# From ad logs to training data in one command:
+# From ad logs to a measured retriever in one command:
 #
 #   scripts/demo.sh [--rows N] [--out DIR]            simulated logs (2 million impressions of 3 days)
 #   scripts/demo.sh --log KIND PATH [--out DIR]       a public log: kuairand, ebnerd, openbandit or mind
 #
-# Everything lands in DIR (demo, or demo/KIND). A second call uses the logs that are there, and the mining
-# job says that it has published the day already.
+# The last day of the log is held out: the days before it are mined and trained on, and it is evaluated on.
+# Everything lands in DIR (demo, or demo/KIND). A second call uses what is there, and the jobs say that they
+# have done their work already.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 rows=2e6 kind='' source='' out=''
@@ -40,7 +41,7 @@ if [[ $PWD != "$root" ]]; then
 fi
 out=${out:-demo${kind:+/$kind}}
 
-environment .venv mining
+environment .venv mining training
 spark_environment .venv
 python=.venv/bin/python
 
@@ -63,7 +64,7 @@ make_logs() {
         printf '\n%s/logs is there, made by: %s\n' "$out" "$*"
         return
     fi
-    rm -rf "${out:?}/logs" "${out:?}/negatives"
+    rm -rf "${out:?}/logs" "${out:?}/negatives" "${out:?}/vocabulary" "${out:?}/run"
     mkdir -p "$out"
     printf '%s\n' "$*" >"$mark"
     run "$@"
@@ -76,9 +77,11 @@ else
     make_logs $python jobs/import_public_log.py "$kind" "$source" "$out/logs"
 fi
 
-# The window is that of the data. Its labels are final three days after its end (the guard window), and that
-# moment is named, rather than now, so that the same logs give the same shards whenever this runs.
-read -r last_day num_days as_of < <(
+# The last day is held out. The days before it are mined with what was known when it began, as a nightly job
+# would, so that nothing of it is in what is trained on; the held-out day itself with what was known three days
+# later (the guard window), so that its labels are final. Moments are named, rather than now, so that the same
+# logs give the same shards whenever this runs.
+read -r last_day day_before num_days as_of < <(
     $python - "$out/logs/impressions" <<'PYTHON'
 import sys
 from datetime import timedelta
@@ -88,18 +91,28 @@ import pyarrow.dataset as ds
 
 served = pc.min_max(ds.dataset(sys.argv[1]).to_table(["served_at"])["served_at"]).as_py()
 first, last = served["min"].date(), served["max"].date()
-print(last, (last - first).days + 1, last + timedelta(days=4))
+print(last, last - timedelta(days=1), (last - first).days, last + timedelta(days=4))
 PYTHON
 ) || fail "$out/logs/impressions: no impressions with a served_at"
+((num_days >= 1)) || fail "$out/logs/impressions: expected two days or more, one to hold out, found only $last_day"
 
-run $python jobs/mine_negatives.py --config conf/local.yaml --date "$last_day" --days "$num_days" \
-    --as-of "$as_of" --impressions "$out/logs/impressions" --engagements "$out/logs/engagements" \
-    --ads "$out/logs/ads" --out "$out/negatives"
+tables=(--impressions "$out/logs/impressions" --engagements "$out/logs/engagements" --ads "$out/logs/ads")
+run $python jobs/mine_negatives.py --config conf/local.yaml --date "$day_before" --days "$num_days" \
+    --as-of "$last_day" "${tables[@]}" --out "$out/negatives"
 
-day=$out/negatives/ds=$last_day
+day=$out/negatives/ds=$day_before
 shards=("$day"/bucket=*/*.tfrecord)
 [[ -e ${shards[0]} ]] || fail "$day: expected shards, found none"
 run $python scripts/inspect_shard.py "${shards[0]}" --limit 1
+
+held_out=$out/negatives/ds=$last_day
+run $python jobs/mine_negatives.py --config conf/local.yaml --date "$last_day" --as-of "$as_of" \
+    "${tables[@]}" --out "$out/negatives" | tail -n 2
+
+run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature advertiser_id \
+    --feature category_id --num-user-rows 65536 --out "$out"
+run $python jobs/train_two_tower.py "$day" --config conf/local.yaml --out "$out/run"
+run $python jobs/evaluate_two_tower.py "$out/run" "$held_out"
 
 cat <<EOF
 
@@ -107,9 +120,15 @@ Where everything is
   $out/logs             impressions, engagements and ads as Parquet
   $day
                         ${#shards[@]} TFRecord shards, manifest.json, the ledger and the quarantine
+  $held_out
+                        the day held out
+  $out/vocabulary       rows of ads, codes of their features
+  $out/run              checkpoints, the loss curve, TensorBoard's scalars; metrics.json with the checkpoint
 What to try next
   $python scripts/inspect_shard.py $day --limit 3
-  $python jobs/mine_negatives.py --help
+  $python jobs/train_two_tower.py $day --config conf/local.yaml --out $out/easy \\
+      --set training.negatives.hard.enabled=false
+  $python jobs/evaluate_two_tower.py $out/easy $held_out
   scripts/demo.sh --rows 1e7 --out demo/large
   scripts/demo.sh --log kuairand PATH_OF_KUAIRAND
 EOF

@@ -15,6 +15,7 @@ word, and ``grid_shard``, which gives wrong values where a bag is averaged."""
 DrawCorrection = Literal["none", "pool", "popularity"]
 """What is corrected for in draws from the user's own negatives."""
 
+PositiveRate = Annotated[float, Field(gt=0)]
 Width = Annotated[int, Field(ge=1, le=16_384)]
 
 
@@ -159,6 +160,8 @@ class Negatives(Section):
 class Optimisers(Section):
     table_learning_rate: float = Field(0.05, gt=0)
     """Of row-wise Adagrad, which updates the tables during the backward pass."""
+    table_learning_rates: dict[str, PositiveRate] = {}
+    """Other rates for single tables, by name, such as a lower one for ``user`` where users have few positives."""
     table_epsilon: float = Field(1e-8, gt=0)
     """Row-wise Adagrad divides by the root of a row's mean squared gradients plus this."""
     dense_learning_rate: float = Field(0.001, gt=0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.clipping import GradientClipping, GradientClippingOptimizer
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
@@ -15,17 +15,17 @@ from scrollpast.config.training_options import Optimisers
 from scrollpast.training.schedule import warm_up
 
 
-def fuse_table_optimiser(tables: nn.Module, options: Optimisers) -> None:
+def fuse_table_optimiser(tables: EmbeddingBagCollection, options: Optimisers) -> None:
     """Say, before the tables are sharded, how the backward pass is to update them.
 
     Row-wise Adagrad keeps one number a row: the mean of the squared gradients' sum over its columns (Naumov et
     al., arXiv 1906.00091; Duchi et al., JMLR 12, 2011).
     """
-    apply_optimizer_in_backward(
-        RowWiseAdagrad,
-        tables.parameters(),
-        {"lr": options.table_learning_rate, "eps": options.table_epsilon},
-    )
+    for name, table in tables.embedding_bags.items():
+        rate = options.table_learning_rates.get(name, options.table_learning_rate)
+        apply_optimizer_in_backward(
+            RowWiseAdagrad, table.parameters(), {"lr": rate, "eps": options.table_epsilon}
+        )
 
 
 class TrainingOptimiser:
