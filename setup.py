@@ -35,7 +35,13 @@ EXTRAS = {
     # The trainer. torchrec's own metadata asks for the CUDA build of fbgemm, so a machine without a GPU
     # installs scripts/locks/training.txt with --no-deps instead of this extra. The versions are a set:
     # one fbgemm works with exactly one torch.
-    "train": ["torch==2.13.0", "torchrec==1.8.0", "tensordict>=0.15", "tensorboard>=2.20"],
+    "train": [
+        "torch==2.13.0",
+        "torchrec==1.8.0",
+        "tensordict>=0.15",
+        "tensorboard>=2.20",
+        "safetensors>=0.5",
+    ],
     "neighbours": ["faiss-cpu>=1.10"],
     # Reports read manifests and metrics with the core alone. The name stays, so that an install line does.
     "report": [],

@@ -1,0 +1,44 @@
+"""Export the towers of a checkpoint: ads' embeddings, a FAISS index of them, and the user tower."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from scrollpast.entry import run_job
+
+if TYPE_CHECKING:
+    from scrollpast.neighbours.index import AdIndex
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="export_towers.py", description=__doc__)
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's folder: its best one"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the export")
+    parser.add_argument("--vocabulary", metavar="URI", help="where the checkpoint's vocabulary is now")
+    parser.add_argument(
+        "--metric", default="recall@100", metavar="NAME", help="tells a run's best checkpoint"
+    )
+    parser.add_argument(
+        "--index", choices=("flat", "ivf_flat", "ivf_pq"), default="ivf_flat", help="kind of the FAISS index"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the index's clusters")
+    parser.add_argument("--overwrite", action="store_true", help="replace the export that is in DIR")
+    return run_job(parser, _export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from scrollpast.neighbours.index import AdIndex
+    from scrollpast.training.export import export_checkpoint
+
+    def build_index(ad_RD: Any) -> AdIndex:  # noqa: N803 (rows and dimensions)
+        return AdIndex.build(ad_RD, arguments.index, seed=arguments.seed)
+
+    return export_checkpoint(arguments, build_index)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""The user tower of an export: ids, histories and features as the log has them → embeddings, in plain PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from pyarrow import fs
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file
+from torch import nn
+
+from scrollpast.errors import ScrollpastError, UserError
+from scrollpast.example import USER_FEATURE_PREFIX
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.vocabulary import Vocabulary
+
+SCHEMA_VERSION = 1
+EXPORT_NAME, ADS_NAME = "export.json", "ads.parquet"
+ABOUT_NAME, WEIGHTS_NAME = "user_tower.json", "user_tower.safetensors"
+USER_TABLE, HISTORY_TABLE = "user", "history"
+
+Integers = NDArray[np.int64]
+Ragged = Sequence[Any] | tuple[Any, Any]
+"""A list of ad ids for every user; or, as a tuple, all ids int64 [Σ] and the users' offsets in them int64 [B + 1]."""
+
+
+class UserTower(nn.Module):
+    """Users → embeddings of length 1, whose inner products with the ads' are the scores.
+
+    Args:
+        about: what ``user_tower.json`` says.
+        ad_ids: int64 [num_rows] by row; entry 0 means nothing.
+    """
+
+    def __init__(self, about: Mapping[str, Any], ad_ids: Integers) -> None:
+        super().__init__()
+        self.temperature = float(about["temperature"])
+        """What the scores were divided by in the softmax, in training."""
+        self.max_history = int(about["max_history"])
+        """Ads of a history that are looked at, the latest."""
+        self.vocabulary_version = str(about["vocabulary_version"])
+        # Ids, users and values find their rows by the code that found them in training.
+        self._vocabulary = Vocabulary(
+            ad_ids=ad_ids,
+            counts=np.zeros(len(ad_ids), np.int64),
+            feature_codes={},
+            values={
+                USER_FEATURE_PREFIX + name: tuple(values) for name, values in about["user_features"].items()
+            },
+            num_user_rows=about["num_user_rows"],
+        )
+        widths = [len(about["tables"]) * about["embedding_dim"], *about["layers"], about["output_dim"]]
+        # Without memory of their own: `load` puts the weights there.
+        with torch.device("meta"):
+            self.tables = nn.ParameterDict(
+                {
+                    name: torch.empty(num_rows, about["embedding_dim"])
+                    for name, num_rows in about["tables"].items()
+                }
+            )
+            layers: list[nn.Module] = []
+            for num_inputs, num_outputs in pairwise(widths):
+                layers += [nn.Linear(num_inputs, num_outputs), nn.SiLU()]
+            self.layers = nn.Sequential(*layers[:-1])
+
+    @staticmethod
+    def load(folder_uri: str) -> UserTower:
+        """Read the export in a folder, onto the CPU.
+
+        Raises:
+            UserError: there is none, or its writing was not finished.
+            ScrollpastError: it is not what was written, or of another version.
+        """
+        filesystem, folder = files.resolve(folder_uri)
+        if not files.exists(filesystem, files.join(folder, EXPORT_NAME)):
+            raise UserError(
+                files.join(folder_uri, EXPORT_NAME),
+                expected="the file that publishes an export",
+                found="none",
+                remedy="write one with jobs/export_towers.py; one without this file was not finished",
+            )
+        try:
+            return _read(filesystem, folder)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            SafetensorError,
+            pa.ArrowException,
+        ) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise ScrollpastError(
+                folder_uri,
+                expected=f"an export of schema_version {SCHEMA_VERSION}",
+                found=lines[-1] if lines else type(error).__name__,
+                remedy="export the checkpoint again with jobs/export_towers.py --overwrite",
+            ) from error
+
+    @property
+    def user_features(self) -> list[str]:
+        """Names of the features that a call has to give."""
+        return list(self._vocabulary.user_features)
+
+    def ad_ids(self, rows: NDArray[np.int64]) -> Integers:
+        """Ids of the ads in these rows, in the same shape; −1 stays −1: an index has no more ads there."""
+        return np.where(rows > 0, self._vocabulary.ad_ids[rows], -1)
+
+    @torch.no_grad()
+    def forward(
+        self, user_ids: Any, history_ad_ids: Ragged, features: Mapping[str, Any] | None = None
+    ) -> torch.Tensor:
+        """float32 [B, D], on the device of the tower; whatever was not seen in training is taken for unknown.
+
+        Ids that are strings in the log are ``hash_column(ids) & ID_MASK`` of `scrollpast.hashing`.
+
+        Args:
+            user_ids: int64 [B], as a tensor, an array or a list, as are all others.
+            history_ad_ids: ads that each user engaged with, oldest first; the latest `max_history` count.
+            features: int64 [B] of values as in the log by name, without ``user_``; −1 = unknown.
+
+        Raises:
+            ValueError: lengths, types or names do not fit.
+        """
+        known, given = self._vocabulary, dict(features or {})
+        users = _integers(user_ids, "user_ids")
+        count = len(users)
+        if set(given) != set(known.user_features):
+            raise ValueError(f"features must be {self.user_features}, got {sorted(given)}")
+        columns = {USER_TABLE: known.user_rows(users)}
+        for name in known.user_features:
+            values = _integers(given[name], f"features[{name!r}]")
+            if len(values) != count:
+                raise ValueError(f"features[{name!r}] must be of {count} users, got {len(values)}")
+            columns[USER_FEATURE_PREFIX + name] = known.user_codes(name, values)
+        ads, offsets = _latest(*_ragged(history_ad_ids, count), self.max_history)
+        device = self.layers[0].weight.device
+        pooled = [
+            nn.functional.embedding(torch.as_tensor(rows).to(device), self.tables[name])
+            for name, rows in columns.items()
+        ]
+        pooled.append(
+            nn.functional.embedding_bag(
+                torch.as_tensor(known.ad_rows(ads)).to(device),
+                self.tables[HISTORY_TABLE],
+                torch.as_tensor(offsets).to(device),
+                mode="mean",
+                include_last_offset=True,
+            )
+        )
+        embedded: torch.Tensor = nn.functional.normalize(self.layers(torch.cat(pooled, dim=1)), dim=1)
+        return embedded
+
+
+def _read(filesystem: fs.FileSystem, folder: str) -> UserTower:
+    export, about = (
+        json.loads(files.read_all(filesystem, files.join(folder, name)).to_pybytes())
+        for name in (EXPORT_NAME, ABOUT_NAME)
+    )
+    if export["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {export['schema_version']}")
+    if export["vocabulary"]["version"] != about["vocabulary_version"]:
+        raise ValueError(f"{ABOUT_NAME} of vocabulary {about['vocabulary_version']}")
+    path = files.join(folder, ADS_NAME)
+    with filesystem.open_input_file(path) as file:
+        ads = pq.read_table(file, columns=["row", "ad_id"])
+    num_rows = about["tables"][HISTORY_TABLE]
+    if not np.array_equal(ads["row"].to_numpy(), np.arange(1, num_rows)):
+        raise ValueError(f"{ADS_NAME} with other rows than 1 to {num_rows - 1:,}")
+    tower = UserTower(about, np.concatenate([np.zeros(1, np.int64), ads["ad_id"].to_numpy()]))
+    path = files.join(folder, WEIGHTS_NAME)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        weights = load_file(path)
+    else:
+        weights = load(files.read_all(filesystem, path).to_pybytes())
+    tower.load_state_dict(weights, assign=True)
+    return tower.requires_grad_(False).eval()  # type: ignore[no-any-return]
+
+
+def _integers(values: Any, name: str) -> Integers:
+    """int64 [N] of a tensor, an array or a list."""
+    array = np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be a list of integers, got {array.dtype} of shape {array.shape}")
+    return array.astype(np.int64)
+
+
+def _ragged(history: Ragged, count: int) -> tuple[Integers, Integers]:
+    """All ids, and where each of ``count`` users begins in them: int64 [Σ], [count + 1]."""
+    if isinstance(history, tuple):
+        values, offsets = _integers(history[0], "history values"), _integers(history[1], "history offsets")
+        is_sound = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
+        if not is_sound or (np.diff(offsets) < 0).any():
+            raise ValueError(
+                f"history offsets must rise from 0 to {len(values)}, got {offsets.tolist()[:8]} …"
+            )
+    else:
+        lists = [_integers(ads, "a history") for ads in history]
+        values = np.concatenate([np.zeros(0, np.int64), *lists])
+        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+    if len(offsets) != count + 1:
+        raise ValueError(f"history_ad_ids must be of {count} users, got {len(offsets) - 1}")
+    return values, offsets
+
+
+def _latest(values: Integers, offsets: Integers, most: int) -> tuple[Integers, Integers]:
+    """The last ``most`` of every list."""
+    lengths = np.minimum(np.diff(offsets), most)
+    ends = np.cumsum(lengths)
+    at = np.repeat(offsets[1:] - ends, lengths) + np.arange(lengths.sum())
+    return values[at], np.concatenate([np.zeros(1, np.int64), ends])
