@@ -92,12 +92,17 @@ def test_base_yaml_explains_what_a_kind_says() -> None:
 
 @pytest.mark.parametrize("name", ["local.yaml", "cluster.yaml"])
 def test_the_other_files_hold_only_what_differs(name: str) -> None:
-    config = load_config(CONF / name).model_dump()
-    written = yaml.safe_load((CONF / name).read_text(encoding="utf-8"))
-    for section, options in written.items():
-        for option, value in (options or {}).items():
-            assert config[section][option] == value
-            assert Config().model_dump()[section][option] != value, f"{section}.{option} is the default"
+    config, defaults = load_config(CONF / name).model_dump(), Config().model_dump()
+
+    def compare(written: Any, options: Any, default: Any, dotted: str) -> None:
+        if isinstance(written, dict):
+            for option, value in written.items():
+                compare(value, options[option], default[option], f"{dotted}.{option}")
+        elif written is not None:
+            assert options == written
+            assert default != written, f"{dotted} is the default"
+
+    compare(yaml.safe_load((CONF / name).read_text(encoding="utf-8")), config, defaults, name)
 
 
 def test_every_default_passes_its_own_bounds() -> None:

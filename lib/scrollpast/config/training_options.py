@@ -12,7 +12,7 @@ Sharding = Literal["table_wise", "row_wise", "column_wise", "table_row_wise", "t
 """How a table may be cut. Left out are TorchRec's ``data_parallel``, which drops the fused optimiser without a
 word, and ``grid_shard``, which gives wrong values where a bag is averaged."""
 
-DrawCorrection = Literal["none", "pool", "popularity"]
+DrawCorrection = Literal["none", "pool", "uniform", "popularity"]
 """What is corrected for in draws from the user's own negatives."""
 
 PositiveRate = Annotated[float, Field(gt=0)]
@@ -105,6 +105,7 @@ class InBatch(Source):
 class Random(Source):
     """Ads of the catalogue, the same for all anchors of a step."""
 
+    weight: float = Field(0.01, gt=0)
     count: int = Field(256, ge=1)
     """Draws in a step, for all ranks together."""
     alpha: float = Field(0.0, ge=0, le=2)
@@ -117,11 +118,13 @@ class Random(Source):
 class Hard(Source):
     """Ads that the anchor's user was served and scrolled past."""
 
+    weight: float = Field(0.01, gt=0)
     count: int = Field(2, ge=1, le=1024)
     """Draws for an anchor, from the user's record, by weight."""
-    log_q: DrawCorrection = "none"
-    """none: a draw counts once. pool: the sum over all of the user's negatives is estimated. popularity: draws
-    are taken as if from the catalogue by popularity, so that popular ads are not pushed for being shown much."""
+    log_q: DrawCorrection = "uniform"
+    """none: a draw counts once. pool: the sum over all of the user's negatives is estimated. uniform: draws are
+    taken as if from the catalogue, so that a weight means the same whatever its size. popularity: from the
+    catalogue by popularity, so that popular ads are not pushed for being shown much."""
     is_weighted: bool = True
     """A draw counts as much as it is surely a negative."""
     is_same_request_masked: bool = False
@@ -132,8 +135,9 @@ class Neighbour(Source):
     """Ads near the positive, as mined into the records."""
 
     enabled: bool = False
+    weight: float = Field(0.01, gt=0)
     count: int = Field(2, ge=1, le=1024)
-    log_q: DrawCorrection = "none"
+    log_q: DrawCorrection = "uniform"
     is_weighted: bool = True
     is_known_masked: bool = True
 
@@ -162,8 +166,9 @@ class Optimisers(Section):
     """Of row-wise Adagrad, which updates the tables during the backward pass."""
     table_learning_rates: dict[str, PositiveRate] = {}
     """Other rates for single tables, by name, such as a lower one for ``user`` where users have few positives."""
-    table_epsilon: float = Field(1e-8, gt=0)
-    """Row-wise Adagrad divides by the root of a row's mean squared gradients plus this."""
+    table_epsilon: float = Field(0.02, gt=0)
+    """Row-wise Adagrad divides by the root of a row's mean squared gradients plus this / anchors of a step: a
+    gradient that is small beside one anchor's moves a row little, rather than by a whole learning rate."""
     dense_learning_rate: float = Field(0.001, gt=0)
     """Of Adam, for everything else."""
     warmup_steps: int = Field(100, ge=0)

@@ -18,7 +18,7 @@ from scrollpast.training.loss import Own, Shared, sampled_softmax
 from scrollpast.training.negatives.catalogue import RandomColumns
 from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
-from scrollpast.training.negatives.log_q import pool_correction, popularity_correction
+from scrollpast.training.negatives.log_q import catalogue_correction, pool_correction
 from scrollpast.training.schedule import Ramp
 from scrollpast.training.step_input import StepInput
 
@@ -212,7 +212,10 @@ class Contrast(nn.Module):
     ) -> torch.Tensor | None:
         if kind == "pool":
             return pool_correction(log_q_BK, weight_BK > 0)
-        return popularity_correction(self._log_q[row_BK], weight_BK > 0) if kind == "popularity" else None
+        if kind == "uniform":
+            of_each = torch.full_like(weight_BK, -math.log(max(1, self._num_rows - 1)))
+            return catalogue_correction(of_each, weight_BK > 0)
+        return catalogue_correction(self._log_q[row_BK], weight_BK > 0) if kind == "popularity" else None
 
     def _random(self, batch: StepInput, log_weight: float) -> RandomColumns:
         options, anchors = self._options.random, batch.anchors

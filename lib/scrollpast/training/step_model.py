@@ -46,7 +46,11 @@ def build(
     torch.manual_seed(options.seed)
     towers = TwoTower(shapes, options.model, table_device="meta", precision=_precision(options.model, device))
     for tables in (towers.user_tables, towers.ad_tables):
-        fuse_table_optimiser(tables, options.optimisers)
+        fuse_table_optimiser(
+            tables,
+            options.optimisers,
+            num_anchors=options.data.batch_size * dist.get_world_size(group),
+        )
     contrast = Contrast(
         options.negatives,
         options.model,

@@ -138,6 +138,8 @@ def hard(
             # Draw k is in the k-th estimate of the sum with 1 / Q, and in every later one with 1.
             estimates = [1 / math.exp(batch.hard_log_q[anchor][at])] + [1 for later in present if later > at]
             times *= sum(estimates) / len(present)
+        if correction == "uniform":
+            times *= (len(log_q) - 1) / len(present)
         if correction == "popularity":
             times /= len(present) * math.exp(log_q[row])
         yield ads[at], math.log(times), "hard"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from scrollpast.training.loss import Own, Shared, sampled_softmax
 from scrollpast.training.negatives.catalogue import RandomColumns
 from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
-from scrollpast.training.negatives.log_q import pool_correction, popularity_correction
+from scrollpast.training.negatives.log_q import catalogue_correction, pool_correction
 from tests.training.negatives import plain
 
 DIMENSION, NUM_ROWS = 3, 9
@@ -34,7 +35,7 @@ def _unit(generator: torch.Generator, *shape: int) -> torch.Tensor:
     corrected=st.booleans(),
     weighted=st.booleans(),
     sampled=st.booleans(),
-    hard_correction=st.sampled_from(["none", "pool", "popularity"]),
+    hard_correction=st.sampled_from(["none", "pool", "uniform", "popularity"]),
     rule=st.fixed_dictionaries(
         {name: st.booleans() for name in ("same_user", "same_request", "known", "hard_request")}
     ),
@@ -100,7 +101,10 @@ def test_loss_and_gradients_are_those_of_plain_loops(
         "pool": pool_correction(
             batch.tensor("hard_log_q", torch.float64).view(num_anchors, num_hard), is_present_BK
         ),
-        "popularity": popularity_correction(
+        "uniform": catalogue_correction(
+            torch.full_like(is_present_BK, -math.log(NUM_ROWS - 1), dtype=torch.float64), is_present_BK
+        ),
+        "popularity": catalogue_correction(
             log_q[batch.tensor("hard_rows").view(num_anchors, num_hard)], is_present_BK
         ),
     }[hard_correction]

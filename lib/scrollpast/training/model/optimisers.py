@@ -15,17 +15,20 @@ from scrollpast.config.training_options import Optimisers
 from scrollpast.training.schedule import warm_up
 
 
-def fuse_table_optimiser(tables: EmbeddingBagCollection, options: Optimisers) -> None:
+def fuse_table_optimiser(tables: EmbeddingBagCollection, options: Optimisers, *, num_anchors: int) -> None:
     """Say, before the tables are sharded, how the backward pass is to update them.
 
     Row-wise Adagrad keeps one number a row: the mean of the squared gradients' sum over its columns (Naumov et
     al., arXiv 1906.00091; Duchi et al., JMLR 12, 2011).
+
+    Args:
+        num_anchors: of a step, all ranks together; the loss is their mean, so that one's part in a gradient
+            shrinks with their number, and epsilon with it.
     """
+    epsilon = options.table_epsilon / num_anchors
     for name, table in tables.embedding_bags.items():
         rate = options.table_learning_rates.get(name, options.table_learning_rate)
-        apply_optimizer_in_backward(
-            RowWiseAdagrad, table.parameters(), {"lr": rate, "eps": options.table_epsilon}
-        )
+        apply_optimizer_in_backward(RowWiseAdagrad, table.parameters(), {"lr": rate, "eps": epsilon})
 
 
 class TrainingOptimiser:

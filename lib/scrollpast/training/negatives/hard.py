@@ -33,7 +33,7 @@ def draw_offsets(
         num_rows: rows of the vocabulary.
         log_weight: of the source.
         correction_BK: float [B, K], what the chance of each draw asks for (`pool_correction`,
-            `popularity_correction`); without it the draws count once each.
+            `catalogue_correction`); without it the draws count once each.
         is_weighted: a draw counts as much as it is surely a negative. Draws are made by weight already: this
             tells users with sure negatives from users whose only negatives are doubtful.
         is_same_request_masked: leave out what was served beside the positive.

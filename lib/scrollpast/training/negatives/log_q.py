@@ -11,8 +11,8 @@ Networks 19, 2008). So a draw's logit is its score − log(n · Q).
   anchor masked for *who* it is was no draw, while one masked for *which ad* it is was, and counts.
 * random: over the catalogue; Q is popularity^alpha as the alias table draws it, alpha 0 the uniform 1 / ads;
   n draws for all anchors together.
-* hard and neighbour: over the pool of the anchor's user (`pool_correction`); or, as if what a user was served were
-  drawn from the catalogue by popularity, over the catalogue (`popularity_correction`).
+* hard and neighbour: over the pool of the anchor's user (`pool_correction`); or over the catalogue, as if what a user
+  was served had been drawn from it, uniformly or by popularity (`catalogue_correction`).
 
 The positive is in the denominator with certainty, drawn by nobody, and gets no correction there ("exact"): this
 has the gradient of arXiv 2507.09331. "sampled" corrects it as if it were an in-batch draw: RecSys 2019.
@@ -56,15 +56,17 @@ def pool_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torc
     return torch.where(is_present_BK, times_BK, 1.0).log()
 
 
-def popularity_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torch.Tensor:
-    """What a user was served, taken as draws from the catalogue by popularity: −log(n · Q).
+def catalogue_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torch.Tensor:
+    """What a user was served, taken as draws from the catalogue: −log(n · Q).
 
-    Ads that are shown much are passed over much. Counted once each, served negatives push popular ads down for
-    being popular, which costs recall; with Q = the ad's share of all positives, an ad is pushed by how often it
-    is passed over *for each time it is engaged with*.
+    With Q = 1 / ads, a draw counts ads / n, and the weight of the source means the same beside the other sums
+    over the catalogue whatever its size. Ads that are shown much are passed over much, though, and so pushed down
+    for being popular; with Q = the ad's share of all positives, an ad is pushed by how often it is passed over
+    *for each time it is engaged with*.
 
     Args:
-        log_q_BK: float [B, K], log of each ad's share of the positives (`Vocabulary.log_q`).
+        log_q_BK: float [B, K]: −log of the number of ads, or log of each ad's share of the positives
+            (`Vocabulary.log_q`).
         is_present_BK: bool [B, K]; n is the number of the anchor's draws that are present.
 
     Returns:
