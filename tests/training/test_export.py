@@ -251,7 +251,7 @@ def test_a_row_that_an_index_left_empty_is_no_ad(tower: UserTower) -> None:
 def test_the_export_says_what_it_is(checkpoint: Checkpoint, exported: Path, tower: UserTower) -> None:
     about = json.loads((exported / "export.json").read_text())
     assert about["checkpoint"] == checkpoint.uri and about["step"] == checkpoint.step
-    assert about["vocabulary"] == {"uri": "toy", "version": vocabulary().version}
+    assert about["vocabulary_version"] == vocabulary().version
     assert (about["num_ads"], about["num_user_rows"], about["output_dim"]) == (NUM_ADS, 100, 4)
     assert about["index"] == {"kind": "flat"}
     assert tower.vocabulary_version == vocabulary().version
@@ -263,6 +263,14 @@ def test_the_export_says_what_it_is(checkpoint: Checkpoint, exported: Path, towe
         "user_tower.json",
         "user_tower.safetensors",
     ]
+
+
+def test_the_files_have_the_rights_that_the_umask_leaves(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    rights = (tmp_path / "any").stat().st_mode
+    assert {
+        path.name: path.stat().st_mode for path in exported.iterdir() if path.stat().st_mode != rights
+    } == {}
 
 
 def test_the_temperature_is_the_configured_one_or_the_learned_one(tower: UserTower, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def write_export(
         "checkpoint": checkpoint.uri,
         "step": checkpoint.step,
         "metrics": checkpoint.facts.get("metrics"),
-        "vocabulary": {"uri": checkpoint.facts["vocabulary"]["uri"], "version": vocabulary.version},
+        "vocabulary_version": vocabulary.version,
         "embedding_dim": tower["embedding_dim"],
         "output_dim": tower["output_dim"],
         "num_ads": vocabulary.num_rows - 1,
@@ -212,7 +212,11 @@ def _place(filesystem: fs.FileSystem, path: str, write: Callable[[str], None]) -
         os.makedirs(os.path.dirname(path), exist_ok=True)
         temporary = files.temporary_name(path)
         try:
+            # Made here first, for the rights that the umask leaves: safetensors' 0o600 would lock out who serves.
+            Path(temporary).touch()
+            rights = os.stat(temporary).st_mode
             write(temporary)
+            os.chmod(temporary, rights)
             with open(temporary, "rb+") as written:
                 os.fsync(written.fileno())
             os.replace(temporary, path)

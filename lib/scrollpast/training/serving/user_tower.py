@@ -168,7 +168,7 @@ def _read(filesystem: fs.FileSystem, folder: str) -> UserTower:
     )
     if export["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"schema_version {export['schema_version']}")
-    if export["vocabulary"]["version"] != about["vocabulary_version"]:
+    if export["vocabulary_version"] != about["vocabulary_version"]:
         raise ValueError(f"{ABOUT_NAME} of vocabulary {about['vocabulary_version']}")
     path = files.join(folder, ADS_NAME)
     with filesystem.open_input_file(path) as file:
