@@ -40,7 +40,7 @@ from scrollpast.training.stepping import PlainStepping
 
 OURS = "scrollpast"
 DENSE, SPARSE = "PyTorch, dense Adagrad", "PyTorch, sparse gradients"
-NUM_DATA_USERS, NUM_POSITIVES, NUM_NEGATIVES = 40_000, 5, 20
+NUM_POSITIVES, NUM_NEGATIVES = 5, 20
 
 
 class PlainTwoTower(nn.Module):
@@ -104,6 +104,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps of a run (20)")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each, alternating (5)")
     parser.add_argument("--rows", type=float, default=1e6, metavar="N", help="rows of every table (1e6)")
+    parser.add_argument("--users", type=int, default=40_000, metavar="N", help="users in the data (40,000)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="for all of them (all cores)")
     parser.add_argument("--set", action="append", default=[], help="option of training")
     return run_job(parser, compare)
@@ -116,7 +117,7 @@ def compare(arguments: argparse.Namespace) -> int:
     options = load_config(None, [f"training.{setting}" for setting in settings]).training
     vocabulary = _vocabulary(int(arguments.rows))
     with tempfile.TemporaryDirectory() as folder, process_group("cpu") as device:
-        day = _day(folder, vocabulary)
+        day = _day(folder, vocabulary, arguments.users)
         stream = AnchorStream([day], vocabulary, data_options(options))
         preparation = Preparation(vocabulary, options)
         batches = [preparation.of(batch, step) for step, batch in enumerate(islice(stream, arguments.steps))]
@@ -229,13 +230,13 @@ def _vocabulary(num_rows: int) -> Vocabulary:
     return Vocabulary(np.arange(num_rows), counts, {}, {}, num_user_rows=num_rows)
 
 
-def _day(folder: str, vocabulary: Vocabulary) -> str:
+def _day(folder: str, vocabulary: Vocabulary, num_users: int) -> str:
     """Publish records as a log would give them: users with some positives and more negatives, popular ads first."""
     generator = np.random.Generator(np.random.Philox(2))
     uri = f"{folder}/ds=2026-11-20"
     most = vocabulary.num_rows - 1
     entries = []
-    for bucket, users in enumerate(np.array_split(np.arange(NUM_DATA_USERS), 8)):
+    for bucket, users in enumerate(np.array_split(np.arange(num_users), 8)):
         columns: dict[str, Any] = {"user_id": pa.array(users)}
         for side, names, count in (
             ("positive", POSITIVE_FEATURES, NUM_POSITIVES),
@@ -264,8 +265,8 @@ def _day(folder: str, vocabulary: Vocabulary) -> str:
     moment = "2026-11-20T00:00:00Z"
     manifest = Manifest(
         ds="2026-11-20", window_start=moment, window_end=moment, as_of=moment, num_buckets=8, created_at=moment,
-        config={}, input={}, ledger={}, num_records=NUM_DATA_USERS, num_positives=NUM_DATA_USERS * NUM_POSITIVES,
-        num_negatives=NUM_DATA_USERS * NUM_NEGATIVES, kinds={"served": 0, "click": 1}, shards=tuple(entries),
+        config={}, input={}, ledger={}, num_records=num_users, num_positives=num_users * NUM_POSITIVES,
+        num_negatives=num_users * NUM_NEGATIVES, kinds={"served": 0, "click": 1}, shards=tuple(entries),
     )  # fmt: skip
     publish_manifest(uri, manifest, replace=False)
     return uri

@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from pyarrow import fs
 from torch.distributed._shard.sharded_tensor import Shard, ShardedTensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim.keyed import KeyedOptimizer
@@ -20,6 +21,7 @@ from torchrec.optim.keyed import KeyedOptimizer
 from scrollpast.config.training_options import Checkpoints as CheckpointOptions
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.shards import filesystem as files
+from scrollpast.shards.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 1
 FACTS_NAME = "checkpoint.json"
@@ -99,6 +101,35 @@ def chosen_checkpoint(uri: str, metric: str) -> Checkpoint:
     if found:
         return best_checkpoint(found, metric) or found[-1]
     return Checkpoint.read(uri)
+
+
+def vocabulary_of(checkpoint: Checkpoint, uri: str | None) -> Vocabulary:
+    """The vocabulary that a checkpoint was trained with.
+
+    Args:
+        uri: where it is now; None = where the checkpoint says.
+
+    Raises:
+        UserError: it is not there, or another one is.
+    """
+    expected = checkpoint.facts["vocabulary"]
+    try:
+        vocabulary = Vocabulary.read(uri or expected["uri"])
+    except UserError as error:
+        raise UserError(
+            error.place,
+            expected=f"vocabulary {expected['version']}, with which {checkpoint.uri} was trained",
+            found=error.found,
+            remedy="say with --vocabulary where it is now",
+        ) from error
+    if vocabulary.version != expected["version"]:
+        raise UserError(
+            f"vocabulary {vocabulary.version}",
+            expected=f"{expected['version']}, with which {checkpoint.uri} was trained",
+            found=vocabulary.version,
+            remedy="name that one with --vocabulary",
+        )
+    return vocabulary
 
 
 class CheckpointWriter:
@@ -195,7 +226,7 @@ def restore(checkpoint: Checkpoint, model: DistributedModelParallel, optimiser: 
         ScrollpastError: a file is missing or does not fit the model.
     """
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
-    _load(checkpoint, state, DefaultLoadPlanner())
+    load(checkpoint, state, DefaultLoadPlanner())
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
 
@@ -207,16 +238,25 @@ def restore_weights(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
         model: with the names of the sharded one, such as `StepModel`'s.
     """
     state = {"model": model.state_dict()}
-    _load(checkpoint, state, DefaultLoadPlanner(), is_alone=True)
+    load(checkpoint, state, DefaultLoadPlanner(), is_alone=True)
     model.load_state_dict(state["model"])
 
 
-def _load(
+def load(
     checkpoint: Checkpoint, state: dict[str, Any], planner: DefaultLoadPlanner, *, is_alone: bool = False
 ) -> None:
+    """Read a checkpoint into the tensors of ``state``, in place.
+
+    Args:
+        planner: says what is read into what.
+        is_alone: without a process group.
+
+    Raises:
+        ScrollpastError: a file is missing or does not fit.
+    """
     try:
         dcp.load(state, storage_reader=_reader(checkpoint.uri), planner=planner, no_dist=is_alone)
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
         raise ScrollpastError(
             checkpoint.uri,

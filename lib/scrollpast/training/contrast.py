@@ -23,7 +23,7 @@ from scrollpast.training.schedule import Ramp
 from scrollpast.training.step_input import StepInput
 
 SOURCES = ("in_batch", "random", "hard", "neighbour")
-_SMALLEST_TEMPERATURE = 0.01
+SMALLEST_TEMPERATURE = 0.01
 """A learned temperature stays above it, as the loss of one mistaken pair grows with its inverse."""
 
 
@@ -155,7 +155,7 @@ class Contrast(nn.Module):
                 is_known_masked=options.neighbour.is_known_masked,
             )  # fmt: skip
             sources.append(Own("neighbour", neighbour.view(num_anchors, num_neighbours, -1), offset_BK))
-        scale = self.log_scale.clamp(max=-math.log(_SMALLEST_TEMPERATURE)).exp()
+        scale = self.log_scale.clamp(max=-math.log(SMALLEST_TEMPERATURE)).exp()
         if sources:
             loss, mass = sampled_softmax(
                 user_BD, positive_BD, scale, anchors.weight, sources, positive_offset_B

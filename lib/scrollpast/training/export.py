@@ -26,9 +26,9 @@ from scrollpast.errors import UserError
 from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.checkpoint import Checkpoint, chosen_checkpoint, restore_weights
+from scrollpast.training.checkpoint import Checkpoint, chosen_checkpoint, restore_weights, vocabulary_of
 from scrollpast.training.console import silence_libraries
-from scrollpast.training.contrast import _SMALLEST_TEMPERATURE
+from scrollpast.training.contrast import SMALLEST_TEMPERATURE
 from scrollpast.training.model.embedding import embed_ads, read_towers
 from scrollpast.training.model.towers import TableShapes, TwoTower
 from scrollpast.training.serving.user_tower import (
@@ -60,7 +60,7 @@ def export_checkpoint(arguments: argparse.Namespace, build_index: BuildIndex) ->
         silence_libraries()
     _check_free(arguments.out, is_overwriting=arguments.overwrite)
     checkpoint = chosen_checkpoint(arguments.checkpoint, arguments.metric)
-    vocabulary = _vocabulary_of(checkpoint, arguments.vocabulary)
+    vocabulary = vocabulary_of(checkpoint, arguments.vocabulary)
     about = write_export(checkpoint, vocabulary, arguments.out, build_index, index_kind=arguments.index)
     print(
         f"exported {checkpoint.uri} to {arguments.out}: {about['num_ads']:,} ads, "
@@ -129,27 +129,6 @@ def _check_free(out_uri: str, *, is_overwriting: bool) -> None:
         )
 
 
-def _vocabulary_of(checkpoint: Checkpoint, uri: str | None) -> Vocabulary:
-    expected = checkpoint.facts["vocabulary"]
-    try:
-        vocabulary = Vocabulary.read(uri or expected["uri"])
-    except UserError as error:
-        raise UserError(
-            error.place,
-            expected=f"vocabulary {expected['version']}, with which {checkpoint.uri} was trained",
-            found=error.found,
-            remedy="say with --vocabulary where it is now",
-        ) from error
-    if vocabulary.version != expected["version"]:
-        raise UserError(
-            f"vocabulary {vocabulary.version}",
-            expected=f"{expected['version']}, with which {checkpoint.uri} was trained",
-            found=vocabulary.version,
-            remedy="name that one with --vocabulary",
-        )
-    return vocabulary
-
-
 def _about_user_tower(checkpoint: Checkpoint, vocabulary: Vocabulary) -> dict[str, Any]:
     """What `UserTower` has to know beside the weights."""
     config = checkpoint.facts["config"]
@@ -178,7 +157,7 @@ def _temperature(checkpoint: Checkpoint) -> float:
     holder.contrast = torch.nn.Module()
     holder.contrast.register_buffer("log_scale", torch.zeros(()))
     restore_weights(checkpoint, holder)
-    return max(math.exp(-float(holder.contrast.log_scale)), _SMALLEST_TEMPERATURE)
+    return max(math.exp(-float(holder.contrast.log_scale)), SMALLEST_TEMPERATURE)
 
 
 def _user_weights(towers: TwoTower) -> dict[str, torch.Tensor]:

@@ -34,6 +34,7 @@ from scrollpast.training.resumption import data_options, why_finished
 from scrollpast.training.step_input import Preparation, StepInput
 from scrollpast.training.step_model import StepModel, build
 from scrollpast.training.stepping import Done, PlainStepping, SparseDistStepping, Stepping
+from scrollpast.training.warm_start import begin_from
 
 
 class Evaluator(Protocol):
@@ -126,6 +127,8 @@ class Run:
             self._optimiser = TrainingOptimiser(self.model, options.optimisers)
             if resumed is not None:
                 restore(resumed, self.model, self._optimiser.combined)
+            elif options.start_from is not None:
+                begin_from(options.start_from, options.evaluation.metric, self.model, vocabulary)
         self._progress = Progress() if resumed is None else Progress.of(resumed.facts)
         self._facts = {**facts, "config": options.model_dump(mode="json")}
         self._position = self.stream.state_dict()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scrollpast.errors import UserError
@@ -122,6 +122,7 @@ pools = st.lists(
 
 
 @settings(deadline=None, max_examples=40)
+@example(before=[(0, {}, [])], after=[(0, {}, [])])
 @given(before=pools, after=pools)
 def test_it_is_what_plain_loops_find(before: Any, after: Any, tmp_path_factory: Any) -> None:
     arguments = days(

@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scrollpast.errors import UserError
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import day_folder
-from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.checkpoint import chosen_checkpoint
+from scrollpast.training.checkpoint import chosen_checkpoint, vocabulary_of
 from scrollpast.training.console import silence_libraries
 from scrollpast.training.evaluation.held_out import read_held_out
 from scrollpast.training.evaluation.ranking import Search
@@ -35,14 +33,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace, quantised: BuildSearch) -
         silence_libraries()
     checkpoint = chosen_checkpoint(arguments.checkpoint, arguments.metric)
     facts = checkpoint.facts
-    vocabulary = Vocabulary.read(arguments.vocabulary or facts["vocabulary"]["uri"])
-    if vocabulary.version != facts["vocabulary"]["version"]:
-        raise UserError(
-            f"vocabulary {vocabulary.version}",
-            expected=f"{facts['vocabulary']['version']}, with which {checkpoint.uri} was trained",
-            found=vocabulary.version,
-            remedy="name that one with --vocabulary",
-        )
+    vocabulary = vocabulary_of(checkpoint, arguments.vocabulary)
     days = [day_folder(day) for day in arguments.days]
     history = [day_folder(day) for day in arguments.history or facts["days"]]
     held_out = read_held_out(

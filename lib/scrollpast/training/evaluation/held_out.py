@@ -128,6 +128,8 @@ def read_held_out(
     if max_users is not None and len(kept) > max_users:
         order = np.argsort(seeded_hash(seed, kept), kind="stable")
         kept = np.sort(kept[order[:max_users]])
+    if not len(kept):
+        raise _nobody_to_ask(evaluation_days)
     past = _past(history_days, kept)
     positives, negatives = _of_users(positives, kept), _of_users(negatives, kept)
 
@@ -149,12 +151,7 @@ def read_held_out(
 
     has_target = np.bincount(target_user[is_new_target], minlength=len(kept)) > 0
     if not has_target.any():
-        raise UserError(
-            ", ".join(evaluation_days),
-            expected="users with a positive that they did not have before",
-            found="none",
-            remedy="evaluate on other days, or on more of them",
-        )
+        raise _nobody_to_ask(evaluation_days)
     numbers = np.cumsum(has_target) - 1
 
     def ragged(user: Integers, row: Integers) -> Ragged:
@@ -175,6 +172,15 @@ def read_held_out(
         targets=ragged(target_user[is_new_target], target_row[is_new_target]),
         served=ragged(served_keys // vocabulary.num_rows, served_keys % vocabulary.num_rows),
         num_known_targets=int((~is_new_target).sum()),
+    )
+
+
+def _nobody_to_ask(days: Sequence[str]) -> UserError:
+    return UserError(
+        ", ".join(days),
+        expected="users with a positive that they did not have before",
+        found="none",
+        remedy="evaluate on other days, or on more of them",
     )
 
 
@@ -215,7 +221,7 @@ def _past(days: Sequence[str], users: Integers) -> tuple[Integers, Integers, Int
     found: list[list[Integers]] = []
     names = ("positive_served_at_ms", "positive_request_hash", "positive_ad_id")
     for batch in ShardReader(days, features=[USER_ID, *names]) if days else ():
-        at = np.searchsorted(users, batch.column(USER_ID).to_numpy()).clip(max=max(0, len(users) - 1))
+        at = np.searchsorted(users, batch.column(USER_ID).to_numpy()).clip(max=len(users) - 1)
         is_wanted = users[at] == batch.column(USER_ID).to_numpy()
         lengths = np.diff(list_offsets(batch.column("positive_ad_id")))
         is_kept = np.repeat(is_wanted, lengths)
@@ -248,8 +254,8 @@ def _joined(pairs: list[tuple[Integers, Integers]]) -> tuple[Integers, Integers]
 
 def _of_users(pairs: tuple[Integers, Integers], users: Integers) -> tuple[Integers, Integers]:
     """The pairs of these users, which are named by their number."""
-    at = np.searchsorted(users, pairs[0]).clip(max=max(0, len(users) - 1))
-    is_kept = users[at] == pairs[0] if len(users) else np.zeros(len(at), bool)
+    at = np.searchsorted(users, pairs[0]).clip(max=len(users) - 1)
+    is_kept = users[at] == pairs[0]
     return at[is_kept], pairs[1][is_kept]
 
 

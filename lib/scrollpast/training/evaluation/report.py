@@ -51,7 +51,7 @@ class Report:
         }
 
     def table(self) -> str:
-        """Aligned text of at most 80 columns."""
+        """Aligned text of at most 84 columns."""
         lines: list[str] = []
         shown: str | None = None
         for name, found in self.estimates.items():

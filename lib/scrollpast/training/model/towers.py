@@ -13,6 +13,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from scrollpast.config.training_options import Model
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.model.layers import layers_of
 
 USER, HISTORY, AD = "user", "history", "ad"
 
@@ -50,14 +51,7 @@ class Tower(nn.Module):
         self, num_inputs: int, widths: Sequence[int], num_outputs: int, precision: torch.dtype
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in widths:
-            # Smooth: at a kink, such as ReLU's, rounding decides whether a unit learns at all, and Adam makes a
-            # whole step of it. Two ranks were 1e-3 from one after 50 steps with ReLU, and are 1e-7 without.
-            layers += [nn.Linear(num_inputs, width), nn.SiLU()]
-            num_inputs = width
-        layers.append(nn.Linear(num_inputs, num_outputs))
-        self.layers = nn.Sequential(*layers)
+        self.layers = layers_of([num_inputs, *widths, num_outputs])
         self._precision = precision
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.model.layers import layers_of
 
 SCHEMA_VERSION = 1
 EXPORT_NAME, ADS_NAME = "export.json", "ads.parquet"
@@ -66,10 +66,7 @@ class UserTower(nn.Module):
                     for name, num_rows in about["tables"].items()
                 }
             )
-            layers: list[nn.Module] = []
-            for num_inputs, num_outputs in pairwise(widths):
-                layers += [nn.Linear(num_inputs, num_outputs), nn.SiLU()]
-            self.layers = nn.Sequential(*layers[:-1])
+            self.layers = layers_of(widths)
 
     @staticmethod
     def load(folder_uri: str) -> UserTower:

@@ -1,0 +1,98 @@
+"""The evaluation job from its command line, on a run of the training job's loop."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.loop import Run
+from scrollpast.training.processes import process_group
+from tests.jobs.job_runs import JobRun
+from tests.training.data.days import records, vocabulary
+from tests.training.evaluation.toy import day
+from tests.training.runs import small_options
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def evaluate(*arguments: str) -> JobRun:
+    from jobs.evaluate_two_tower import main
+
+    stdout, stderr = io.StringIO(), io.StringIO()
+    line = patch.object(sys, "argv", ["evaluate_two_tower.py", *arguments])
+    with line, redirect_stdout(stdout), redirect_stderr(stderr):
+        exit_code = main()
+    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run's folder, the day it was trained on, and a later one."""
+    folder = tmp_path_factory.mktemp("trained")
+    random = np.random.Generator(np.random.Philox(3))
+    before = day(folder, "2026-11-20", "2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z", records(random, 0, 60))
+    after = day(folder, "2026-11-21", "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z", records(random, 20, 60))
+    known = vocabulary()
+    facts = {"vocabulary": {"uri": known.write(str(folder)), "version": known.version}, "days": [before]}
+    with process_group("cpu"):
+        options = small_options("epochs=2")
+        Run(options, [before], known, str(folder / "run"), torch.device("cpu"), facts=facts).train()
+    return folder / "run", before, after
+
+
+def test_it_prints_a_table_and_writes_what_it_printed(trained: tuple[Path, str, str], tmp_path: Path) -> None:
+    run, before, after = trained
+    done = evaluate(str(run), after, "--out", str(tmp_path / "metrics.json"))
+    assert done.exit_code == 0, done.stderr
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert (content["trained_on"], content["evaluated_on"]) == ([before], [after])
+    assert content["vocabulary"]["version"] == vocabulary().version
+    shown = next(line.split() for line in done.stdout.splitlines() if line.split()[:1] == ["recall@10"])
+    assert shown[1] == f"{content['metrics']['recall@10']['mean']:.4f}"
+    assert content["metrics"]["recall@10"]["low"] < content["metrics"]["recall@10"]["mean"]
+    assert content["metrics"]["quantised/recall@100"]["mean"] == content["metrics"]["recall@100"]["mean"]
+    again = evaluate(str(run), after, "--out", str(tmp_path / "again.json"))
+    assert again.exit_code == 0
+    assert json.loads((tmp_path / "again.json").read_text())["metrics"] == content["metrics"]
+
+
+def test_a_day_that_was_trained_on_is_refused(trained: tuple[Path, str, str]) -> None:
+    run, before, _ = trained
+    done = evaluate(str(run), before)
+    assert done.exit_code == 2
+    assert "evaluate on later days" in done.stderr
+
+
+def test_another_vocabulary_is_refused(trained: tuple[Path, str, str], tmp_path: Path) -> None:
+    run, _, after = trained
+    other = Vocabulary(np.arange(3), np.arange(3), {}, {}, num_user_rows=5).write(str(tmp_path))
+    done = evaluate(str(run), after, "--vocabulary", other)
+    assert done.exit_code == 2
+    assert f"expected {vocabulary().version}, with which" in done.stderr
+
+
+def test_what_is_no_checkpoint_is_said_to_be_none(trained: tuple[Path, str, str], tmp_path: Path) -> None:
+    done = evaluate(str(tmp_path), trained[2])
+    assert done.exit_code == 2
+    assert "checkpoint.json: expected the file that publishes a checkpoint, found none" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_one_line(trained: tuple[Path, str, str], tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+    for part in copy.rglob("*.distcp"):
+        part.write_bytes(b"")
+    done = evaluate(str(copy), trained[2])
+    assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "expected a checkpoint of this model" in done.stderr

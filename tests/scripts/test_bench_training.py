@@ -1,0 +1,30 @@
+"""The benchmark of the training step runs, and compares what it says it compares."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_shows_every_peer_and_the_data_beside_the_step() -> None:
+    done = subprocess.run(
+        [
+            sys.executable, str(ROOT / "scripts" / "bench_training.py"), "--rows", "2e3", "--batch", "64",
+            "--steps", "2", "--runs", "2", "--threads", "1", "--users", "400",
+        ],
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    peers = [
+        "scrollpast",
+        "PyTorch, dense Adagrad",
+        "PyTorch, sparse gradients",
+        "from shards",
+        "from its cache",
+    ]
+    assert [name for name in names if name in peers] == peers
+    assert done.stdout.count("×") == 4

@@ -1,0 +1,80 @@
+"""A report says what was measured, on whom, and nothing that was not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from scrollpast.training.evaluation.held_out import HeldOut, Ragged
+from scrollpast.training.evaluation.report import evaluate, measure
+from tests.training.evaluation.toy import ten_ads
+
+
+def ragged(*lists: list[int]) -> Ragged:
+    lengths = [len(part) for part in lists]
+    rows = np.array([row for part in lists for row in part], np.int64)
+    return Ragged(rows, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+@pytest.fixture
+def held_out() -> HeldOut:
+    """Three users; the first knows ad 9 and wants 1 and 8, the second wants an unknown ad, the third ad 3."""
+    return HeldOut(
+        user_id=np.array([5, 6, 7]),
+        user_row=np.array([1, 2, 3]),
+        user_features={},
+        history=ragged([9], [], []),
+        known=ragged([9], [], []),
+        targets=ragged([1, 8], [0], [3]),
+        served=ragged([2], [4], []),
+        num_known_targets=0,
+    )
+
+
+def embeddings() -> tuple[torch.Tensor, torch.Tensor]:
+    """Ad r has the score −r with every user: the ranking is 1, 2, 3, …"""
+    return torch.ones(3, 1), -torch.arange(10).float()[:, None]
+
+
+def test_numbers_of_a_ranking_that_can_be_followed(held_out: HeldOut) -> None:
+    values = measure(*embeddings(), held_out, ten_ads(), cuts=(1, 2, 3))
+    np.testing.assert_equal(values["recall@1"], [0.5, 0.0, 0.0])
+    np.testing.assert_equal(values["recall@3"], [0.5, 0.0, 1.0])
+    np.testing.assert_equal(values["auc"], [0.5, np.nan, np.nan])
+    np.testing.assert_equal(values["served share in top 2"], [1.0, 0.0, np.nan])
+    # Ads 1 and 2 have 60 of 100 positives: 1 is in the head as nothing comes before it, 2 as 40 are not half.
+    np.testing.assert_equal(values["slices/recall@3, head ads"], [1.0, np.nan, np.nan])
+    np.testing.assert_equal(values["slices/recall@3, tail ads"], [np.nan, np.nan, 1.0])
+    np.testing.assert_equal(values["slices/recall@3, new ads"], [0.0, 0.0, np.nan])
+    np.testing.assert_equal(values["slices/recall@3, new users"], [np.nan, 0.0, 1.0])
+    np.testing.assert_equal(values["slices/recall@3, known users"], [0.5, np.nan, np.nan])
+
+
+def test_an_index_is_measured_beside_the_exact_search(held_out: HeldOut) -> None:
+    def worse(users: np.ndarray, k: int) -> np.ndarray:
+        return np.tile((np.arange(k) + 2) % 10, (len(users), 1))
+
+    values = measure(*embeddings(), held_out, ten_ads(), cuts=(3,), quantised=worse)
+    np.testing.assert_equal(values["quantised/recall@3"], [0.0, 0.0, 1.0])
+    np.testing.assert_allclose(values["quantised/share of the exact top 3"], [2 / 3, 2 / 3, 2 / 3])
+
+
+def test_the_report_is_json_without_nan_and_a_table_of_84_columns(held_out: HeldOut) -> None:
+    report = evaluate(*embeddings(), held_out, ten_ads(), num_resamples=50)
+    content = json.loads(json.dumps(report.to_json({"step": 7}), allow_nan=False))
+    assert (content["step"], content["num_users"]) == (7, 3)
+    assert content["metrics"]["auc"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "num_users": 1}
+    table = report.table().splitlines()
+    assert max(len(line) for line in table) <= 84
+    assert any(line.split()[:2] == ["recall@100", "0.6667"] for line in table)
+
+
+def test_what_nobody_has_is_null(held_out: HeldOut) -> None:
+    nothing = ragged([], [], [])
+    changed = HeldOut(**{**vars(held_out), "served": nothing})
+    report = evaluate(*embeddings(), changed, ten_ads(), num_resamples=50)
+    assert report.to_json({})["metrics"]["auc"] is None
+    assert any(line.split()[-2:] == ["auc", "–"] for line in report.table().splitlines())
