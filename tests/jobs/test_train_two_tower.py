@@ -128,6 +128,28 @@ def test_sigterm_saves_and_leaves(days: tuple[str, str], tmp_path: Path) -> None
     assert "Traceback" not in stderr
 
 
+def test_ranks_that_lose_another_say_so_and_the_run_goes_on(days: tuple[str, str], tmp_path: Path) -> None:
+    options = ["checkpoints.every_steps=10", "data.batch_size=32", "log_every_steps=1000000"]
+    process = subprocess.Popen(
+        command(days, tmp_path, "epochs=100000", *options, num_ranks=2),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    checkpointed(tmp_path, 10, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode != 0
+    (told,) = [line for line in stderr.splitlines() if "train_two_tower.py: error" in line]
+    assert "expected 2 ranks that go on together, found another one gone" in told
+    last = published_checkpoints(str(tmp_path))[-1].step
+    again = run(days, tmp_path, f"max_steps={last + 5}", "epochs=100000", *options, num_ranks=2)
+    assert again.returncode == 0, again.stderr
+    assert f"trained {last + 5:,} steps" in again.stdout
+
+
 def test_a_mistake_is_told_once_by_all_ranks_together(days: tuple[str, str], tmp_path: Path) -> None:
     done = run(days, tmp_path, "model.sharding.tables={users: [row_wise]}", num_ranks=2)
     assert done.returncode != 0

@@ -16,12 +16,19 @@ _TIMEOUT = timedelta(minutes=10)
 """A rank that waits this long for another gives up: longer than any checkpoint, shorter than a night."""
 
 
+_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
+"""What gloo says on a rank whose peer is gone."""
+
+
 @contextmanager
 def process_group(device_type: str | None = None) -> Iterator[torch.device]:
     """Join the ranks that torchrun started, or stand alone; yields this rank's device.
 
     Args:
         device_type: "cpu" or "cuda"; None = a GPU if there is one. gloo serves CPUs, nccl GPUs.
+
+    Raises:
+        ScrollpastError: another rank ended while this one waited for it.
     """
     if device_type is None:
         device_type = "cuda" if torch.cuda.is_available() else "cpu"
@@ -38,8 +45,21 @@ def process_group(device_type: str | None = None) -> Iterator[torch.device]:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
     try:
         yield device
+    except RuntimeError as error:
+        if any(mark in str(error) for mark in _LOST_PEER):
+            raise _lost_peer() from error
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _lost_peer() -> ScrollpastError:
+    return ScrollpastError(
+        f"rank {dist.get_rank()}",
+        expected=f"{dist.get_world_size()} ranks that go on together",
+        found="another one gone",
+        remedy="see what that one said; the same command goes on from the last checkpoint",
+    )
 
 
 def local_world_size() -> int:
