@@ -124,3 +124,11 @@ def test_files_are_listed_sorted_and_a_missing_folder_has_none(tmp_path: Path) -
     ] == ["b"]
     assert files.list_files(fs.LocalFileSystem(), str(tmp_path / "none")) == []
     files.delete_file(fs.LocalFileSystem(), str(tmp_path / "none"))
+
+
+def test_a_plain_path_is_made_absolute_and_a_uri_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert files.absolute("days/ds=2026-11-20") == str(tmp_path / "days" / "ds=2026-11-20")
+    assert files.absolute("s3://bucket/days") == "s3://bucket/days"

@@ -53,6 +53,11 @@ def join(folder: str, *parts: str) -> str:
     return "/".join([folder.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def absolute(uri: str) -> str:
+    """A URI that means the same from any working folder: a plain path is made absolute."""
+    return uri if "://" in uri else os.path.abspath(uri)
+
+
 def write_atomically(filesystem: fs.FileSystem, path: str, data: Any) -> None:
     """Write ``data`` (bytes-like) to ``path``: a reader sees the old file or the whole new one, never a part.
 

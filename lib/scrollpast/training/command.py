@@ -50,8 +50,8 @@ def train(arguments: argparse.Namespace) -> int:
             if resumed is not None and is_first:
                 print(f"going on from {resumed.uri}", flush=True)
             facts = {
-                "vocabulary": {"uri": vocabulary_uri, "version": vocabulary.version},
-                "days": list(days),
+                "vocabulary": {"uri": files.absolute(vocabulary_uri), "version": vocabulary.version},
+                "days": [files.absolute(day) for day in days],
             }
             run = Run(
                 options,
