@@ -221,8 +221,7 @@ def test_a_loss_that_is_not_finite_names_step_and_records_and_keeps_what_was_bef
     assert steps_of(tmp_path) == [3]
     small_run(day, tmp_path / "whole", "epochs=2").train()
     small_run(day, tmp_path, "epochs=2").train()
-    later = {step: loss for step, loss in losses(tmp_path).items() if step > 3}
-    assert later == {step: loss for step, loss in losses(tmp_path / "whole").items() if step > 3}
+    assert losses(tmp_path) == losses(tmp_path / "whole")
 
 
 def test_weights_that_are_not_finite_are_not_saved(day: str, tmp_path: Path) -> None:

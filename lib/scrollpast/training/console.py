@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from tqdm import tqdm
@@ -76,3 +78,27 @@ class StepProgress:
             self._bar.clear()
             print(text, file=sys.stderr, flush=True)
             self._bar.refresh()
+
+
+class Rate:
+    """Examples a second since it was last asked for; pauses do not count."""
+
+    def __init__(self) -> None:
+        self._started, self._count = time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        self._count += count
+
+    def taken(self) -> float:
+        now = time.monotonic()
+        rate = self._count / max(now - self._started, 1e-9)
+        self._started, self._count = now, 0
+        return rate
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._started += time.monotonic() - began

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -22,7 +21,7 @@ from scrollpast.errors import ScrollpastError
 from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.checkpoint import Checkpoint, CheckpointWriter, restore
-from scrollpast.training.console import StepProgress
+from scrollpast.training.console import Rate, StepProgress
 from scrollpast.training.contrast import Totals
 from scrollpast.training.curves import Curves
 from scrollpast.training.data.block import block_features
@@ -155,48 +154,53 @@ class Run:
             NonFiniteLoss: a step's loss is not finite; what came before it is saved.
             CorruptShardError: a shard is not what was written.
         """
-        options, progress = self._options, self._progress
+        progress = self._progress
         with ExitStack() as open_things:
-            bar = open_things.enter_context(
+            self._bar = open_things.enter_context(
                 StepProgress(self._total_steps(), progress.step, is_shown=self._rank == 0)
             )
-            curves = open_things.enter_context(
+            self._curves = open_things.enter_context(
                 Curves(self._run_uri, progress.step, is_writing=self._rank == 0)
             )
             open_things.enter_context(self._stopping_on_sigterm())
             reason = self._finished()
-            started, num_examples = time.monotonic(), 0
+            self._rate = Rate()
             inputs = self._inputs()
-            open_things.callback(inputs.close)  # type: ignore[attr-defined]
+            open_things.callback(inputs.close)
             for batch, totals in self._stepping.steps(inputs) if reason is None else ():
                 told = Totals.of(totals.tolist())
-                progress.step += 1
-                progress.window += told
-                num_examples += len(batch.anchors) * self._num_ranks
                 self._position, self._metrics = self.stream.state_after(batch.anchors), None
-                bar.advance()
-                if progress.step % options.log_every_steps == 0:
-                    window, progress.window = progress.window, Totals.zero()
-                    rate = num_examples / (time.monotonic() - started)
-                    shares = window.gradient_shares
-                    bar.show(progress.step, window.mean_loss, rate, shares)
-                    parts = {f"gradient/{name}": share for name, share in shares.items()}
-                    curves.add(
-                        progress.step, {"loss": window.mean_loss, **parts, "examples_per_s": round(rate, 1)}
-                    )
-                    started, num_examples = time.monotonic(), 0
+                self._log(told, len(batch.anchors) * self._num_ranks)
+                is_better = False
+                # Whoever sends SIGTERM does not wait long: no evaluation then.
                 reason = "stopped" if told.num_stopping else self._finished()
-                is_better = self._evaluate(curves, bar, is_last=reason is not None)
-                reason = reason or self._finished()
-                if is_better or reason or progress.step % options.checkpoints.every_steps == 0:
-                    self._save(curves)
+                if reason != "stopped":
+                    is_better = self._evaluate(is_last=reason is not None)
+                    reason = self._finished()
+                if is_better or reason or progress.step % self._options.checkpoints.every_steps == 0:
+                    self._save()
                 if reason is not None:
                     break
             self._checkpoints.wait()
         assert reason is not None
         return Outcome(reason, progress.step, self._last_uri())
 
-    def _inputs(self) -> Iterator[StepInput]:
+    def _log(self, told: Totals, num_anchors: int) -> None:
+        """Count a step that is done, and show where the run is now and then."""
+        progress = self._progress
+        progress.step += 1
+        progress.window += told
+        self._rate.add(num_anchors)
+        self._bar.advance()
+        if progress.step % self._options.log_every_steps:
+            return
+        window, progress.window = progress.window, Totals.zero()
+        rate, shares = self._rate.taken(), window.gradient_shares
+        self._bar.show(progress.step, window.mean_loss, rate, shares)
+        parts = {f"gradient/{name}": share for name, share in shares.items()}
+        self._curves.add(progress.step, {"loss": window.mean_loss, **parts, "examples_per_s": round(rate, 1)})
+
+    def _inputs(self) -> Generator[StepInput]:
         """The rest of the epochs, as the steps want it."""
 
         def batches() -> Iterator[Any]:
@@ -223,12 +227,14 @@ class Run:
         found, origin = next(
             ((v, o) for v, o in (x for x in origins if x)), (math.nan, "a batch of all ranks")
         )
-        raise NonFiniteLoss(
-            f"step {batch.step + 1:,}, {origin}",
-            expected="a finite loss",
-            found=str(found),
-            remedy=self._rescue(),
-        )
+        remedy = self._rescue()
+        with agreement():
+            raise NonFiniteLoss(
+                f"step {batch.step + 1:,}, {origin}",
+                expected="a finite loss",
+                found=str(found),
+                remedy=remedy,
+            )
 
     def _rescue(self) -> str:
         """Save what there is before the step that failed, and say how to go on."""
@@ -240,7 +246,7 @@ class Run:
         if not sound.item():
             return f"weights are not finite already and were not saved; {advice}"
         if self._saved_step != self._progress.step:
-            self._save(None)
+            self._save()
             self._checkpoints.wait()
         return (
             f"the state before this step is saved in {self._last_uri()}; look at these records, or {advice}"
@@ -255,27 +261,27 @@ class Run:
             evaluations_since_best=self._progress.evaluations_since_best,
         )
 
-    def _evaluate(self, curves: Curves, bar: StepProgress, *, is_last: bool) -> bool:
+    def _evaluate(self, *, is_last: bool) -> bool:
         """Measure the model if it is time to; returns whether it is the best so far."""
         options, progress = self._options.evaluation, self._progress
         if self._evaluator is None or not (is_last or progress.step % options.every_steps == 0):
             return False
-        with self._stepping.free_model(), torch.no_grad():
+        with self._rate.pause(), self._stepping.free_model(), torch.no_grad():
             self.model.eval()
             metrics = self._evaluator(self.step_model)
             self.model.train()
         self._metrics = dict(metrics)
         known = {name: value for name, value in metrics.items() if value is not None}
-        curves.add(progress.step, {f"evaluation/{name}": value for name, value in known.items()})
+        self._curves.add(progress.step, {f"evaluation/{name}": value for name, value in known.items()})
         value = metrics.get(options.metric)
         is_better = value is not None and (progress.best is None or value > progress.best)
         progress.best = value if is_better else progress.best
         progress.evaluations_since_best = 0 if is_better else progress.evaluations_since_best + 1
         told = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
-        bar.say(f"step {progress.step:,}: {told}{' (best so far)' if is_better else ''}")
+        self._bar.say(f"step {progress.step:,}: {told}{' (best so far)' if is_better else ''}")
         return is_better
 
-    def _save(self, curves: Curves | None) -> None:
+    def _save(self) -> None:
         progress = self._progress
         if self._saved_step == progress.step:
             return
@@ -288,8 +294,7 @@ class Run:
         }
         self._checkpoints.save(self.model, self._optimiser.combined, facts)
         self._saved_step = progress.step
-        if curves is not None:
-            curves.write()
+        self._curves.write()
 
     def _last_uri(self) -> str:
         return self._checkpoints.uri_of(self._progress.step if self._saved_step is None else self._saved_step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -80,7 +80,7 @@ class Preparation:
             step=step,
         )
 
-    def steps(self, batches: Iterable[AnchorBatch], first_step: int) -> Iterator[StepInput]:
+    def steps(self, batches: Iterable[AnchorBatch], first_step: int) -> Generator[StepInput]:
         """The inputs of consecutive steps."""
         for step, batch in enumerate(batches, first_step):
             yield self.of(batch, step)
