@@ -14,7 +14,14 @@ from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects, largest_count
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.examination import read_examination
-from scrollpast.mining.groups import has_between, last_at_or_before, rank_in_group
+from scrollpast.mining.groups import (
+    ByUser,
+    has_between,
+    is_first_of_code,
+    last_at_or_before,
+    order_by_user,
+    rank_in_group,
+)
 from scrollpast.mining.ledger import Ledger, count_cells
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import pack, split_by_bucket, unpack
@@ -68,11 +75,12 @@ def test_few_other_users_pass_the_filter() -> None:
 def test_the_last_row_at_or_before_a_moment(
     rows: list[tuple[int, int]], asked: list[tuple[int, int]]
 ) -> None:
+    rows = sorted(rows, key=lambda row: row[1])
     key, time = np.array(rows, np.int64).reshape(-1, 2).T
     question_key, moment = np.array(asked, np.int64).reshape(-1, 2).T
-    found = last_at_or_before(key, time, np.arange(len(rows)), question_key, moment)
+    found = last_at_or_before(key, time, 6, question_key - 1, moment)
     for (wanted, until), row in zip(asked, found.tolist(), strict=True):
-        fitting = [(t, n) for n, (k, t) in enumerate(rows) if k == wanted and t <= until]
+        fitting = [(t, n) for n, (k, t) in enumerate(rows) if k == wanted - 1 and t <= until]
         assert row == (max(fitting)[1] if fitting else -1)
 
 
@@ -80,11 +88,60 @@ def test_the_last_row_at_or_before_a_moment(
 def test_whether_an_event_lies_between(
     events: list[tuple[int, int]], asked: list[tuple[int, int, int]]
 ) -> None:
+    events = sorted(events, key=lambda event: event[1])
     key, time = np.array(events, np.int64).reshape(-1, 2).T
     question_key, start, length = np.array(asked, np.int64).reshape(-1, 3).T
-    found = has_between(key, time, question_key, start, start + length)
+    found = has_between(key, time, 6, question_key, start, start + length)
     for (wanted, begin, span), answer in zip(asked, found.tolist(), strict=True):
         assert answer == any(k == wanted and begin <= t <= begin + span for k, t in events)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([-(2**63), -1, 0, 7, 2**63 - 1]), SMALL, SMALL, SMALL), max_size=150)
+)
+def test_rows_are_ordered_user_by_user(rows: list[tuple[int, int, int, int]]) -> None:
+    users, starts, order = order_by_user(*np.array(rows, np.int64).reshape(-1, 4).T)
+    assert order.tolist() == sorted(range(len(rows)), key=lambda n: rows[n])
+    assert users.tolist() == sorted({user for user, *_ in rows})
+    for number, user in enumerate(users.tolist()):
+        assert {rows[n][0] for n in order[starts[number] : starts[number + 1]]} == {user}
+
+
+def test_many_users_are_told_apart() -> None:
+    user = np.random.default_rng(1).integers(-(2**63), 2**63, 40_000).repeat(3)
+    none = np.zeros(len(user), np.int64)
+    users, starts, order = order_by_user(user, np.tile([2, 0, 1], 40_000), none, none)
+    assert (users == np.unique(user)).all()
+    assert (np.diff(starts) == 3).all()
+    assert (order.reshape(-1, 3) % 3 == [1, 2, 0]).all()
+
+
+@given(
+    st.lists(st.tuples(SMALL, SMALL, INT64S | SMALL), max_size=60),
+    st.lists(st.tuples(SMALL, SMALL, INT64S | SMALL), max_size=20),
+)
+def test_pairs_are_numbered_within_their_user(
+    rows: list[tuple[int, int, int]], events: list[tuple[int, int, int]]
+) -> None:
+    rows = sorted(rows, key=lambda row: row[0])
+    users = sorted({user for user, *_ in rows})
+    events = sorted((event for event in events if event[0] in users), key=lambda event: event[0])
+    bounds = [
+        np.searchsorted([user for user, *_ in part], [*users, 99]).astype(np.int64) for part in (rows, events)
+    ]
+    by_user = ByUser(np.array(users, np.int64), *bounds)
+    (_, first, second), (_, event_first, event_second) = (
+        np.array(part, np.int64).reshape(-1, 3).T for part in (rows, events)
+    )
+    codes, event_codes, count = by_user.pair_codes(first, second, event_first, event_second)
+    numbers: dict[tuple[int, int, int], int] = {}
+    assert codes.tolist() == [numbers.setdefault(row, len(numbers)) for row in rows]
+    assert event_codes.tolist() == [numbers.get(event, -1) for event in events]
+    assert count == len(numbers)
+    seen: set[int] = set()
+    for code, is_first in zip(codes.tolist(), is_first_of_code(codes).tolist(), strict=True):
+        assert is_first == (code not in seen)
+        seen.add(code)
 
 
 @given(st.lists(st.tuples(SMALL, SMALL), max_size=30))

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from scrollpast.hashing import seeded_hash
 from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.groups import dense_codes, has_between, last_at_or_before, pair_codes, rank_in_group
+from scrollpast.mining.groups import (
+    NOT_FOUND,
+    ByUser,
+    has_between,
+    is_first_of_code,
+    last_at_or_before,
+    order_by_user,
+    rank_in_group,
+)
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, take
 from scrollpast.mining.rules import DAY_US, Rules, SurfaceTable
@@ -29,48 +37,69 @@ SERVED_KIND = np.int8(-1)
 
 @dataclass(frozen=True)
 class Bucket:
-    """The impressions and engagements of one bucket, keys numbered alike on both sides.
+    """The impressions and engagements of one bucket, user by user, keys numbered alike on both sides.
 
-    ``rows``: columns user, ad, request, served_us, surface, position, dwell_ms (and score, features), [N];
-    ``engagements``: user, ad, request, kind, engaged_us, [M]. ``user``, ``pair`` (user, ad), ``slate``
-    (user, request) and ``shown`` (slate, ad) are dense codes int64 [N]; those that begin with ``engaged_``
-    are the same codes for the engagements, [M].
+    ``rows``: columns user, ad, request, served_us, surface, position, dwell_ms (and score, features), [N], of each
+    user in order of time. ``engagements``: user, ad, request, kind, engaged_us, [M], of users with a row here,
+    of each in order of time. ``user``, ``pair`` (user, ad), ``slate`` (user, request) and ``shown`` (slate, ad)
+    are dense codes int64 [N]; ``engaged_pair`` and ``engaged_shown`` the same codes for the engagements, [M],
+    −1 where there is no such row.
     """
 
     rows: Columns
     engagements: Columns
+    by_user: ByUser
     user: Ints
     pair: Ints
     slate: Ints
     shown: Ints
-    engaged_user: Ints
     engaged_pair: Ints
     engaged_shown: Ints
-    num_users: int
+    num_pairs: int
+    num_slates: int
+    num_shown: int
 
     @classmethod
     def of(cls, rows: Columns, engagements: Columns) -> Bucket:
-        rows = take(rows, _total_order(rows))
-        # Engagements of users without an impression here concern no row.
-        engagements = take(engagements, np.isin(engagements["user"], rows["user"]))
-        num_rows = len(rows["user"])
-        both = {name: np.concatenate([rows[name], engagements[name]]) for name in ("user", "ad", "request")}
-        user, ad, request = (dense_codes(values) for values in both.values())
-        slate, pair = pair_codes(user, request), pair_codes(user, ad)
-        shown = pair_codes(slate, ad)
-        here, there = slice(num_rows), slice(num_rows, None)
+        users, starts, order = order_by_user(rows["user"], rows["served_us"], rows["request"], rows["ad"])
+        rows = take(rows, _with_ties_ordered(rows, order))
+        engagements, event_starts = _of_users(engagements, users)
+        by_user = ByUser(users, starts, event_starts)
+        user, engaged_user = by_user.codes, by_user.event_codes
+        pair, engaged_pair, num_pairs = by_user.pair_codes(user, rows["ad"], engaged_user, engagements["ad"])
+        slate, engaged_slate, num_slates = by_user.pair_codes(
+            user, rows["request"], engaged_user, engagements["request"]
+        )
+        shown, engaged_shown, num_shown = by_user.pair_codes(
+            slate, rows["ad"], engaged_slate, engagements["ad"]
+        )
         return cls(
             rows=rows,
             engagements=engagements,
-            user=user[here],
-            pair=pair[here],
-            slate=slate[here],
-            shown=shown[here],
-            engaged_user=user[there],
-            engaged_pair=pair[there],
-            engaged_shown=shown[there],
-            num_users=int(user.max(initial=-1)) + 1,
+            by_user=by_user,
+            user=user,
+            pair=pair,
+            slate=slate,
+            shown=shown,
+            engaged_pair=engaged_pair,
+            engaged_shown=engaged_shown,
+            num_pairs=num_pairs,
+            num_slates=num_slates,
+            num_shown=num_shown,
         )
+
+    @property
+    def num_users(self) -> int:
+        return len(self.by_user.user)
+
+
+def _of_users(engagements: Columns, users: Ints) -> tuple[Columns, Ints]:
+    """The engagements of ``users`` (ascending), user by user, each one's in order of time; and where they start."""
+    order = np.lexsort((engagements["engaged_us"], engagements["user"]))
+    # Engagements of users without an impression here concern no row.
+    order = order[np.isin(engagements["user"][order], users)]
+    engagements = take(engagements, order)
+    return engagements, np.append(np.searchsorted(engagements["user"], users), len(order))
 
 
 def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdAttributes) -> Columns:
@@ -122,10 +151,9 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     return {**rows, "outcome": outcome, "kind": kind, "weight": weight}
 
 
-def _total_order(rows: Mapping[str, NDArray[np.generic]]) -> Ints:
-    """An order in which only rows equal in every column tie: by time, request, ad, and then the rest."""
-    first = ("served_us", "request", "ad")
-    order = np.lexsort([rows[name] for name in reversed(first)])
+def _with_ties_ordered(rows: Mapping[str, NDArray[np.generic]], order: Ints) -> Ints:
+    """``order``, which is by user, time, request and ad, made one in which only rows equal in every column tie."""
+    first = ("user", "served_us", "request", "ad")
     # Few rows tie so far (deliveries of the same ad twice): only they are sorted by all columns.
     same = np.ones(max(len(order) - 1, 0), np.bool_)
     for name in first:
@@ -139,11 +167,11 @@ def _total_order(rows: Mapping[str, NDArray[np.generic]]) -> Ints:
 
 def find_duplicates(bucket: Bucket) -> Mask:
     """Rows whose (user, request, ad, position) came before; the rows are in total order already."""
-    exposure = pair_codes(bucket.shown, bucket.rows["position"].astype(np.int64) + 1)
-    first = np.unique(exposure, return_index=True)[1]
-    is_duplicate = np.ones(len(exposure), np.bool_)
-    is_duplicate[first] = False
-    return is_duplicate
+    none = np.zeros(len(bucket.engaged_shown), np.int64)
+    exposure, _, _ = bucket.by_user.pair_codes(
+        bucket.shown, bucket.rows["position"].astype(np.int64), none, none
+    )
+    return ~is_first_of_code(exposure)
 
 
 def find_bot_users(bucket: Bucket, counted: Mask, rules: Rules) -> Mask:
@@ -171,15 +199,15 @@ def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.
     row = np.full(len(window_us), -1, np.int64)
     # Clocks of client and server differ: an engagement may seem to precede the request that it names.
     moment_us = engagements["engaged_us"] + np.where(has_request, rules.clock_skew_us, 0)
-    for asked, row_key, key in (
-        (has_request, bucket.shown, bucket.engaged_shown),
-        (~has_request, bucket.pair, bucket.engaged_pair),
+    at = np.flatnonzero(eligible)
+    for asked, row_code, num_codes, code in (
+        (has_request, bucket.shown, bucket.num_shown, bucket.engaged_shown),
+        (~has_request, bucket.pair, bucket.num_pairs, bucket.engaged_pair),
     ):
-        concerned = np.flatnonzero(eligible & np.isin(row_key, key[asked]))
         found = last_at_or_before(
-            row_key[concerned], bucket.rows["served_us"][concerned], concerned, key[asked], moment_us[asked]
+            row_code[at], bucket.rows["served_us"][at], num_codes, code[asked], moment_us[asked]
         )
-        row[asked] = np.where(found >= 0, concerned[found] if len(concerned) else -1, -1)
+        row[asked] = np.append(at, NOT_FOUND)[found]
     age_us = engagements["engaged_us"] - bucket.rows["served_us"][row] if len(row) else row
     matched = (row >= 0) & (age_us <= window_us)
 
@@ -195,23 +223,25 @@ def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.
 def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttributes) -> Mask:
     """Impressions of an ad, or of a guard key's value, that the user engaged with inside the guard window."""
     is_positive_kind = rules.kinds.is_positive[bucket.engagements["kind"]]
-    engaged_us = bucket.engagements["engaged_us"][is_positive_kind]
-    served_us = bucket.rows["served_us"]
-    is_guarded = np.zeros(len(served_us), np.bool_)
+    at = np.flatnonzero(asked)
+    start = bucket.rows["served_us"][at] - rules.guard_before_us
+    end = bucket.rows["served_us"][at] + rules.guard_after_us
+    is_guarded = np.zeros(len(asked), np.bool_)
 
-    def guard(row_key: Ints, event_key: Ints, asked: Mask) -> None:
-        near = np.flatnonzero(asked & np.isin(row_key, event_key))
-        start, end = served_us[near] - rules.guard_before_us, served_us[near] + rules.guard_after_us
-        is_guarded[near] |= has_between(event_key, engaged_us, row_key[near], start, end)
+    def guard(code: Ints, event_code: Ints, num_codes: int, guards: Mask) -> None:
+        events = np.flatnonzero(guards & (event_code >= 0))
+        engaged_us = bucket.engagements["engaged_us"][events]
+        is_guarded[at] |= has_between(event_code[events], engaged_us, num_codes, code[at], start, end)
 
-    guard(bucket.pair, bucket.engaged_pair[is_positive_kind], asked)
+    guard(bucket.pair, bucket.engaged_pair, bucket.num_pairs, is_positive_kind)
     for name in rules.guard_keys:
         value, is_known = attributes.look_up(name, bucket.rows["ad"])
-        engaged_value, is_engaged_known = attributes.look_up(name, bucket.engagements["ad"][is_positive_kind])
-        users = np.concatenate([bucket.user, bucket.engaged_user[is_positive_kind]])
-        keys = pair_codes(users, dense_codes(np.concatenate([value, engaged_value])))
-        row_key, event_key = keys[: len(value)], keys[len(value) :]
-        guard(row_key, np.where(is_engaged_known, event_key, -1), asked & is_known)
+        engaged_value, is_engaged_known = attributes.look_up(name, bucket.engagements["ad"])
+        # An unknown value is a group of its own on the rows' side, and guards nothing.
+        code, event_code, num_codes = bucket.by_user.pair_codes(
+            value, is_known.astype(np.int64), engaged_value, is_engaged_known.astype(np.int64)
+        )
+        guard(code, event_code, num_codes, is_positive_kind & is_engaged_known)
     return is_guarded
 
 
@@ -221,7 +251,7 @@ def find_clicked_below(bucket: Bucket, is_positive: Mask) -> Mask:
     Joachims et al., *Accurately interpreting clickthrough data*, SIGIR 2005 (click > skip above).
     """
     position = bucket.rows["position"]
-    deepest = np.full(int(bucket.slate.max(initial=-1)) + 1, -1, np.int64)
+    deepest = np.full(bucket.num_slates, -1, np.int64)
     np.maximum.at(deepest, bucket.slate[is_positive], position[is_positive])
     return np.asarray((position >= 0) & (position < deepest[bucket.slate]))
 
@@ -242,18 +272,17 @@ def find_lingered(bucket: Bucket, surfaces: SurfaceTable, rules: Rules) -> Mask:
     lingered = bucket.rows["dwell_ms"] > surfaces.max_dwell_ms[bucket.rows["surface"]]
     if rules.examined.lingering_rules_out == "impression":
         return np.asarray(lingered)
-    has_lingered = np.zeros(int(bucket.pair.max(initial=-1)) + 1, np.bool_)
+    has_lingered = np.zeros(bucket.num_pairs, np.bool_)
     has_lingered[bucket.pair[lingered]] = True
     return np.asarray(has_lingered[bucket.pair])
 
 
 def find_repeats(bucket: Bucket, candidates: Mask, is_explicit: Mask) -> Mask:
     """All but the latest candidate of every (user, ad), and all candidates where a hide or report is kept."""
-    num_pairs = int(bucket.pair.max(initial=-1)) + 1
-    latest = np.full(num_pairs, -1, np.int64)
+    latest = np.full(bucket.num_pairs, -1, np.int64)
     at = np.flatnonzero(candidates)
     latest[bucket.pair[at]] = at  # rows are in total order: the last assignment is the latest exposure
-    has_explicit = np.zeros(num_pairs, np.bool_)
+    has_explicit = np.zeros(bucket.num_pairs, np.bool_)
     has_explicit[bucket.pair[is_explicit]] = True
     is_latest = latest[bucket.pair] == np.arange(len(candidates))
     return np.asarray(candidates & (~is_latest | has_explicit[bucket.pair]))
@@ -315,7 +344,8 @@ def find_over_user_cap(
         order = (-weight[at], -score, chance)
     elif rules.strategy == "stratified":
         stratum = attributes.look_up(str(rules.stratify_by), rows["ad"])[0]
-        turn = rank_in_group(pair_codes(user, dense_codes(stratum)), chance, rows["ad"])
+        strata, code = np.unique(stratum, return_inverse=True)
+        turn = rank_in_group(user * len(strata) + code, chance, rows["ad"])
         order = (turn, chance)
     else:
         order = (chance,)
@@ -326,7 +356,6 @@ def find_over_user_cap(
 
 def latest_features(bucket: Bucket, rules: Rules) -> Columns:
     """The latest value of every user feature: columns ``user`` and ``feature:<name>``, [num_users]."""
-    last = np.zeros(bucket.num_users, np.int64)
-    last[bucket.user] = np.arange(len(bucket.user))  # rows are in total order: the last assignment stands
+    last = bucket.by_user.starts[1:] - 1
     names = ["user", *(f"feature:{name}" for name in rules.user_features)]
     return take({name: bucket.rows[name] for name in names}, last)

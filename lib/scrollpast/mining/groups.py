@@ -1,22 +1,88 @@
-"""Grouping and as-of matching over sorted arrays: what the per-bucket rules are written in."""
+"""Grouping and as-of matching: what the rules of a bucket are written in.
+
+Rows stand user by user (:func:`order_by_user`), so that a group of any key has its rows close together: codes are
+found by hashing into a table that is as large as one user's rows and stays in the processor's cache.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.compiled import compiled, frozen, inlined
+
 Ints = NDArray[np.int64]
 
+NOT_FOUND = -1
 
-def dense_codes(values: NDArray[np.integer]) -> Ints:
-    """Number the distinct values of an [N] column in ascending order: int64 [N], dense from 0."""
-    return np.unique(values, return_inverse=True)[1].astype(np.int64, copy=False)
+_RUN = 16
+"""Rows that are sorted by insertion before sorted runs are merged."""
 
 
-def pair_codes(first: Ints, second: Ints) -> Ints:
-    """Number the distinct pairs of two [N] columns of dense codes, in ascending order: int64 [N], dense."""
-    # Both are below N < 2³¹ (a bucket), so that the pair fits one integer and stays exact.
-    return dense_codes(first * (int(second.max(initial=0)) + 1) + second)
+@dataclass(frozen=True)
+class ByUser:
+    """Rows and events of the same users, each user's together: ``user`` [U] ids in ascending order;
+    the rows of user u are ``starts[u]`` to ``starts[u + 1]``, its events ``event_starts[u]`` to
+    ``event_starts[u + 1]``, int64 [U + 1] both.
+    """
+
+    user: Ints
+    starts: Ints
+    event_starts: Ints
+
+    @property
+    def codes(self) -> Ints:
+        """For every row the number of its user, int64 [N]."""
+        return np.repeat(np.arange(len(self.user)), np.diff(self.starts))
+
+    @property
+    def event_codes(self) -> Ints:
+        """For every event the number of its user, int64 [M]."""
+        return np.repeat(np.arange(len(self.user)), np.diff(self.event_starts))
+
+    def pair_codes(
+        self, first: Ints, second: Ints, event_first: Ints, event_second: Ints
+    ) -> tuple[Ints, Ints, int]:
+        """Number the distinct (user, first, second) of the rows in the order of their first appearance.
+
+        Returns:
+            Codes of the rows, int64 [N], dense from 0; of the events, int64 [M], ``NOT_FOUND`` where no row has
+            the same; and how many codes there are.
+        """
+        return _pair_codes(
+            *(frozen(part, np.int64) for part in (self.starts, first, second)),
+            *(frozen(part, np.int64) for part in (self.event_starts, event_first, event_second)),
+        )
+
+
+def order_by_user(user: Ints, time: Ints, second: Ints, third: Ints) -> tuple[Ints, Ints, Ints]:
+    """The order of [N] rows by user, time and two more columns.
+
+    Returns:
+        The distinct users in ascending order, int64 [U]; where each one's rows start in the order, int64
+        [U + 1]; the order, int64 [N]. Rows equal in all four columns tie and stay as they came.
+    """
+    codes, distinct = _number(frozen(user, np.int64))
+    ascending = np.argsort(distinct)
+    rank = np.empty(len(distinct), np.int64)
+    rank[ascending] = np.arange(len(distinct))
+    order, starts = group(rank[codes], len(distinct))
+    _sort_slices(frozen(starts, np.int64), order, *(frozen(key, np.int64) for key in (time, second, third)))
+    return distinct[ascending], starts, order
+
+
+def group(codes: Ints, num_codes: int) -> tuple[Ints, Ints]:
+    """Rows by code: their order, int64 [N], and where each code's rows start in it, int64 [num_codes + 1]."""
+    return _group(frozen(codes, np.int64), num_codes)
+
+
+def is_first_of_code(codes: Ints) -> NDArray[np.bool_]:
+    """Whether a row is the first of its code, for codes numbered in the order of their appearance: bool [N]."""
+    highest_before = np.maximum.accumulate(np.append(np.int64(-1), codes[:-1])) if len(codes) else codes
+    return np.asarray(codes > highest_before)
 
 
 def rank_in_group(groups: Ints, *order: NDArray[np.generic]) -> Ints:
@@ -30,35 +96,199 @@ def rank_in_group(groups: Ints, *order: NDArray[np.generic]) -> Ints:
     return ranks
 
 
-def last_at_or_before(row_key: Ints, row_time: Ints, row_order: Ints, key: Ints, time: Ints) -> Ints:
-    """For every question (key, time) the last row with that key and a time not after it.
+def last_at_or_before(row_code: Ints, row_time: Ints, num_codes: int, code: Ints, time: Ints) -> Ints:
+    """For every question (code, time) the last row with that code and a time not after it.
 
     Args:
-        row_key, row_time: int64 [R] of the rows; ``row_order`` breaks ties of time.
-        key, time: int64 [Q] of the questions.
+        row_code, row_time: int64 [R]; the rows of a code stand in ascending order of time.
+        code, time: int64 [Q] of the questions; a code may be ``NOT_FOUND``.
 
     Returns:
-        int64 [Q]: number of a row, or −1 where there is none.
+        int64 [Q]: number of a row, or ``NOT_FOUND``.
     """
-    num_rows = len(row_key)
-    keys, times = np.concatenate([row_key, key]), np.concatenate([row_time, time])
-    is_question = np.arange(len(keys)) >= num_rows
-    ties = np.concatenate([row_order, np.zeros(len(key), np.int64)])
-    by_key = np.lexsort((ties, is_question, times, keys))
-    # Walking along the order, the place of the latest row seen; rows stand before questions of the same time.
-    seen = np.maximum.accumulate(np.where(is_question[by_key], -1, np.arange(len(keys))))
-    found = np.where(seen >= 0, by_key[np.maximum(seen, 0)], -1)
-    found[(seen >= 0) & (keys[by_key] != keys[found])] = -1
-    answers = np.empty(len(key), np.int64)
-    questions = is_question[by_key]
-    answers[by_key[questions] - num_rows] = found[questions]
-    return answers
+    if not len(row_code) or not len(code):
+        return np.full(len(code), NOT_FOUND, np.int64)
+    # Few codes are asked for; only their rows are brought together.
+    is_asked = np.zeros(num_codes, np.bool_)
+    is_asked[code[code >= 0]] = True
+    concerned = np.flatnonzero(is_asked[row_code])
+    order, starts = group(row_code[concerned], num_codes)
+    rows = concerned[order]
+    return _last_at_or_before(*(frozen(part, np.int64) for part in (rows, starts, row_time, code, time)))
 
 
-def has_between(event_key: Ints, event_time: Ints, key: Ints, start: Ints, end: Ints) -> NDArray[np.bool_]:
-    """For every question (key, start, end): is there an event with that key in [start, end]? bool [Q]."""
-    if not len(event_key):
-        return np.zeros(len(key), np.bool_)
-    no_ties = np.zeros(len(event_key), np.int64)
-    latest = last_at_or_before(event_key, event_time, no_ties, key, end)
-    return (latest >= 0) & (event_time[np.maximum(latest, 0)] >= start)
+def has_between(
+    event_code: Ints, event_time: Ints, num_codes: int, code: Ints, start: Ints, end: Ints
+) -> NDArray[np.bool_]:
+    """For every question (code, start, end): is there an event with that code in [start, end]? bool [Q].
+
+    The events of a code stand in ascending order of time.
+    """
+    latest = last_at_or_before(event_code, event_time, num_codes, code, end)
+    if not len(event_time):
+        return np.zeros(len(code), np.bool_)
+    return np.asarray((latest >= 0) & (event_time[latest] >= start))
+
+
+@inlined
+def _slot(first: Any, second: Any, mask: Any) -> Any:
+    """Where the search for a key begins in a table of mask + 1 slots: a multiplicative hash (Knuth, TAOCP 3, 6.4)."""
+    mixed = np.uint64(first) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(second)
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(mask))
+
+
+@compiled
+def _number(values: Ints) -> tuple[Ints, Ints]:
+    """Number distinct values in the order of their appearance: codes [N] and the values by code."""
+    codes = np.empty(len(values), np.int64)
+    distinct = np.empty(1024, np.int64)
+    table = np.full(4096, -1, np.int64)
+    count = 0
+    for row in range(len(values)):
+        value = values[row]
+        mask = len(table) - 1
+        at = _slot(value, 0, mask)
+        while table[at] >= 0 and distinct[table[at]] != value:
+            at = (at + 1) & mask
+        if table[at] < 0:
+            if count == len(distinct):  # the table is a quarter full: both grow
+                distinct = np.concatenate((distinct, np.empty(count, np.int64)))
+                table = np.full(2 * len(table), -1, np.int64)
+                mask = len(table) - 1
+                for code in range(count):
+                    at = _slot(distinct[code], 0, mask)
+                    while table[at] >= 0:
+                        at = (at + 1) & mask
+                    table[at] = code
+                at = _slot(value, 0, mask)
+                while table[at] >= 0:
+                    at = (at + 1) & mask
+            table[at] = count
+            distinct[count] = value
+            count += 1
+        codes[row] = table[at]
+    return codes, distinct[:count].copy()
+
+
+@compiled
+def _group(codes: Ints, num_codes: int) -> tuple[Ints, Ints]:
+    starts = np.zeros(num_codes + 1, np.int64)
+    for code in codes:
+        starts[code + 1] += 1
+    for code in range(num_codes):
+        starts[code + 1] += starts[code]
+    filled = starts[:-1].copy()
+    order = np.empty(len(codes), np.int64)
+    for row in range(len(codes)):
+        order[filled[codes[row]]] = row
+        filled[codes[row]] += 1
+    return order, starts
+
+
+@inlined
+def _precedes(a: Any, b: Any, first: Any, second: Any, third: Any) -> Any:
+    if first[a] != first[b]:
+        return first[a] < first[b]
+    if second[a] != second[b]:
+        return second[a] < second[b]
+    return third[a] < third[b]
+
+
+@compiled
+def _sort_slices(starts: Ints, order: Ints, first: Ints, second: Ints, third: Ints) -> None:
+    """Sort every slice of ``order`` by the keys of its rows, stable: short runs by insertion, then merged."""
+    longest = 0
+    for number in range(len(starts) - 1):
+        longest = max(longest, starts[number + 1] - starts[number])
+    merged = np.empty(longest, np.int64)
+    for number in range(len(starts) - 1):
+        begin, end = starts[number], starts[number + 1]
+        for low in range(begin, end, _RUN):
+            for i in range(low + 1, min(low + _RUN, end)):
+                row, j = order[i], i
+                while j > low and _precedes(row, order[j - 1], first, second, third):
+                    order[j] = order[j - 1]
+                    j -= 1
+                order[j] = row
+        width = _RUN
+        while width < end - begin:
+            for low in range(begin, end - width, 2 * width):
+                middle, high = low + width, min(low + 2 * width, end)
+                if not _precedes(order[middle], order[middle - 1], first, second, third):
+                    continue  # in order already, as logs written in order of time are
+                size = middle - low
+                merged[:size] = order[low:middle]
+                left, right, at = 0, middle, low
+                while left < size:
+                    if right < high and _precedes(order[right], merged[left], first, second, third):
+                        order[at] = order[right]
+                        right += 1
+                    else:
+                        order[at] = merged[left]
+                        left += 1
+                    at += 1
+            width *= 2
+
+
+@compiled
+def _pair_codes(
+    starts: Ints, first: Ints, second: Ints, event_starts: Ints, event_first: Ints, event_second: Ints
+) -> tuple[Ints, Ints, int]:
+    codes = np.empty(len(first), np.int64)
+    event_codes = np.full(len(event_first), NOT_FOUND, np.int64)
+    longest = 1
+    for user in range(len(starts) - 1):
+        longest = max(longest, starts[user + 1] - starts[user])
+    size = 2
+    while size < 2 * longest:
+        size *= 2
+    table = np.full(size, -1, np.int64)  # the first row with a key
+    count = 0
+    for user in range(len(starts) - 1):
+        begin, end = starts[user], starts[user + 1]
+        mask = 1
+        while mask < 2 * (end - begin):
+            mask *= 2
+        mask -= 1
+        table[: mask + 1] = -1
+        for row in range(begin, end):
+            at = _slot(first[row], second[row], mask)
+            found = table[at]
+            while found >= 0 and (first[found] != first[row] or second[found] != second[row]):
+                at = (at + 1) & mask
+                found = table[at]
+            if found < 0:
+                table[at] = row
+                codes[row] = count
+                count += 1
+            else:
+                codes[row] = codes[found]
+        for event in range(event_starts[user], event_starts[user + 1]):
+            at = _slot(event_first[event], event_second[event], mask)
+            found = table[at]
+            while found >= 0 and (first[found] != event_first[event] or second[found] != event_second[event]):
+                at = (at + 1) & mask
+                found = table[at]
+            if found >= 0:
+                event_codes[event] = codes[found]
+    return codes, event_codes, count
+
+
+@compiled
+def _last_at_or_before(rows: Ints, starts: Ints, row_time: Ints, code: Ints, time: Ints) -> Ints:
+    found = np.full(len(code), NOT_FOUND, np.int64)
+    for question in range(len(code)):
+        if code[question] < 0:
+            continue
+        low, high = starts[code[question]], starts[code[question] + 1]
+        begin = low
+        while low < high:
+            middle = (low + high) // 2
+            if row_time[rows[middle]] <= time[question]:
+                low = middle + 1
+            else:
+                high = middle
+        if low > begin:
+            found[question] = rows[low - 1]
+    return found
