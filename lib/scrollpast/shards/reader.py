@@ -44,8 +44,8 @@ def read_shard_content(shard: PublishedShard, *, verify: bool = True) -> tuple[p
     """The bytes of a shard and its records' places; a shard is read whole, so memory holds one at a time.
 
     Args:
-        verify: check every payload's CRC and the content's SHA-256. Sizes, counts, and the CRCs of lengths are
-            checked always.
+        verify: check the content's SHA-256 and, where it differs, every payload's CRC, which tells the record.
+            Sizes, counts, and the CRCs of lengths are checked always.
 
     Raises:
         CorruptShardError: the file is missing or is not what the manifest says; names record and byte where the
@@ -57,13 +57,14 @@ def read_shard_content(shard: PublishedShard, *, verify: bool = True) -> tuple[p
         content = files.read_all(filesystem, path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _differs(shard, f"a file of {entry.num_bytes:,} bytes", "no such file") from error
-    # Frames first: they tell which record is broken, a digest only that something is.
-    frames = index_frames(content, shard.uri, verify_payloads=verify, remedy=shard.remedy)
+    frames = index_frames(content, shard.uri, verify_payloads=False, remedy=shard.remedy)
     if content.size != entry.num_bytes:
         raise _differs(shard, f"{entry.num_bytes:,} bytes", f"{content.size:,}")
     if len(frames) != entry.num_records:
         raise _differs(shard, f"{entry.num_records:,} records", f"{len(frames):,}")
     if verify and (digest := hashlib.sha256(content).hexdigest()) != entry.sha256:
+        # The digest covers every payload and tells that something is broken; the CRCs tell which record it is.
+        index_frames(content, shard.uri, verify_payloads=True, remedy=shard.remedy)
         raise _differs(shard, f"sha256 {entry.sha256}", digest)
     return content, frames
 
@@ -75,7 +76,7 @@ class ShardReader:
         manifests: URIs of days' folders or of their manifests, read in this order.
         features: names of the wanted features; None = all of the record's schema.
         batch_records: records of a batch at most; the last one of a shard may be shorter.
-        verify: check CRCs and digests (see `read_shard_content`), and that the lists of one side are equally long.
+        verify: check digests (see `read_shard_content`), and that the lists of one side are equally long.
         state: continue where the reader whose ``state()`` this is had arrived.
 
     Raises:

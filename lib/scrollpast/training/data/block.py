@@ -63,6 +63,8 @@ class Block:
     record_of: Integers
     """int64 [positives]: which of the R records a positive belongs to"""
     negatives: Side
+    latest_negative_ms: Integers
+    """int64 [R]: when the last negative of a record was served; far back where it has none"""
     hard_draw_weights: NDArray[np.float64]
     """float64 [negatives]: what a negative is drawn by as a hard one; 0 = never"""
     neighbour_draw_weights: NDArray[np.float64]
@@ -124,6 +126,7 @@ def block_of(
         positives=positives,
         record_of=frozen(np.repeat(np.arange(batch.num_rows), num_positives), np.int64),
         negatives=negatives,
+        latest_negative_ms=frozen(_latest(negatives), np.int64),
         hard_draw_weights=frozen(hard_weights, np.float64),
         neighbour_draw_weights=frozen(neighbour_weights, np.float64),
     )
@@ -135,6 +138,14 @@ def _draw_weights(positives: Side, negatives: Side, is_wanted: NDArray[np.bool_]
     weights[~(np.isfinite(weights) & (weights > 0) & is_wanted)] = 0.0
     _rule_out_positives(positives.offsets, positives.ad_ids, negatives.offsets, negatives.ad_ids, weights)
     return weights
+
+
+def _latest(side: Side) -> Integers:
+    """When the last item of every record was served, int64 [R]."""
+    latest = np.full(len(side.offsets) - 1, np.iinfo(np.int64).min)
+    has_items = np.diff(side.offsets) > 0
+    latest[has_items] = np.maximum.reduceat(side.served_at_ms, side.offsets[:-1][has_items])
+    return latest
 
 
 def _side(batch: pa.RecordBatch, side: str, vocabulary: Vocabulary) -> Side:

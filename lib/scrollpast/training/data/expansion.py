@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,27 @@ class Piece:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def cut(self, sizes: Sequence[int]) -> list[Piece]:
+        """The piece in parts of these sizes, which add up to it; views of the same memory."""
+        bounds = np.cumsum([0, *sizes])
+        history = np.append(0, np.cumsum(self.history_lengths))[bounds]
+        known = np.append(0, np.cumsum(self.known_lengths))[bounds]
+        return [
+            Piece(
+                numbers=self.numbers[:, first:stop],
+                weights=self.weights[first:stop],
+                hard_numbers=self.hard_numbers[:, first:stop],
+                hard_weights=self.hard_weights[:, first:stop],
+                neighbour_numbers=self.neighbour_numbers[:, first:stop],
+                neighbour_weights=self.neighbour_weights[:, first:stop],
+                history_rows=self.history_rows[history[at] : history[at + 1]],
+                history_lengths=self.history_lengths[first:stop],
+                known_rows=self.known_rows[known[at] : known[at + 1]],
+                known_lengths=self.known_lengths[first:stop],
+            )
+            for at, (first, stop) in enumerate(pairwise(bounds.tolist()))
+        ]
 
 
 def concatenate(pieces: Sequence[Piece]) -> Piece:
@@ -169,8 +191,9 @@ def _drawn(
         negatives = block.negatives
         chosen = np.full((len(anchors), num_draws), -1, np.int64)
         _draw(
-            numbers, anchors, block.record_of, negatives.offsets, negatives.served_at_ms, draw_weights,
-            ends_with_day, stream, seed, epoch, chosen, drawn_weights[1],
+            numbers, anchors, block.record_of, negatives.offsets, negatives.served_at_ms,
+            block.latest_negative_ms, draw_weights, ends_with_day, stream, seed, epoch, chosen,
+            drawn_weights[1],
         )  # fmt: skip
         _copy_chosen(
             chosen, negatives.ad_rows, negatives.ad_ids, negatives.requests, negatives.weights,
@@ -268,6 +291,7 @@ def _draw(
     record_of: Integers,
     offsets: Integers,
     served_at_ms: Integers,
+    latest_ms: Integers,
     draw_weights: NDArray[np.float64],
     ends_with_day: bool,
     stream: int,
@@ -280,42 +304,53 @@ def _draw(
 
     ``numbers`` is filled already; ``chosen`` keeps −1 where the pool is used up.
     """
+    pool = np.empty(1024, np.float64)
     for i in range(len(anchors)):
         record = record_of[anchors[i]]
-        first, stop = offsets[record], offsets[record + 1]
+        first, size = offsets[record], offsets[record + 1] - offsets[record]
         end_ms = (numbers[5, i] // _DAY_MS + 1) * _DAY_MS if ends_with_day else _NO_END_MS
         state = _mixed(_mixed(np.uint64(0), seed), epoch)
         for row in (0, 3, 4, 5):  # user, ad, request, time: these name an anchor
             state = _mixed(state, numbers[row, i])
         if stream:
             state = _mixed(state, stream)
+        if size > len(pool):
+            pool = np.empty(2 * size, np.float64)
+        pool[:size] = draw_weights[first : first + size]
+        if latest_ms[record] >= end_ms:
+            for at in range(size):
+                if served_at_ms[first + at] >= end_ms:
+                    pool[at] = 0.0
         for k in range(chosen.shape[1]):
-            remaining, last = 0.0, -1
-            for negative in range(first, stop):
-                if served_at_ms[negative] < end_ms and draw_weights[negative] > 0.0:
-                    is_free = True
-                    for j in range(k):
-                        is_free = is_free and chosen[i, j] != negative
-                    if is_free:
-                        remaining += draw_weights[negative]
-                        last = negative
-            if last < 0:
+            remaining = _sum(pool, size)
+            if not remaining > 0.0:
                 break
             target = (_mixed(state, k + 1) >> np.uint64(11)) * 2.0**-53 * remaining
-            # Rounding may leave the target at the very end: then the last one is meant.
-            found, passed = last, 0.0
-            for negative in range(first, stop):
-                if served_at_ms[negative] < end_ms and draw_weights[negative] > 0.0:
-                    is_free = True
-                    for j in range(k):
-                        is_free = is_free and chosen[i, j] != negative
-                    if is_free:
-                        passed += draw_weights[negative]
-                        if passed > target:
-                            found = negative
-                            break
-            chosen[i, k] = found
-            log_q[i, k] = np.log(draw_weights[found] / remaining)
+            found, passed = -1, 0.0
+            for at in range(size):
+                if pool[at] > 0.0:
+                    found = at  # rounding may leave the target at the very end: then the last one is meant
+                    passed += pool[at]
+                    if passed > target:
+                        break
+            chosen[i, k] = first + found
+            log_q[i, k] = np.log(pool[found] / remaining)
+            pool[found] = 0.0
+
+
+@inlined
+def _sum(values: NDArray[np.float64], size: int) -> float:
+    """The sum of the first ``size`` values in four strands, which the processor adds at the same time."""
+    first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
+    whole = size - size % 4
+    for at in range(0, whole, 4):
+        first += values[at]
+        second += values[at + 1]
+        third += values[at + 2]
+        fourth += values[at + 3]
+    for at in range(whole, size):
+        first += values[at]
+    return (first + second) + (third + fourth)
 
 
 @compiled

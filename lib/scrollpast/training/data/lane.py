@@ -17,6 +17,9 @@ from scrollpast.training.data.order import permutation
 from scrollpast.training.data.plan import Segment
 from scrollpast.training.data.shard_blocks import BlockCache, ShardBlocks
 
+_EXPANDED_ANCHORS = 2048
+"""Anchors that are expanded in one call, about, however small the pieces are."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -49,25 +52,38 @@ class LaneReader:
         held: list[Piece] = []
         missing = size
         for run in self._runs(segments, epoch, position):
-            at = 0
-            while at < len(run):
-                part = expand(
-                    run.block,
-                    run.anchors[at : at + missing],
-                    num_hard=options.num_hard,
-                    num_neighbours=options.num_neighbours,
-                    max_history=options.max_history,
-                    seed=options.seed,
-                    epoch=epoch,
-                    is_padding=run.is_padding,
-                )
+            for part in self._parts(run, epoch, missing, size):
                 held.append(part)
-                at, missing = at + len(part), missing - len(part)
+                missing -= len(part)
                 if not missing:
                     yield concatenate(held)
                     held, missing = [], size
         if held:
             yield concatenate(held)
+
+    def _parts(self, run: Run, epoch: int, first_size: int, size: int) -> Iterator[Piece]:
+        """A run's anchors in parts: the first of ``first_size``, the others of ``size``, the last one of the rest.
+
+        A lane's share of a batch may be small, and a call costs as much as a hundred anchors: many parts are
+        expanded at once, and cut.
+        """
+        options, at = self.options, 0
+        while at < len(run):
+            stop = min(len(run), at + first_size + size * (_EXPANDED_ANCHORS // size))
+            sizes = [min(first_size, stop - at)]
+            sizes += [min(size, stop - first) for first in range(at + sizes[0], stop, size)]
+            expanded = expand(
+                run.block,
+                run.anchors[at:stop],
+                num_hard=options.num_hard,
+                num_neighbours=options.num_neighbours,
+                max_history=options.max_history,
+                seed=options.seed,
+                epoch=epoch,
+                is_padding=run.is_padding,
+            )
+            yield from expanded.cut(sizes)
+            at, first_size = stop, size
 
     def _runs(self, segments: Sequence[Segment], epoch: int, skipped: int) -> Iterator[Run]:
         """What lies behind the first ``skipped`` anchors; a shard that is skipped whole is not read."""
