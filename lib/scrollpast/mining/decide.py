@@ -6,7 +6,6 @@ rules are applied in the order of :class:`Outcome`; each sets the outcome of row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +61,7 @@ class Bucket:
     @classmethod
     def of(cls, rows: Columns, engagements: Columns) -> Bucket:
         users, starts, order = order_by_user(rows["user"], rows["served_us"], rows["request"], rows["ad"])
-        rows = take(rows, _with_ties_ordered(rows, order))
+        rows = _with_ties_ordered(take(rows, order))
         engagements, event_starts = _of_users(engagements, users)
         by_user = ByUser(users, starts, event_starts)
         user, engaged_user = by_user.codes, by_user.event_codes
@@ -151,18 +150,20 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     return {**rows, "outcome": outcome, "kind": kind, "weight": weight}
 
 
-def _with_ties_ordered(rows: Mapping[str, NDArray[np.generic]], order: Ints) -> Ints:
-    """``order``, which is by user, time, request and ad, made one in which only rows equal in every column tie."""
+def _with_ties_ordered(rows: Columns) -> Columns:
+    """Rows in order of user, time, request and ad, put into one in which only rows equal in every column tie."""
     first = ("user", "served_us", "request", "ad")
     # Few rows tie so far (deliveries of the same ad twice): only they are sorted by all columns.
-    same = np.ones(max(len(order) - 1, 0), np.bool_)
+    same = np.ones(max(len(rows["user"]) - 1, 0), np.bool_)
     for name in first:
-        ordered = rows[name][order]
-        same &= ordered[1:] == ordered[:-1]
-    tied = np.flatnonzero(np.append(same, False) | np.append(False, same)[: len(order)])
+        same &= rows[name][1:] == rows[name][:-1]
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same)[: len(rows["user"])])
     names = (*first, "position", *sorted(name for name in rows if name not in (*first, "position")))
-    order[tied] = order[tied][np.lexsort([rows[name][order[tied]] for name in reversed(names)])]
-    return order
+    few = take(rows, tied)
+    order = np.lexsort([few[name] for name in reversed(names)])
+    for name, column in rows.items():
+        column[tied] = few[name][order]
+    return rows
 
 
 def find_duplicates(bucket: Bucket) -> Mask:

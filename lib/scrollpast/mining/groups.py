@@ -147,6 +147,9 @@ def _number(values: Ints) -> tuple[Ints, Ints]:
     count = 0
     for row in range(len(values)):
         value = values[row]
+        if row and value == values[row - 1]:  # a slate's rows come together
+            codes[row] = codes[row - 1]
+            continue
         mask = len(table) - 1
         at = _slot(value, 0, mask)
         while table[at] >= 0 and distinct[table[at]] != value:

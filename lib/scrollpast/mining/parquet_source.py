@@ -17,7 +17,15 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from scrollpast.errors import UserError
-from scrollpast.mining.batches import BATCH_ROWS, Batches, TaskFunction, TimeRange, arrow_schema, as_batches
+from scrollpast.mining.batches import (
+    BATCH_ROWS,
+    Batches,
+    TaskFunction,
+    TimeRange,
+    arrow_schema,
+    as_batches,
+    map_batches,
+)
 from scrollpast.mining.contracts import TableContract
 from scrollpast.shards import filesystem
 
@@ -59,7 +67,7 @@ class ParquetSource:
                 yield from as_batches(function(number, _read_pieces(uri, tasks[number], columns)), output)
 
         output = arrow_schema(schema)
-        return spark.range(0, len(tasks), 1, max(len(tasks), 1)).mapInArrow(read, schema)
+        return map_batches(spark.range(0, len(tasks), 1, max(len(tasks), 1)), read, schema)
 
     def describe_times(self) -> str:
         return f"rows from {self.times[0]} to {self.times[1]}" if self.times else "none"

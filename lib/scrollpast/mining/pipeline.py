@@ -27,7 +27,7 @@ from scrollpast.mining import bucket_tasks, contracts
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.batches import TimeRange, as_batches
+from scrollpast.mining.batches import TimeRange, as_batches, map_batches
 from scrollpast.mining.examination import read_examination
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.parcels import Columns, pack, unpack
@@ -129,7 +129,8 @@ def _open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSess
             contract,
             get_spark,
             rows=rows,
-            rows_per_task=config.spark.rows_per_task,
+            # Every row of an engagement goes through the exchange, and all wait until they are read.
+            rows_per_task=config.spark.rows_per_task // (8 if contract.name == "engagements" else 1) or 1,
             num_tasks=config.spark.num_partitions,
             may_be_empty=contract.name == "engagements" and not mining.require_engagements,
         )
@@ -285,7 +286,7 @@ class _Run:
         )
         scanned = impressions.run(self._spark, scan, _PARCEL).unionAll(engagements)
         by_bucket = scanned.repartition(num_partitions, "bucket").sortWithinPartitions("bucket")
-        return by_bucket.mapInArrow(decide, _PARCEL)
+        return map_batches(by_bucket, decide, _PARCEL)
 
     def _limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
         """Count the ads that may be over their share, over all buckets, and limit those that are."""
@@ -302,7 +303,7 @@ class _Run:
                 yield pa.RecordBatch.from_pydict(counted)
 
         with progress(self._spark, "count ads near their cap"):
-            bins = decided.where("content = 'selected'").mapInArrow(count, _BIN)
+            bins = map_batches(decided.where("content = 'selected'"), count, _BIN)
             histogram = bins.groupBy("ad", "bin").sum("count").collect()
         num_negatives = sum(words["num_negatives"] for _, words in suspects)
         return AdLimits.of(((ad, at, n) for ad, at, n in histogram), num_negatives, rules)
@@ -315,7 +316,7 @@ class _Run:
                 p = bucket_tasks.seal_bucket(bucket, payload, limits, rules, day_uri)
                 yield from as_batches([(p.bucket, p.content, p.payload)], _parcel_schema())
 
-        return decided.where("content = 'selected'").mapInArrow(seal, _PARCEL)
+        return map_batches(decided.where("content = 'selected'"), seal, _PARCEL)
 
     def _broadcast(self, value: Any) -> Any:
         shared = self._spark.sparkContext.broadcast(value)

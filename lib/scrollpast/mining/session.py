@@ -27,6 +27,8 @@ _LOCAL_CONF = {
     "spark.driver.memory": "2g",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
+    # Over TCP every task would wait for a delayed acknowledgement, 25 ms and more.
+    "spark.python.unix.domain.socket.enabled": "true",
     # The parcels in the exchange are compressed already.
     "spark.shuffle.compress": "false",
     "spark.shuffle.spill.compress": "false",

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from scrollpast.config import Table
 from scrollpast.errors import UserError
-from scrollpast.mining.batches import Batches, TaskFunction, TimeRange, arrow_schema, as_batches
+from scrollpast.mining.batches import Batches, TaskFunction, TimeRange, arrow_schema, as_batches, map_batches
 from scrollpast.mining.contracts import TableContract
 from scrollpast.mining.parquet_source import fingerprint_of
 from scrollpast.shards import filesystem
@@ -40,7 +40,7 @@ class SparkSource:
             yield from as_batches(function(number, batches), output)
 
         output = arrow_schema(schema)
-        return self.frame.mapInArrow(read, schema)
+        return map_batches(self.frame, read, schema)
 
     def describe_times(self) -> str:
         return "none"

@@ -18,6 +18,7 @@ from scrollpast.config import Config, Table, load_config
 from scrollpast.errors import UserError
 from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.hashing import hash_column, ids_of
+from scrollpast.mining.batches import map_batches
 from scrollpast.mining.contracts import AD_ID, ADS, CATEGORY
 from scrollpast.mining.progress import progress
 from scrollpast.mining.session import session_when_needed
@@ -131,7 +132,7 @@ def _count(spark: SparkSession, shards: Sequence[PublishedShard], user_features:
                 yield from count_shard(shards[number], user_features)
 
     num_tasks = max(1, min(len(shards), 4 * spark.sparkContext.defaultParallelism))
-    counted = spark.range(0, len(shards), 1, num_tasks).mapInArrow(count, _COUNTED)
+    counted = map_batches(spark.range(0, len(shards), 1, num_tasks), count, _COUNTED)
     totals = [sql.sum(name).alias(name) for name in ("positives", "negatives")]
     # A shard names an ad once, so that adding up before the exchange would spare little; what costs is Spark's
     # own number of partitions, 200.
