@@ -6,21 +6,28 @@ D the dimension of an embedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 _CELLS_AT_ONCE = 1 << 19
 """Logits that are held at a time: 2 MiB in float32, which a core's cache and the allocator both like."""
+
+_LOWEST = -80.0
+"""Exponents are cut off here, and what is left counts as 0: of a softmax, 2e-35. Below −87 the exponential of
+float32 leaves the normal numbers, and that of −inf is a special case: both take a processor 20 to 100 times as long.
+"""
 
 
 class Columns(Protocol):
     """Candidates that all anchors share; `InBatchColumns` and `RandomColumns` are such."""
 
-    def offsets(self, start: int, stop: int) -> torch.Tensor:
-        """Float [stop − start, N]: what to add to the logits of these anchors; −inf where masked."""
+    def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
+        """Add to the logits of these anchors, a column each, in place; at least `masks.FAR` less where masked."""
         ...
 
 
@@ -92,6 +99,8 @@ def sampled_softmax(
 class _SampledSoftmax(torch.autograd.Function):
     """The gradient of a loss is known as soon as its softmax is, so the forward pass computes both, for some
     anchors at a time: no B × N tensor lives longer than its turn, and no logit is computed twice.
+
+    Logits of shared candidates lie as [N, anchors]: masks are gathered row by row then, in whole lines of memory.
     """
 
     @staticmethod
@@ -107,47 +116,51 @@ class _SampledSoftmax(torch.autograd.Function):
         shared: list[Shared],
         own: list[Own],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        widths = [1, *(len(s.embedding_ND) for s in shared), *(s.embedding_BKD.shape[1] for s in own)]
+        widths = [len(source.embedding_ND) for source in shared]
+        own_widths = [1, *(source.embedding_BKD.shape[1] for source in own)]
+        own_offset = torch.cat([positive_offset[:, None], *(source.offset_BK for source in own)], dim=1)
         wants_gradient = any(ctx.needs_input_grad)
         inputs = (user, positive, columns, draws, scale)
         gradients = [torch.zeros_like(tensor) for tensor in inputs] if wants_gradient else []
         loss = torch.zeros((), dtype=user.dtype, device=user.device)
-        mass = torch.zeros(len(widths) - 1, dtype=user.dtype, device=user.device)
-        step = max(1, _CELLS_AT_ONCE // sum(widths))
+        mass = torch.zeros(len(shared) + len(own), dtype=user.dtype, device=user.device)
+        step = max(1, _CELLS_AT_ONCE // max(1, len(columns)))
         for start in range(0, len(user), step):
             stop = min(start + step, len(user))
-            users, draw = user[start:stop], draws[start:stop]
-            offsets = [positive_offset[start:stop, None]]
-            offsets += [source.columns.offsets(start, stop) for source in shared]
-            offsets += [source.offset_BK[start:stop] for source in own]
-            cosines = [
-                (users * positive[start:stop]).sum(1, keepdim=True),
-                users @ columns.T,
-                torch.einsum("bd,bkd->bk", users, draw),
-            ]
-            cosine = torch.cat(cosines, dim=1)
-            logits = torch.addcmul(torch.cat(offsets, dim=1).to(user.dtype), cosine, scale)
-            log_sum = torch.logsumexp(logits, dim=1)
+            users = user[start:stop] * scale
+            candidates = torch.cat([positive[start:stop, None], draws[start:stop]], dim=1)
+            own_logit = (candidates @ users[:, :, None])[:, :, 0] + own_offset[start:stop].to(user.dtype)
+            logit = columns @ users.T
+            for source, part in zip(shared, logit.split(widths), strict=True):
+                source.columns.add_offsets(part, start, stop)
+            top = own_logit.amax(1)
+            if len(logit):
+                top = torch.maximum(top, logit.amax(0))
+            share = logit.sub_(top).clamp_(min=_LOWEST).exp_()
+            F.threshold(share, 2 * math.exp(_LOWEST), 0.0, inplace=True)
+            own_share = (own_logit - top[:, None]).exp()
+            total = share.sum(0) + own_share.sum(1)
             weights = weight[start:stop]
-            loss += weights @ (log_sum - logits[:, 0])
-            share = logits.sub_(log_sum[:, None]).exp_().mul_(weights[:, None])
-            mass += torch.stack([part.sum() for part in share.split(widths, dim=1)[1:]])
+            # Not from the share of the positive: where all others are small, theirs are the digits that count.
+            loss += weights @ (top + total.log() - own_logit[:, 0])
+            factor = weights / total
+            share *= factor
+            own_share *= factor[:, None]
+            mass += torch.stack(
+                [part.sum() for part in (*share.split(widths), *own_share.split(own_widths, dim=1)[1:])]
+            )
             if not wants_gradient:
                 continue
             # d loss / d logits: the share of each candidate, less 1 for the positive. The positive's own is
             # taken as −Σ of the others', as 1 − share would lose the digits of a small one.
-            share[:, 0] = -share[:, 1:].sum(1)
-            gradients[4] += (share * cosine).sum()
-            share *= scale
-            of_positive, of_columns, of_draws = share.split([1, len(columns), draws.shape[1]], dim=1)
-            gradients[0][start:stop] = (
-                of_positive * positive[start:stop]
-                + of_columns @ columns
-                + torch.einsum("bk,bkd->bd", of_draws, draw)
-            )
-            gradients[1][start:stop] = of_positive * users
-            gradients[2].addmm_(of_columns.T, users)
-            gradients[3][start:stop] = of_draws[:, :, None] * users[:, None]
+            own_share[:, 0] = -share.sum(0) - own_share[:, 1:].sum(1)
+            pull = share.T @ columns + (own_share[:, None] @ candidates)[:, 0]
+            gradients[0][start:stop] = pull * scale
+            gradients[4] += (pull * user[start:stop]).sum()
+            gradients[2].addmm_(share, users)
+            of_candidates = own_share[:, :, None] * users[:, None]
+            gradients[1][start:stop] = of_candidates[:, 0]
+            gradients[3][start:stop] = of_candidates[:, 1:]
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(mass)
         return loss, mass

@@ -206,7 +206,9 @@ def test_in_batch_draws_with_their_correction_estimate_the_sum_over_the_catalogu
     columns = InBatchColumns(
         user[:1], row[:1], user[:1] * 0, row[:1], torch.tensor([1]), user, row, user * 0, q.log()[row], 0, 0.0
     )
-    estimate = (columns.offsets(0, 1).exp()[0] * value[row]).sum()
+    offsets = torch.zeros(num, 1, dtype=torch.float64)
+    columns.add_offsets(offsets, 0, 1)
+    estimate = (offsets[:, 0].exp() * value[row]).sum()
     assert float(estimate) == pytest.approx(float(value.sum() - value[2]), rel=0.1)
 
 

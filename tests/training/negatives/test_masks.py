@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.training.negatives.masks import KnownColumns, known_draws, same_request, same_row, same_user
+from scrollpast.training.negatives.masks import FAR, KnownColumns, equal, known_draws, same_request, same_row
 
 ROWS = st.lists(st.integers(0, 6), max_size=6)
 
@@ -23,7 +23,8 @@ def test_ads_that_the_vocabulary_does_not_know_are_one_and_the_same() -> None:
 
 
 def test_another_positive_of_the_same_user_is_masked() -> None:
-    assert same_user(torch.tensor([-9, 8]), torch.tensor([8, -9])).tolist() == [[False, True], [True, False]]
+    found = equal(torch.tensor([-9, 8, 8]), torch.tensor([8, -9]))
+    assert found.tolist() == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
 
 
 def test_no_request_is_not_the_same_request() -> None:
@@ -44,8 +45,11 @@ def test_known_positives_are_found_among_shared_candidates(
     start, stop = sorted(min(bound, len(known)) for bound in bounds)
     values = torch.tensor([row for rows in known for row in rows], dtype=torch.int64)
     lengths = torch.tensor([len(rows) for rows in known])
-    found = KnownColumns(values, lengths, torch.tensor(columns, dtype=torch.int64)).mask(start, stop)
-    assert found.tolist() == [[row in known[anchor] for row in columns] for anchor in range(start, stop)]
+    logits = torch.zeros(len(columns), stop - start)
+    KnownColumns(values, lengths, torch.tensor(columns, dtype=torch.int64)).mask_out(logits, start, stop)
+    expected = [[row in known[anchor] for anchor in range(start, stop)] for row in columns]
+    assert (logits == -FAR).tolist() == expected
+    assert (logits == 0).tolist() == [[not found for found in row] for row in expected]
 
 
 @given(known=st.lists(ROWS, min_size=1, max_size=5), data=st.data())

@@ -48,7 +48,6 @@ class LaneReader:
 
         Memory, beside the cache: the bytes of one shard, one block decoded, one piece.
         """
-        options = self.options
         held: list[Piece] = []
         missing = size
         for run in self._runs(segments, epoch, position):

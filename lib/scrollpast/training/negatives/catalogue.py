@@ -78,15 +78,16 @@ class RandomColumns:
     log_weight: float
     is_known_masked: bool = True
 
-    def offsets(self, start: int, stop: int) -> torch.Tensor:
-        """Float [stop − start, N]: what to add to the logits; −inf where masked."""
-        offset = torch.full((len(self.row_N),), self.log_weight, device=self.row_N.device)
-        if self.log_q_N is not None:
-            offset = self.log_weight + draw_correction(self.log_q_N, len(self.row_N))
-        is_masked = masks.same_row(self.row_B[start:stop], self.row_N)
+    def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
+        """Add what belongs to the logits [N, stop − start] of these anchors; `masks.FAR` less where masked."""
+        if self.log_q_N is None:
+            logits_NB += self.log_weight
+        else:
+            logits_NB += (self.log_weight + draw_correction(self.log_q_N, len(self.row_N)))[:, None]
         if self.is_known_masked:
-            is_masked |= self._known.mask(start, stop)
-        return offset.expand(is_masked.shape).masked_fill(is_masked, -torch.inf)
+            self._known.mask_out(logits_NB, start, stop)  # the positive's own ad is among them
+        else:
+            logits_NB.sub_(masks.equal(self.row_N, self.row_B[start:stop]), alpha=masks.FAR)
 
     @cached_property
     def _known(self) -> masks.KnownColumns:

@@ -15,7 +15,7 @@ from scrollpast.training.negatives.log_q import draw_correction
 class InBatchColumns:
     """N positives as candidates of B anchors; N = B, or the B of every rank one after the other.
 
-    `offsets` gives the logits' offsets for some anchors at a time, so that B × N is never held as a whole.
+    `add_offsets` works on some anchors at a time, so that B × N is never held as a whole.
     """
 
     user_B: torch.Tensor
@@ -40,33 +40,43 @@ class InBatchColumns:
     is_same_request_masked: bool = True
     is_known_masked: bool = True
 
-    def offsets(self, start: int, stop: int) -> torch.Tensor:
-        """Float [stop − start, N]: what to add to the logits; −inf where masked."""
+    def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
+        """Add what belongs to the logits [N, stop − start] of these anchors; `masks.FAR` less where masked."""
         is_no_draw = self._is_no_draw(start, stop)
-        offset = torch.full(is_no_draw.shape, self.log_weight, device=self.row_N.device)
-        if self.log_q_N is not None:
-            offset = self.log_weight + draw_correction(self.log_q_N, (~is_no_draw).sum(1, keepdim=True))
-        is_masked = is_no_draw | masks.same_row(self.row_B[start:stop], self.row_N)
+        if self.log_q_N is None:
+            logits_NB += self.log_weight
+        else:
+            num_draws = len(self.row_N) - is_no_draw.sum(0)
+            logits_NB += self.log_weight + draw_correction(self.log_q_N, 1)[:, None]
+            logits_NB -= num_draws.clamp_(min=1).log_()
+        logits_NB.sub_(is_no_draw, alpha=masks.FAR)
         if self.is_known_masked:
-            is_masked |= self._known.mask(start, stop)
-        return offset.masked_fill_(is_masked, -torch.inf)
+            self._known.mask_out(logits_NB, start, stop)  # the positive's own ad is among them
+        else:
+            logits_NB.sub_(masks.equal(self.row_N, self.row_B[start:stop]), alpha=masks.FAR)
 
     def positive_correction(self) -> torch.Tensor:
         """Float [B]: the correction of the positives as if they were draws themselves (RecSys 2019)."""
         assert self.log_q_N is not None
         size = len(self.row_B)
-        num_draws = (~self._is_no_draw(0, size)).sum(1)
+        num_draws = len(self.row_N) - self._is_no_draw(0, size).sum(0)
         return draw_correction(self.log_q_N[self.first_own : self.first_own + size], num_draws)
 
     def _is_no_draw(self, start: int, stop: int) -> torch.Tensor:
-        """Bool [b, N]: the anchor's own column, and those of its user and its request."""
-        own = torch.arange(start + self.first_own, stop + self.first_own, device=self.row_N.device)
-        is_no_draw = own[:, None] == torch.arange(len(self.row_N), device=self.row_N.device)
+        """Float [N, b], 1 for the anchor's own column and those of its user and its request, else 0."""
+        found: torch.Tensor | None = None
         if self.is_same_user_masked:
-            is_no_draw |= masks.same_user(self.user_B[start:stop], self.user_N)
+            found = masks.equal(self.user_N, self.user_B[start:stop])
         if self.is_same_request_masked:
-            is_no_draw |= masks.same_request(self.request_B[start:stop], self.request_N)
-        return is_no_draw
+            # Hash 0 means no request: no anchor's key is −1, which it is given here.
+            request_B = self.request_B[start:stop]
+            same = masks.equal(self.request_N, torch.where(request_B == 0, -1, request_B))
+            found = same if found is None else torch.maximum(found, same, out=found)
+        if found is None:
+            found = torch.zeros((len(self.row_N), stop - start), device=self.row_N.device)
+        anchor = torch.arange(stop - start, device=found.device)
+        found[anchor + (start + self.first_own), anchor] = 1.0
+        return found
 
     @cached_property
     def _known(self) -> masks.KnownColumns:

@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import torch
 
+FAR = 1e4
+"""What masked candidates lose in the logits: more than any two logits are apart, and still a plain number."""
+
 
 def same_row(row_B: torch.Tensor, candidate_row: torch.Tensor) -> torch.Tensor:
     """Bool [B, N] for candidates int64 [N], bool [B, K] for candidates int64 [B, K]: it is the positive's ad."""
     return row_B[:, None] == candidate_row
 
 
-def same_user(user_B: torch.Tensor, user_N: torch.Tensor) -> torch.Tensor:
-    """Bool [B, N]: the candidate is another positive of the anchor's user (user ids, not rows)."""
-    return user_B[:, None] == user_N
+def same_request(request_B: torch.Tensor, request_BK: torch.Tensor) -> torch.Tensor:
+    """Bool [B, K]: the candidate was served by the anchor's request; hash 0 means no request."""
+    return (request_B[:, None] == request_BK) & (request_BK != 0)
 
 
-def same_request(request_B: torch.Tensor, candidate_request: torch.Tensor) -> torch.Tensor:
-    """Bool [B, N] or [B, K]: the candidate was served by the anchor's request; hash 0 means no request."""
-    return (request_B[:, None] == candidate_request) & (candidate_request != 0)
+def equal(key_N: torch.Tensor, key_B: torch.Tensor) -> torch.Tensor:
+    """Float [N, B]: 1 where a candidate has the anchor's key, else 0."""
+    found = torch.empty((len(key_N), len(key_B)), device=key_N.device)
+    return torch.eq(key_N[:, None], key_B, out=found)
 
 
 class KnownColumns:
     """Which of N shared candidates are among the known positives of an anchor.
 
-    The work that does not depend on the anchor (sorting N) is done once; `mask` does the rest for some anchors.
+    The work that does not depend on the anchor (sorting N) is done once; `mask_out` does the rest for some anchors.
     Nothing here waits for the device.
 
     Args:
@@ -50,16 +54,16 @@ class KnownColumns:
             else torch.zeros_like(known_rows, dtype=torch.bool)
         )
 
-    def mask(self, start: int, stop: int) -> torch.Tensor:
-        """Bool [stop − start, N] for the anchors ``start`` … ``stop`` − 1."""
+    def mask_out(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
+        """Take `FAR` from the logits [N, stop − start] of these anchors' known positives, in place."""
         size = (stop - start) * self._num_columns
         anchor = self._anchor_of_pair
         is_meant = self._is_hit & (anchor >= start) & (anchor < stop)
-        cell = (anchor - start) * self._num_columns + self._column_of_pair
+        cell = self._column_of_pair * (stop - start) + (anchor - start)
         # What is not meant goes to one more cell, which is dropped: no selection, hence no wait for its size.
-        found = torch.zeros(size + 1, dtype=torch.bool, device=anchor.device)
-        found[torch.where(is_meant, cell, size)] = True
-        return found[:size].view(stop - start, self._num_columns)[:, self._first_N]
+        penalty = logits_NB.new_zeros(size + 1)
+        penalty[torch.where(is_meant, cell, size)] = -FAR
+        logits_NB += penalty[:size].view(self._num_columns, stop - start)[self._first_N]
 
 
 def known_draws(
