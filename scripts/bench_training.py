@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.distributed as dist
+from benchmarking import RESULTS, save
 from torch import nn
 
 from scrollpast.config import Training, load_config
@@ -107,6 +109,9 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=40_000, metavar="N", help="users in the data (40,000)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="for all of them (all cores)")
     parser.add_argument("--set", action="append", default=[], help="option of training")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="where the table goes (scripts/results)"
+    )
     return run_job(parser, compare)
 
 
@@ -115,9 +120,9 @@ def compare(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     settings = [f"data.batch_size={arguments.batch}", *arguments.set]
     options = load_config(None, [f"training.{setting}" for setting in settings]).training
-    vocabulary = _vocabulary(int(arguments.rows))
+    vocabulary = example_vocabulary(int(arguments.rows))
     with tempfile.TemporaryDirectory() as folder, process_group("cpu") as device:
-        day = _day(folder, vocabulary, arguments.users)
+        day = example_day(folder, vocabulary, arguments.users)
         stream = AnchorStream([day], vocabulary, data_options(options))
         preparation = Preparation(vocabulary, options)
         batches = [preparation.of(batch, step) for step, batch in enumerate(islice(stream, arguments.steps))]
@@ -147,7 +152,16 @@ def compare(arguments: argparse.Namespace) -> int:
             for name, run in runs.items():
                 speeds[name] += _speeds(run, batches, arguments)
         from_shards, from_memory = _data_speeds(day, vocabulary, options, arguments.runs)
-    _print(speeds, from_shards, from_memory, arguments)
+        waited = [_share_waited(stepping, stream, preparation) for _ in range(arguments.runs)]
+    table = _table(speeds, from_shards, from_memory, waited, arguments)
+    print(table)
+    figures = {
+        "examples_per_s": speeds,
+        "from_shards": from_shards,
+        "from_cache": from_memory,
+        "waited": waited,
+    }
+    save(arguments.results, "training", table, figures)
     return 0
 
 
@@ -202,35 +216,57 @@ def _data_speeds(
     return from_shards, from_memory
 
 
-def _print(
+def _share_waited(stepping: PlainStepping, stream: AnchorStream, preparation: Preparation) -> float:
+    """Of the time of an epoch, as the job trains it, the share in which the step has no batch yet."""
+    waited = 0.0
+
+    def batches() -> Iterator[Any]:
+        nonlocal waited
+        asked = time.perf_counter()
+        for batch in stream:
+            waited += time.perf_counter() - asked
+            yield batch
+            asked = time.perf_counter()
+
+    started = time.perf_counter()
+    for _ in stepping.steps(preparation.steps(batches(), 0)):
+        pass
+    return waited / (time.perf_counter() - started)
+
+
+def _table(
     speeds: dict[str, list[float]],
     from_shards: list[float],
     from_memory: list[float],
+    waited: list[float],
     arguments: argparse.Namespace,
-) -> None:
+) -> str:
     rows = int(arguments.rows)
-    print(
-        f"batch {arguments.batch:,}, three tables of {rows:,} rows, {torch.get_num_threads()} threads, "
-        f"{arguments.runs} runs of {arguments.steps} steps\n"
-    )
+    shape = f"batch {arguments.batch:,}, three tables of {rows:,} rows, {torch.get_num_threads()} threads"
+    lines = [f"{shape}, {arguments.runs} runs of {arguments.steps} steps\n"]
     own = median(speeds[OURS])
-    print(f"{'training step':<30}{'examples/s':>12}{'slowest–fastest':>20}{'scrollpast is':>16}")
+    lines.append(f"{'training step':<30}{'examples/s':>12}{'slowest–fastest':>20}{'scrollpast is':>16}")
     for name, found in speeds.items():
         ratio = "" if name == OURS else f"{own / median(found):.2f} ×"
-        print(f"{name:<30}{median(found):>12,.0f}{f'{min(found):,.0f}–{max(found):,.0f}':>20}{ratio:>16}")
-    print(f"\n{'data set alone':<30}{'anchors/s':>12}{'slowest–fastest':>20}{'of the step':>16}")
+        spread = f"{min(found):,.0f}–{max(found):,.0f}"
+        lines.append(f"{name:<30}{median(found):>12,.0f}{spread:>20}{ratio:>16}")
+    lines.append(f"\n{'data set alone':<30}{'anchors/s':>12}{'slowest–fastest':>20}{'of the step':>16}")
     for name, found in (("from shards", from_shards), ("from its cache", from_memory)):
-        ratio = f"{median(found) / own:.1f} ×"
-        print(f"{name:<30}{median(found):>12,.0f}{f'{min(found):,.0f}–{max(found):,.0f}':>20}{ratio:>16}")
+        spread, ratio = f"{min(found):,.0f}–{max(found):,.0f}", f"{median(found) / own:.1f} ×"
+        lines.append(f"{name:<30}{median(found):>12,.0f}{spread:>20}{ratio:>16}")
+    shares = f"{min(waited):.2%}–{max(waited):.2%}"
+    lines.append(f"\n{'step waits for data':<30}{median(waited):>12.2%}{shares:>20}   of an epoch's time")
+    return "\n".join(lines) + "\n"
 
 
-def _vocabulary(num_rows: int) -> Vocabulary:
+def example_vocabulary(num_rows: int) -> Vocabulary:
+    """Rows of ads and users, the ads' counts as skewed as a log's."""
     counts = np.random.Generator(np.random.Philox(1)).zipf(1.3, num_rows).clip(max=100_000)
     counts[0] = 0
     return Vocabulary(np.arange(num_rows), counts, {}, {}, num_user_rows=num_rows)
 
 
-def _day(folder: str, vocabulary: Vocabulary, num_users: int) -> str:
+def example_day(folder: str, vocabulary: Vocabulary, num_users: int) -> str:
     """Publish records as a log would give them: users with some positives and more negatives, popular ads first."""
     generator = np.random.Generator(np.random.Philox(2))
     uri = f"{folder}/ds=2026-11-20"

@@ -29,7 +29,8 @@ check lint $bin/ruff check --quiet .
 # Named one by one: mypy refuses a folder without Python files in it, which scripts/ may well be.
 # The peers of the benchmarks live with their own packages, in another environment.
 mapfile -t programs < <(find jobs scripts -path scripts/peers -prune -o -name '*.py' -print 2>/dev/null | sort)
-check types $bin/mypy lib setup.py "${programs[@]}"
+# Programs in scripts/ import their siblings.
+check types env MYPYPATH=scripts $bin/mypy lib setup.py "${programs[@]}"
 check imports $bin/lint-imports --no-logo
 
 if ((${#failed[@]})); then
