@@ -90,9 +90,10 @@ def compare(arguments: argparse.Namespace) -> int:
         log = _log(folder, arguments)
         python = environment(".envs/peers", "mining", "tensorflow", "peers") if peers else None
         costs: dict[str, list[Cost]] = {OURS: []}
+        profile = ""
         for number in range(arguments.runs):
             ours = _fresh(folder / "ours")
-            costs[OURS].append(_mine(log, ours, arguments))
+            profile = _mine(log, ours, arguments, folder, costs[OURS])
             for name in peers if number < (arguments.peer_runs or arguments.runs) else []:
                 theirs = _fresh(folder / "theirs")
                 found_so_far = costs.setdefault(name, [])
@@ -100,20 +101,18 @@ def compare(arguments: argparse.Namespace) -> int:
                     continue
                 try:
                     found_so_far.append(_mine_with(name, python, log, theirs, arguments))
-                except (
-                    ProgramFailed
-                ) as failed:  # as where it needs more memory than there is: that is a result
+                except ProgramFailed as failed:
+                    # As where it needs more memory than there is: that is a result, and ours are not lost by it.
                     found_so_far.append(failed.cost)
                     print(failed, file=sys.stderr)
                 else:
                     _check(name, ours, theirs, arguments.rows)
             for name, found in costs.items():
                 print(f"{name}: {found[-1].seconds:.1f} s, {found[-1].peak_gib:.2f} GiB", file=sys.stderr)
-        profile = _profile(log, folder, arguments)
         for left in (folder / "ours", folder / "theirs"):
             shutil.rmtree(left, ignore_errors=True)
     heading = f"{int(arguments.rows):,} impressions of {NUM_DAYS} days, skew: {arguments.skew}"
-    table = f"{heading}\n\n{render_costs(costs, OURS)}\nwhere the time of scrollpast goes, in one more run\n\n{profile}"
+    table = f"{heading}\n\n{render_costs(costs, OURS)}\nwhere the time of scrollpast went in its last run\n\n{profile}"
     print(table)
     suffix = "" if arguments.skew == "none" else f"_{arguments.skew}_skew"
     save(
@@ -166,10 +165,17 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def _mine(log: Path, out: Path, arguments: argparse.Namespace, *more: str) -> Cost:
+def _mine(log: Path, out: Path, arguments: argparse.Namespace, folder: Path, costs: list[Cost]) -> str:
+    """Mine once, with Spark's event log written: adds what it took to ``costs``; returns a table of the stages."""
+    events_folder = _fresh(folder / "events")
+    events_folder.mkdir(parents=True)
     # The latest stay, as peers have no seeded hash of Spark's: ties by time are compared by their number.
-    options = ["mining.strategy=recent", f"mining.num_buckets={arguments.buckets}", *arguments.set, *more]
-    return run(
+    options = [
+        "mining.strategy=recent", f"mining.num_buckets={arguments.buckets}",
+        f"spark.conf={json.dumps(event_log_conf(events_folder))}", *arguments.set,
+    ]  # fmt: skip
+    started = time.time() * 1000
+    cost = run(
         [
             sys.executable, ROOT / "jobs" / "mine_negatives.py", "--date", LAST_DAY, "--days", NUM_DAYS,
             "--as-of", AS_OF.isoformat(), "--impressions", log / "impressions",
@@ -178,22 +184,14 @@ def _mine(log: Path, out: Path, arguments: argparse.Namespace, *more: str) -> Co
         ],
         PYTHONPATH=str(ROOT / "lib"),
     )  # fmt: skip
-
-
-def _profile(log: Path, folder: Path, arguments: argparse.Namespace) -> str:
-    """The stages of one more run, by Spark's own event log."""
-    events_folder = _fresh(folder / "events")
-    events_folder.mkdir()
-    out, started = _fresh(folder / "ours"), time.time() * 1000
-    settings = json.dumps(event_log_conf(events_folder))
-    _mine(log, out, arguments, f"spark.conf={settings}")
-    ended = time.time() * 1000
+    costs.append(cost)
     events = read_events(events_folder)
     shutil.rmtree(events_folder)
     ledger = read_manifest(str(out / f"ds={LAST_DAY.isoformat()}")).ledger
     anchored = sum(ledger.values()) - ledger["invalid"] - ledger["unanchored"]
     shuffled = f"{events.shuffled_bytes / anchored:.1f} bytes shuffled for each row of a user with an anchor"
-    return f"{stage_table(events, _STAGES, started, ended)}\n{shuffled} ({anchored:,} rows)\n"
+    table = stage_table(events, _STAGES, started, started + cost.seconds * 1000)
+    return f"{table}\n{shuffled} ({anchored:,} rows)\n"
 
 
 def _mine_with(name: str, python: Path | None, log: Path, out: Path, arguments: argparse.Namespace) -> Cost:

@@ -161,7 +161,7 @@ def compare(arguments: argparse.Namespace) -> int:
         "from_cache": from_memory,
         "waited": waited,
     }
-    save(arguments.results, "training", table, figures)
+    save(arguments.results, f"training_{arguments.batch}", table, figures)
     return 0
 
 

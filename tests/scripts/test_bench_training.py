@@ -26,7 +26,7 @@ def test_it_shows_every_peer_and_the_data_beside_the_step(tmp_path: Path) -> Non
     ]  # fmt: skip
     assert [name for name in names if name in peers] == peers
     assert done.stdout.count("×") == 4
-    figures = json.loads((tmp_path / "training.json").read_text())
+    figures = json.loads((tmp_path / "training_64.json").read_text())
     assert figures["machine"]["command"].startswith("scripts/bench_training.py --rows 2e3")
     assert all(0 < share < 1 for share in figures["waited"])
-    assert "step waits for data" in (tmp_path / "training.txt").read_text()
+    assert "step waits for data" in (tmp_path / "training_64.txt").read_text()

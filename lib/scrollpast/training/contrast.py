@@ -188,15 +188,13 @@ class Contrast(nn.Module):
             first_own = self._rank * len(positive_BD)
         else:
             column_ND = positive_BD
-        user_N, row_N, request_N = numbers.unbind(1)
+        user_N, row_N, request_N = numbers.T.contiguous().unbind(0)
         columns = InBatchColumns(
-            user_B=anchors.user_id,
             row_B=anchors.ad_row,
-            request_B=anchors.request_hash,
             known_rows=anchors.known_rows,
             known_lengths=anchors.known_lengths,
             user_N=user_N,
-            row_N=row_N.contiguous(),
+            row_N=row_N,
             request_N=request_N,
             log_q_N=self._log_q[row_N] if options.log_q else None,
             first_own=first_own,

@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_those_of_plain_loops(
     known_rows, known_lengths = batch.known_tensors()
     user, row, request = (batch.tensor(name) for name in ("users", "rows", "requests"))
     columns = InBatchColumns(
-        user, row, request, known_rows, known_lengths, user, row, request, log_q[row] if corrected else None, 0,
+        row, known_rows, known_lengths, user, row, request, log_q[row] if corrected else None, 0,
         torch.tensor(weights["in_batch"], dtype=torch.float64).log().item(),
         rule["same_user"], rule["same_request"], rule["known"],
     )  # fmt: skip
@@ -203,9 +203,7 @@ def test_in_batch_draws_with_their_correction_estimate_the_sum_over_the_catalogu
     row = torch.multinomial(q, num, replacement=True, generator=generator)
     row[0] = 2  # the anchor's own ad: not a draw, and left out of the sum
     user = torch.arange(num)
-    columns = InBatchColumns(
-        user[:1], row[:1], user[:1] * 0, row[:1], torch.tensor([1]), user, row, user * 0, q.log()[row], 0, 0.0
-    )
+    columns = InBatchColumns(row[:1], row[:1], torch.tensor([1]), user, row, user * 0, q.log()[row], 0, 0.0)
     offsets = torch.zeros(num, 1, dtype=torch.float64)
     columns.add_offsets(offsets, 0, 1)
     estimate = (offsets[:, 0].exp() * value[row]).sum()

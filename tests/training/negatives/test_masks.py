@@ -6,7 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.training.negatives.masks import FAR, KnownColumns, equal, known_draws, same_request, same_row
+from scrollpast.training.negatives.masks import (
+    FAR,
+    KnownColumns,
+    codes,
+    equal,
+    known_draws,
+    same_request,
+    same_row,
+)
 
 ROWS = st.lists(st.integers(0, 6), max_size=6)
 
@@ -23,8 +31,15 @@ def test_ads_that_the_vocabulary_does_not_know_are_one_and_the_same() -> None:
 
 
 def test_another_positive_of_the_same_user_is_masked() -> None:
-    found = equal(torch.tensor([-9, 8, 8]), torch.tensor([8, -9]))
+    code = codes(torch.tensor([-9, 8, 8]))
+    found = equal(code, code[[1, 0]])
     assert found.tolist() == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3), max_size=9))
+def test_codes_are_equal_where_keys_are(keys: list[int]) -> None:
+    code = codes(torch.tensor(keys, dtype=torch.int64))
+    assert equal(code, code).tolist() == [[float(one == other) for other in keys] for one in keys]
 
 
 def test_no_request_is_not_the_same_request() -> None:

@@ -18,19 +18,18 @@ class InBatchColumns:
     `add_offsets` works on some anchors at a time, so that B × N is never held as a whole.
     """
 
-    user_B: torch.Tensor
-    """int64 [B]: user ids of the anchors"""
     row_B: torch.Tensor
-    """int64 [B]: rows of their positives"""
-    request_B: torch.Tensor
-    """int64 [B]; 0 = none"""
+    """int64 [B]: rows of the anchors' own positives"""
     known_rows: torch.Tensor
     """int64 [ΣP]"""
     known_lengths: torch.Tensor
     """int64 [B]"""
     user_N: torch.Tensor
+    """int64 [N]: user ids"""
     row_N: torch.Tensor
+    """int64 [N]"""
     request_N: torch.Tensor
+    """int64 [N]; 0 = none"""
     log_q_N: torch.Tensor | None
     """float [N]; None = no correction"""
     first_own: int
@@ -65,18 +64,27 @@ class InBatchColumns:
     def _is_no_draw(self, start: int, stop: int) -> torch.Tensor:
         """Float [N, b], 1 for the anchor's own column and those of its user and its request, else 0."""
         found: torch.Tensor | None = None
+        own = slice(self.first_own + start, self.first_own + stop)
         if self.is_same_user_masked:
-            found = masks.equal(self.user_N, self.user_B[start:stop])
+            found = masks.equal(self._user_code_N, self._user_code_N[own])
         if self.is_same_request_masked:
-            # Hash 0 means no request: no anchor's key is −1, which it is given here.
-            request_B = self.request_B[start:stop]
-            same = masks.equal(self.request_N, torch.where(request_B == 0, -1, request_B))
+            # Hash 0 means no request: no candidate has the code −1, which its anchor is given here.
+            code_B = self._request_code_N[own]
+            same = masks.equal(self._request_code_N, torch.where(self.request_N[own] == 0, -1.0, code_B))
             found = same if found is None else torch.maximum(found, same, out=found)
         if found is None:
             found = torch.zeros((len(self.row_N), stop - start), device=self.row_N.device)
         anchor = torch.arange(stop - start, device=found.device)
         found[anchor + (start + self.first_own), anchor] = 1.0
         return found
+
+    @cached_property
+    def _user_code_N(self) -> torch.Tensor:  # noqa: N802 - its shape
+        return masks.codes(self.user_N)
+
+    @cached_property
+    def _request_code_N(self) -> torch.Tensor:  # noqa: N802 - its shape
+        return masks.codes(self.request_N)
 
     @cached_property
     def _known(self) -> masks.KnownColumns:
