@@ -135,6 +135,9 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "python": platform.python_version(),
+        "classes": "archived"
+        if (Path(sys.prefix) / ".scrollpast" / "spark.jsa").exists()
+        else "not archived",
         "command": shlex.join(["scripts/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 

@@ -7,6 +7,7 @@ cd "$root"
 environment .venv mining training development
 environment .envs/tensorflow tensorflow
 spark_environment .venv
+scripts/archive_classes.sh
 
 # One thread a process: the tests run side by side, and more threads than cores make every one slower.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +30,24 @@ def test_a_session_that_runs_already_is_used_and_left_running(spark: SparkSessio
     with spark_session(Spark(), "another job", debug=False) as session:
         assert session.sparkContext is spark.sparkContext
     assert spark.range(3).count() == 3
+
+
+def test_an_archive_that_java_does_not_like_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / ".scrollpast").mkdir()
+    (tmp_path / ".scrollpast" / "spark.jsa").write_bytes(b"of another Java")
+    program = f"""
+import sys
+from scrollpast.config import Spark
+from scrollpast.mining.session import spark_session
+sys.prefix = {str(tmp_path)!r}
+with spark_session(Spark(master="local[1]"), "archive", debug=True) as spark:
+    management = spark.sparkContext._jvm.java.lang.management.ManagementFactory
+    print([option for option in management.getRuntimeMXBean().getInputArguments() if "jsa" in option])
+    print(spark.range(3).count())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == [f"['-XX:SharedArchiveFile={tmp_path}/.scrollpast/spark.jsa']", "3"]
+    assert "archive" not in done.stderr
 
 
 def test_times_are_utc_whatever_the_machine_says(spark: SparkSession) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scrollpast import errors
@@ -110,10 +111,19 @@ def _build(settings: Spark, application: str, is_submitted: bool) -> SparkSessio
     conf = dict(_ALWAYS)
     if not is_submitted:
         builder = builder.master(settings.master or LOCAL_MASTER)
-        conf = {**_LOCAL_CONF, **conf}
+        conf = {**_LOCAL_CONF, **_class_archive(), **conf}
     for name, value in {**conf, **settings.conf}.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def _class_archive() -> dict[str, str]:
+    """Java maps Spark's classes from the archive of scripts/archive_classes.sh, where there is one that it likes."""
+    archive = Path(sys.prefix) / ".scrollpast" / "spark.jsa"
+    if not archive.exists() or not archive.stat().st_size:
+        return {}
+    # Of an archive that does not fit (another Java, another Spark) it would only say so, and load classes itself.
+    return {"spark.driver.defaultJavaOptions": f'"-XX:SharedArchiveFile={archive}" -Xlog:cds*=off'}
 
 
 def _point_spark_at_this_python() -> None:
