@@ -92,7 +92,7 @@ def compare(arguments: argparse.Namespace) -> int:
         python = environment(".envs/peers", "mining", "tensorflow", "peers") if peers else None
         costs: dict[str, list[Cost]] = {OURS: []}
         profile = ""
-        for number in range(arguments.runs):
+        for _ in range(arguments.runs):
             ours = _fresh(folder / "ours")
             profile = _mine(log, ours, arguments, folder, costs[OURS])
             for name in peers:
