@@ -15,9 +15,8 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=1, metavar="N", help="days that end with --date (1)")
     parser.add_argument("--as-of", metavar="T", help="use what was known at this moment, UTC (now)")
     for table in ("impressions", "engagements", "ads"):
-        parser.add_argument(
-            f"--{table}", metavar="PATH", help=f"Parquet of {table}, over the configuration's"
-        )
+        place = f"files of {table} in the configured format (Parquet), over the configuration's place"
+        parser.add_argument(f"--{table}", metavar="PATH", help=place)
     parser.add_argument(
         "--out", metavar="PATH", help="folder of the published days, over the configuration's"
     )

@@ -255,6 +255,16 @@ def test_files_of_other_formats(
     assert content_after(run_on(tmp_path / "out", **tables), tmp_path / "out") == expected
 
 
+def test_a_path_of_the_command_line_is_read_in_the_configured_format(
+    spark: SparkSession, expected: Content, tmp_path: Path
+) -> None:
+    formats = []
+    for name in COLUMNS:
+        write_orc(getattr(LOG, name), tmp_path / name)
+        formats += ["--set", f"input.{name}.format=orc"]
+    assert content_after(mine(tmp_path, tmp_path / "out", *formats), tmp_path / "out") == expected
+
+
 # Strings for ids
 
 

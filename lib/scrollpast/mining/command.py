@@ -57,9 +57,7 @@ def mine(arguments: argparse.Namespace) -> int:
 def _with_paths(config: Config, arguments: argparse.Namespace) -> Config:
     """The paths of the command line over those of the configuration."""
     tables = {
-        name: getattr(config.input, name).model_copy(
-            update={"path": path, "table": None, "format": "parquet"}
-        )
+        name: getattr(config.input, name).model_copy(update={"path": path, "table": None})
         for name in ("impressions", "engagements", "ads")
         if (path := getattr(arguments, name)) is not None
     }
