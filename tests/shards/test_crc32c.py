@@ -1,10 +1,23 @@
+from collections.abc import Callable
+
 import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.shards.crc32c import crc32c, masked_crc32c
+from scrollpast.compiled import as_bytes_array
+from scrollpast.shards.crc32c import HAS_INSTRUCTION, by_instruction, by_tables, crc32c, masked_crc32c
+from scrollpast.shards.memory import address_of
+
+WAYS = [
+    pytest.param(by_tables, id="tables"),
+    pytest.param(
+        by_instruction,
+        id="instruction",
+        marks=pytest.mark.skipif(not HAS_INSTRUCTION, reason="this processor has no CRC-32C of its own"),
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +40,14 @@ def test_the_published_check_values_hold(content: bytes, expected: int) -> None:
 def test_any_bytes_at_any_alignment_have_googles_crc(content: bytes, start: int) -> None:
     assert crc32c(content[start:]) == google_crc32c.value(content[start:])
     assert crc32c(memoryview(content)[start:]) == google_crc32c.value(content[start:])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(content=st.binary(max_size=200), start=st.integers(0, 20))
+def test_both_ways_have_googles_crc(way: Callable[[int, int, int], int], content: bytes, start: int) -> None:
+    start = min(start, len(content))
+    data = as_bytes_array(content)
+    assert way(address_of(data), start, data.size) == google_crc32c.value(content[start:])
 
 
 def test_a_large_buffer_has_googles_crc() -> None:

@@ -1,16 +1,24 @@
 """CRC-32C (Castagnoli, RFC 3720 appendix B.4) and the mask that TFRecord applies to it.
 
-Slicing by 16: sixteen table look-ups a step of sixteen bytes instead of sixteen dependent ones.
+By the processor's own instruction where it has one (x86 since SSE 4.2), eight bytes a step; elsewhere slicing by 16:
+sixteen table look-ups a step of sixteen bytes instead of sixteen dependent ones.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import llvmlite.binding
+import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from scrollpast.compiled import as_bytes_array, compiled
-from scrollpast.shards.memory import address_of, load_byte, load_uint32, signed
+from scrollpast.shards.memory import address_of, load_byte, load_uint32, load_uint64, signed
 
 _REVERSED_POLYNOMIAL = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
@@ -34,9 +42,61 @@ _TABLES = _slicing_tables(16)
 )
 
 
+def _has_instruction() -> bool:
+    """Whether the code that numba makes may use x86's instruction: numba can be told to compile for another CPU."""
+    is_for_this_cpu = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None
+    return is_for_this_cpu and bool(llvmlite.binding.get_host_cpu_features().get("sse4.2"))
+
+
+def _step(bits: int, bits_of_crc: int) -> Any:
+    """Code that takes ``bits`` more bits into a CRC by the instruction."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        wide, narrow = ir.IntType(bits_of_crc), ir.IntType(bits)
+        name = f"llvm.x86.sse42.crc32.{bits_of_crc}.{bits}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(wide, [wide, narrow]), name)
+        crc, value = arguments
+        if bits == bits_of_crc:
+            return builder.call(function, [crc, value])
+        stepped = builder.call(function, [builder.trunc(crc, wide), builder.trunc(value, narrow)])
+        return builder.zext(stepped, ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def _add_byte(_typing, _crc, _value):  # type: ignore[no-untyped-def]
+    """The CRC register after a byte."""
+    return _step(8, 32)
+
+
+@intrinsic
+def _add_word(_typing, _crc, _value):  # type: ignore[no-untyped-def]
+    """The CRC register after eight bytes."""
+    return _step(64, 64)
+
+
+_Step = Callable[[int, int], int]
+add_byte, add_word = cast(_Step, _add_byte), cast(_Step, _add_word)
+
+
 @compiled
-def crc32c_between(data: int, start: int, stop: int) -> int:
-    """CRC-32C of the bytes ``start`` to ``stop`` (exclusive) behind the address ``data``; start <= stop."""
+def by_instruction(data: int, start: int, stop: int) -> int:
+    """See `crc32c_between`; only for processors that have the instruction."""
+    crc = _ALL_ONES
+    at = start
+    while stop - at >= 8:
+        crc = add_word(crc, signed(load_uint64(data, at)))
+        at += 8
+    while at < stop:
+        crc = add_byte(crc, load_byte(data, at))
+        at += 1
+    return crc ^ _ALL_ONES
+
+
+@compiled
+def by_tables(data: int, start: int, stop: int) -> int:
+    """See `crc32c_between`; for any processor."""
     crc = _ALL_ONES
     at = start
     while stop - at >= 16:
@@ -67,6 +127,11 @@ def crc32c_between(data: int, start: int, stop: int) -> int:
         crc = signed(_T0[np.uint8(crc ^ load_byte(data, at))]) ^ (crc >> 8)
         at += 1
     return crc ^ _ALL_ONES
+
+
+HAS_INSTRUCTION = _has_instruction()
+crc32c_between = by_instruction if HAS_INSTRUCTION else by_tables
+"""CRC-32C of the bytes ``start`` to ``stop`` (exclusive) behind the address ``data``; start <= stop."""
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Loads and stores at an address, for compiled loops over bytes.
+"""Loads and stores at an address, and bits of words, for compiled loops over bytes.
 
 A kernel that hands a NumPy array to another one counts references, atomically, at every call; that took most of
 the time of reading a varint. An address is a number. As with numba's arrays nothing is checked: whoever calls
@@ -85,6 +85,16 @@ def _store_uint64(_typing, _address, _at, _value):  # type: ignore[no-untyped-de
     return _store(64)
 
 
+@intrinsic
+def _leading_zeros(_typing, _value):  # type: ignore[no-untyped-def]
+    """How many of the 64 bits above the highest one that is set are clear; 64 for 0."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.int64), generate
+
+
 # The same under names with types: mypy takes an intrinsic for a function of all its arguments. Compiled code
 # sees through the names.
 _Load: TypeAlias = Callable[[int, int], int]
@@ -95,4 +105,5 @@ load_uint64 = cast(Callable[[int, int], np.uint64], _load_uint64)
 store_byte = cast(_Store, _store_byte)
 store_uint32 = cast(_Store, _store_uint32)
 store_uint64 = cast(_Store, _store_uint64)
+leading_zeros = cast(Callable[[int], int], _leading_zeros)
 signed = cast(Callable[[Any], int], np.int64)

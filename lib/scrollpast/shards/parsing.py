@@ -62,6 +62,21 @@ def _next_other_field(data: int, at: int, stop: int) -> tuple[int, int, int]:
     return tag, body, -1
 
 
+@inlined
+def _are_equal(left: int, left_at: int, right: int, right_at: int, length: int) -> bool:
+    """Whether two times ``length`` bytes are the same, word by word: the last word overlaps the one before."""
+    if length < 8:
+        index = 0
+        while index < length and load_byte(left, left_at + index) == load_byte(right, right_at + index):
+            index += 1
+        return index == length
+    last = length - 8
+    index = 0
+    while index < last and load_uint64(left, left_at + index) == load_uint64(right, right_at + index):
+        index += 8
+    return index >= last and load_uint64(left, left_at + last) == load_uint64(right, right_at + last)
+
+
 @compiled
 def _find_name(data: int, start: int, stop: int, names: int, offsets: np.ndarray, guess: int) -> int:
     """Which of the wanted names ``data[start:stop]`` is, or -1; tries ``guess`` first (records are sorted)."""
@@ -71,14 +86,7 @@ def _find_name(data: int, start: int, stop: int, names: int, offsets: np.ndarray
         length = offsets[column + 1] - offsets[column]
         if length != stop - start:
             continue
-        index = 0
-        while length - index >= 8 and load_uint64(names, offsets[column] + index) == load_uint64(
-            data, start + index
-        ):
-            index += 8
-        while index < length and load_byte(names, offsets[column] + index) == load_byte(data, start + index):
-            index += 1
-        if index == length:
+        if _are_equal(names, offsets[column], data, start, length):
             return column
     return -1
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from scrollpast.compiled import compiled, inlined
-from scrollpast.shards.memory import load_byte, load_uint64, signed, store_byte
+from scrollpast.shards.memory import leading_zeros, load_byte, load_uint64, signed, store_byte, store_uint64
 
 MAX_VARINT_BYTES = 10
+OVERRUN_BYTES = 7
+_ONE = np.uint64(1)
 _SEVEN = np.uint64(7)
 _LOW_BITS = np.uint64(0x7F)
 _MORE = np.uint64(0x80)
@@ -16,30 +18,37 @@ _TOP_BITS = np.uint64(0x8080808080808080)
 _SEVENS = np.uint64(0x7F7F7F7F7F7F7F7F)
 _EVEN_7, _ODD_7 = np.uint64(0x007F007F007F007F), np.uint64(0x7F007F007F007F00)
 _EVEN_14, _ODD_14 = np.uint64(0x00003FFF00003FFF), np.uint64(0x3FFF00003FFF0000)
+_PAIRED_7, _PAIRED_14 = np.uint64(0x3F803F803F803F80), np.uint64(0x0FFFC0000FFFC000)
+_ABOVE_56_BITS = np.uint64(1 << 56)
 _LOW_28, _HIGH_28 = np.uint64(0x000000000FFFFFFF), np.uint64(0x0FFFFFFF00000000)
 
 
 @inlined
 def varint_bytes(value: int) -> int:
     """How many bytes the varint of an int64 takes: 1 to 9, or 10 for a negative number."""
-    rest = np.uint64(value) >> _SEVEN
-    size = 1
-    while rest != np.uint64(0):
-        size += 1
-        rest >>= _SEVEN
-    return size
+    bits = 64 - leading_zeros(signed(np.uint64(value) | _ONE))
+    return (bits * 9 + 64) >> 6  # ceil(bits / 7) for 1 to 64
 
 
 @inlined
 def put_varint(out: int, at: int, value: int) -> int:
-    """Write the varint of an int64 to address ``out + at``; returns ``at`` behind it. The caller made room."""
+    """Write the varint of an int64 to address ``out + at``; returns ``at`` behind it.
+
+    May write up to `OVERRUN_BYTES` behind the varint: the caller made that room too, and fills it later.
+    """
     rest = np.uint64(value)
-    while rest >= _MORE:
+    while rest >= _ABOVE_56_BITS:
+        # Nine or ten bytes: the first ones by themselves.
         store_byte(out, at, signed(rest | _MORE))
         rest >>= _SEVEN
         at += 1
-    store_byte(out, at, signed(rest))
-    return at + 1
+    # Groups of 7 bits move apart: fours of them, then pairs, then each into its byte.
+    bits = (rest & _LOW_28) | (rest & ~_LOW_28) << np.uint64(4)
+    bits = (bits & _EVEN_14) | (bits & _PAIRED_14) << np.uint64(2)
+    bits = (bits & _EVEN_7) | (bits & _PAIRED_7) << np.uint64(1)
+    last_byte_at = np.uint64(63 - leading_zeros(signed(bits | _ONE))) & ~_SEVEN
+    store_uint64(out, at, signed(bits | (_TOP_BITS & ((_ONE << last_byte_at) - _ONE))))
+    return at + 1 + (signed(last_byte_at) >> 3)
 
 
 @inlined
