@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.compiled import compiled, frozen
 from scrollpast.hashing import seeded_hash
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.groups import (
     NOT_FOUND,
     ByUser,
     has_between,
+    is_among,
     is_first_of_code,
     last_at_or_before,
     order_by_user,
@@ -112,7 +114,7 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     outcome = np.full(len(rows["user"]), UNDECIDED, np.int8)
 
     def decided_as(found: Outcome, where: Mask) -> None:
-        outcome[where & (outcome == UNDECIDED)] = found
+        _settle(outcome, frozen(where, np.bool_), np.int8(found))
 
     is_duplicate = find_duplicates(bucket)
     is_bot_user = find_bot_users(bucket, ~is_duplicate, rules)
@@ -137,7 +139,8 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
 
     weight = np.zeros(len(outcome), np.float32)
     candidates = outcome == UNDECIDED
-    weight[candidates] = negative_weights(take(rows, candidates), clicked_below[candidates], surfaces, rules)
+    at = np.flatnonzero(candidates)
+    weight[at] = negative_weights(take(rows, at), clicked_below[at], surfaces, rules)
     decided_as(Outcome.OVER_CAP, find_over_user_cap(bucket, candidates, weight, rules, attributes))
     decided_as(Outcome.NEGATIVE, candidates)
 
@@ -166,6 +169,28 @@ def _with_ties_ordered(rows: Columns) -> Columns:
     return rows
 
 
+@compiled
+def _settle(outcome: NDArray[np.int8], where: Mask, found: np.int8) -> None:
+    """Give an outcome to the rows that have none yet, where the mask says so."""
+    for row in range(len(outcome)):
+        if where[row] & (outcome[row] == UNDECIDED):
+            outcome[row] = found
+
+
+@compiled
+def _busiest_days(starts: Ints, since_us: Ints, counted: Mask) -> Ints:
+    """The most counted rows of one day (times are in order, from the start of the first day), for every user."""
+    busiest = np.zeros(len(starts) - 1, np.int64)
+    for user in range(len(starts) - 1):
+        count, day_ends = 0, np.int64(0)
+        for row in range(starts[user], starts[user + 1]):
+            if since_us[row] >= day_ends:
+                count, day_ends = 0, (since_us[row] // DAY_US + 1) * DAY_US
+            count += counted[row]
+            busiest[user] = max(busiest[user], count)
+    return busiest
+
+
 def find_duplicates(bucket: Bucket) -> Mask:
     """Rows whose (user, request, ad, position) came before; the rows are in total order already."""
     none = np.zeros(len(bucket.engaged_shown), np.int64)
@@ -177,10 +202,10 @@ def find_duplicates(bucket: Bucket) -> Mask:
 
 def find_bot_users(bucket: Bucket, counted: Mask, rules: Rules) -> Mask:
     """Users with more impressions on any UTC day than the cap: bool [num_users]."""
-    day = (bucket.rows["served_us"] - rules.window.start_us) // DAY_US
-    num_days = int(day.max(initial=0)) + 1
-    per_day = np.bincount((bucket.user * num_days + day)[counted], minlength=bucket.num_users * num_days)
-    busiest = per_day.reshape(bucket.num_users, num_days).max(axis=1, initial=0)
+    since_us = bucket.rows["served_us"] - rules.window.start_us
+    busiest = _busiest_days(
+        frozen(bucket.by_user.starts, np.int64), frozen(since_us, np.int64), frozen(counted, np.bool_)
+    )
     return np.asarray(busiest > rules.max_impressions_per_user_day)
 
 
@@ -200,11 +225,11 @@ def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.
     row = np.full(len(window_us), -1, np.int64)
     # Clocks of client and server differ: an engagement may seem to precede the request that it names.
     moment_us = engagements["engaged_us"] + np.where(has_request, rules.clock_skew_us, 0)
-    at = np.flatnonzero(eligible)
     for asked, row_code, num_codes, code in (
         (has_request, bucket.shown, bucket.num_shown, bucket.engaged_shown),
         (~has_request, bucket.pair, bucket.num_pairs, bucket.engaged_pair),
     ):
+        at = np.flatnonzero(eligible & is_among(row_code, num_codes, code[asked]))
         found = last_at_or_before(
             row_code[at], bucket.rows["served_us"][at], num_codes, code[asked], moment_us[asked]
         )
@@ -224,15 +249,22 @@ def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.
 def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttributes) -> Mask:
     """Impressions of an ad, or of a guard key's value, that the user engaged with inside the guard window."""
     is_positive_kind = rules.kinds.is_positive[bucket.engagements["kind"]]
-    at = np.flatnonzero(asked)
-    start = bucket.rows["served_us"][at] - rules.guard_before_us
-    end = bucket.rows["served_us"][at] + rules.guard_after_us
     is_guarded = np.zeros(len(asked), np.bool_)
 
     def guard(code: Ints, event_code: Ints, num_codes: int, guards: Mask) -> None:
         events = np.flatnonzero(guards & (event_code >= 0))
         engaged_us = bucket.engagements["engaged_us"][events]
-        is_guarded[at] |= has_between(event_code[events], engaged_us, num_codes, code[at], start, end)
+        # Few rows are of something that the user ever engaged with: only for them the times matter.
+        at = np.flatnonzero(asked & is_among(code, num_codes, event_code[events]))
+        served_us = bucket.rows["served_us"][at]
+        is_guarded[at] |= has_between(
+            event_code[events],
+            engaged_us,
+            num_codes,
+            code[at],
+            served_us - rules.guard_before_us,
+            served_us + rules.guard_after_us,
+        )
 
     guard(bucket.pair, bucket.engaged_pair, bucket.num_pairs, is_positive_kind)
     for name in rules.guard_keys:
@@ -274,7 +306,7 @@ def find_lingered(bucket: Bucket, surfaces: SurfaceTable, rules: Rules) -> Mask:
     if rules.examined.lingering_rules_out == "impression":
         return np.asarray(lingered)
     has_lingered = np.zeros(bucket.num_pairs, np.bool_)
-    has_lingered[bucket.pair[lingered]] = True
+    has_lingered[bucket.pair[np.flatnonzero(lingered)]] = True
     return np.asarray(has_lingered[bucket.pair])
 
 

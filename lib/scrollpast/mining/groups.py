@@ -96,6 +96,13 @@ def rank_in_group(groups: Ints, *order: NDArray[np.generic]) -> Ints:
     return ranks
 
 
+def is_among(codes: Ints, num_codes: int, wanted: Ints) -> NDArray[np.bool_]:
+    """Which of [N] codes are among the wanted ones, of which some may be ``NOT_FOUND``: bool [N]."""
+    is_wanted = np.zeros(num_codes, np.bool_)
+    is_wanted[wanted[wanted >= 0]] = True
+    return is_wanted[codes]
+
+
 def last_at_or_before(row_code: Ints, row_time: Ints, num_codes: int, code: Ints, time: Ints) -> Ints:
     """For every question (code, time) the last row with that code and a time not after it.
 
@@ -109,9 +116,7 @@ def last_at_or_before(row_code: Ints, row_time: Ints, num_codes: int, code: Ints
     if not len(row_code) or not len(code):
         return np.full(len(code), NOT_FOUND, np.int64)
     # Few codes are asked for; only their rows are brought together.
-    is_asked = np.zeros(num_codes, np.bool_)
-    is_asked[code[code >= 0]] = True
-    concerned = np.flatnonzero(is_asked[row_code])
+    concerned = np.flatnonzero(is_among(row_code, num_codes, code))
     order, starts = group(row_code[concerned], num_codes)
     rows = concerned[order]
     return _last_at_or_before(*(frozen(part, np.int64) for part in (rows, starts, row_time, code, time)))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from scrollpast.compiled import compiled, frozen
 from scrollpast.errors import ScrollpastError
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns
@@ -32,22 +33,38 @@ def count_cells(
     outcome: NDArray[np.int8], surface: NDArray[np.int16], position: NDArray[np.int32]
 ) -> Columns:
     """Cells of the ledger for [N] impressions: outcome, surface code, position (−1 unknown), count."""
-    cell = (
-        (outcome.astype(np.int64) << 48) | (surface.astype(np.int64) << 32) | (position.astype(np.int64) + 1)
+    num_tables = (int(surface.max(initial=0)) + 1) * len(Outcome)
+    dense = np.zeros(num_tables * _DENSE_POSITIONS, np.int64)
+    _count_shallow(
+        frozen(outcome, np.int8), frozen(surface, np.int16), frozen(position, np.int32), len(Outcome), dense
     )
-    shallow = position < _DENSE_POSITIONS - 1
-    tables = surface.astype(np.int64) * len(Outcome) + outcome
-    dense = np.bincount(tables[shallow] * _DENSE_POSITIONS + (cell[shallow] & 0xFFFF_FFFF))
+    far = np.flatnonzero(position >= _DENSE_POSITIONS - 1)
+    far_outcome, far_surface = outcome[far].astype(np.int64), surface[far].astype(np.int64)
+    cell = (far_outcome << 48) | (far_surface << 32) | (position[far].astype(np.int64) + 1)
+    deep, deep_counts = np.unique(cell, return_counts=True)
     found = np.flatnonzero(dense)
     table, at = np.divmod(found, _DENSE_POSITIONS)
     surfaces, outcomes = np.divmod(table, len(Outcome))
-    deep, deep_counts = np.unique(cell[~shallow], return_counts=True)
     return {
         "outcome": np.concatenate([outcomes, deep >> 48]).astype(np.int8),
         "surface": np.concatenate([surfaces, (deep >> 32) & 0xFFFF]).astype(np.int16),
         "position": np.concatenate([at, deep & 0xFFFF_FFFF]).astype(np.int64) - 1,
         "count": np.concatenate([dense[found], deep_counts]).astype(np.int64),
     }
+
+
+@compiled
+def _count_shallow(
+    outcome: NDArray[np.int8],
+    surface: NDArray[np.int16],
+    position: NDArray[np.int32],
+    num_outcomes: int,
+    dense: NDArray[np.int64],
+) -> None:
+    for row in range(len(outcome)):
+        if position[row] < _DENSE_POSITIONS - 1:
+            table = surface[row] * num_outcomes + outcome[row]
+            dense[table * _DENSE_POSITIONS + position[row] + 1] += 1
 
 
 @dataclass

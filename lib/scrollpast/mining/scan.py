@@ -77,17 +77,18 @@ def scan_impressions(
             passes &= anchored.may_contain(hashes)
         surface = _surface_codes(batch, surfaces)
         position = _small_integers(batch[column.POSITION])
-        ends_here = ~passes
+        passing, ending = np.flatnonzero(passes), np.flatnonzero(~passes)
         outcome = np.where(is_invalid, Outcome.INVALID, Outcome.UNANCHORED).astype(np.int8)
         # A broken position is no position: the ledger counts it as unknown, the quarantine shows it.
         known = np.maximum(position, UNKNOWN)
-        ledger.add(count_cells(outcome[ends_here], surface[ends_here], known[ends_here]), list(surfaces))
+        ledger.add(count_cells(outcome[ending], surface[ending], known[ending]), list(surfaces))
         if is_invalid.any():
             yield from _quarantine(batch, reasons, rules)
-        if passes.any():
-            rows = _impression_columns(batch.filter(pa.array(passes)), hashes[passes], rules)
-            rows["surface"] = surface[passes]
-            buffered.append((bucket_of(hashes[passes], rules.num_buckets), rows))
+        if len(passing):
+            hashes = hashes[passing]
+            rows = _impression_columns(batch.filter(pa.array(passes)), hashes, rules)
+            rows["surface"] = surface[passing]
+            buffered.append((bucket_of(hashes, rules.num_buckets), rows))
             num_buffered += len(rows["user"])
         if num_buffered >= MAX_BUFFERED_ROWS:
             yield from _parcels(ROWS, buffered, surfaces=list(surfaces))
