@@ -74,7 +74,7 @@ def order_by_user(user: Ints, time: Ints, second: Ints, third: Ints) -> tuple[In
     return distinct[ascending], starts, order
 
 
-def group(codes: Ints, num_codes: int) -> tuple[Ints, Ints]:
+def group(codes: NDArray[np.signedinteger], num_codes: int) -> tuple[Ints, Ints]:
     """Rows by code: their order, int64 [N], and where each code's rows start in it, int64 [num_codes + 1]."""
     return _group(frozen(codes, np.int64), num_codes)
 

@@ -44,7 +44,8 @@ _TABLES = _slicing_tables(16)
 
 def _has_instruction() -> bool:
     """Whether the code that numba makes may use x86's instruction: numba can be told to compile for another CPU."""
-    is_for_this_cpu = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None
+    told: Any = numba.config
+    is_for_this_cpu = told.CPU_NAME is None and told.CPU_FEATURES is None
     return is_for_this_cpu and bool(llvmlite.binding.get_host_cpu_features().get("sse4.2"))
 
 
@@ -54,7 +55,8 @@ def _step(bits: int, bits_of_crc: int) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         wide, narrow = ir.IntType(bits_of_crc), ir.IntType(bits)
         name = f"llvm.x86.sse42.crc32.{bits_of_crc}.{bits}"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(wide, [wide, narrow]), name)
+        signature = ir.FunctionType(wide, [wide, narrow])
+        function = cgutils.get_or_insert_function(builder.module, signature, name)  # type: ignore[no-untyped-call]
         crc, value = arguments
         if bits == bits_of_crc:
             return builder.call(function, [crc, value])
