@@ -145,8 +145,18 @@ def machine() -> dict[str, Any]:
         "classes": "archived"
         if (Path(sys.prefix) / ".scrollpast" / "spark.jsa").exists()
         else "not archived",
-        "command": shlex.join(["scripts/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["scripts/" + Path(sys.argv[0]).name, *_without_folders(sys.argv[1:])]),
     }
+
+
+def _without_folders(words: Sequence[str]) -> list[str]:
+    """A command line that measures the same elsewhere: where files were kept is this machine's affair."""
+    told, is_folder = [], False
+    for word in words:
+        if not is_folder and not word.startswith(("--folder", "--results")):
+            told.append(word)
+        is_folder = word in ("--folder", "--results")
+    return told
 
 
 def _lines(path: str) -> list[str]:
