@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as nps
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects, largest_count
 from scrollpast.mining.anchored import AnchoredUsers
-from scrollpast.mining.examination import read_examination
+from scrollpast.mining.examination.table import read_examination
 from scrollpast.mining.groups import (
     ByUser,
     has_between,

@@ -79,7 +79,7 @@ def test_columns_have_the_types_of_the_input_contract(log: Path) -> None:
     assert columns("impressions") == {
         "request_id": pa.int64(), "user_id": pa.int64(), "ad_id": pa.int64(), "served_at": UTC_TIME,
         "surface": pa.string(), "position": pa.int32(), "dwell_ms": pa.int32(), "propensity": pa.float64(),
-        "is_random": pa.bool_(), "country": pa.string(), "device": pa.string(),
+        "is_random": pa.bool_(), "ranker_score": pa.float32(), "country": pa.string(), "device": pa.string(),
     }  # fmt: skip
     assert columns("engagements") == {
         "user_id": pa.int64(), "ad_id": pa.int64(), "kind": pa.string(), "engaged_at": UTC_TIME,
@@ -226,6 +226,16 @@ def test_a_new_ad_is_not_served_before_it_is_created(tables: duckdb.DuckDBPyConn
     new = f"created_at >= timestamptz '{LAST_DAY} 00:00:00Z' - interval 4 day"
     assert value(tables, f"select avg(({new})::int) from ads") == pytest.approx(0.1, abs=0.01)
     assert value(tables, f"select count(*) from truth semi join ads on truth.ad_id = ads.ad_id and {new}") > 0
+
+
+def test_the_ranker_scores_what_it_chose_and_sorts_by_it(tables: duckdb.DuckDBPyConnection) -> None:
+    assert value(tables, "select count(*) from impressions where is_random = (ranker_score is not null)") == 0
+    whole = "request_id is not null and position >= 0 and not is_random"
+    out_of_order = (
+        "select count(*) from (select ranker_score > lag(ranker_score) over "
+        f"(partition by request_id order by position) as is_above from impressions where {whole}) where is_above"
+    )
+    assert value(tables, out_of_order) == 0
 
 
 def test_a_random_slot_states_its_propensity_and_no_other_slot_makes_one_up(

@@ -207,6 +207,21 @@ class Mining(Section):
         return self
 
 
+class Examination(Section):
+    """What ``estimate_examination`` goes by; the labels are those of ``mining``."""
+
+    num_groups: int = Field(50, ge=10, le=100_000)
+    """Groups of users; how far they differ is what the intervals are made of."""
+    num_positions: int = Field(100, ge=2, le=200)
+    """Positions that are estimated, from the first; the last one stands for all below."""
+    num_strata: int = Field(100, ge=2, le=1000)
+    """Quantiles of ``mining.score_column`` within which impressions are alike for the regression."""
+    min_clicks: int = Field(50, ge=1)
+    """Clicks that compare positions, below which an estimator abstains."""
+    max_relative_width: float = Field(0.2, gt=0)
+    """Half of an interval's width over its probability, up to which an estimate is precise enough."""
+
+
 class Spark(Section):
     master: str | None = None
     """Master of a session started by plain python; null = local with all cores and retries."""
@@ -222,5 +237,6 @@ class Config(Section):
     input: Input = Input()
     output: Output = Output()
     mining: Mining = Mining()
+    examination: Examination = Examination()
     spark: Spark = Spark()
     training: Training = Training()

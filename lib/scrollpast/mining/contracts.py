@@ -19,6 +19,7 @@ POSITION = "position"
 DWELL_MS = "dwell_ms"
 KIND = "kind"
 ENGAGED_AT = "engaged_at"
+IS_RANDOM = "is_random"
 
 WHOLE_SURFACE = "all"
 """The surface of an impression that names none."""
@@ -53,6 +54,7 @@ NULLABLE_INTEGER = ColumnType("int (nulls allowed)", lambda kind: _is_whole(kind
 NULLABLE_NUMBER = ColumnType(
     "double (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_floating(kind) or pt.is_null(kind)
 )
+BOOLEAN = ColumnType("boolean (nulls allowed)", lambda kind: pt.is_boolean(kind) or pt.is_null(kind))
 CATEGORY = ColumnType(
     "string, long or boolean",
     lambda kind: IDENTIFIER.accepts(kind) or pt.is_boolean(kind) or pt.is_null(kind),

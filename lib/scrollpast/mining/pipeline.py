@@ -28,7 +28,7 @@ from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.batches import TimeRange, as_batches, map_batches
-from scrollpast.mining.examination import read_examination
+from scrollpast.mining.examination.table import read_examination
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.parcels import Columns, pack, unpack
 from scrollpast.mining.progress import progress

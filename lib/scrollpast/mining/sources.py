@@ -16,7 +16,7 @@ from scrollpast.errors import UserError
 from scrollpast.mining.batches import TaskFunction, TimeRange
 from scrollpast.mining.contracts import TableContract
 from scrollpast.mining.parquet_source import open_parquet
-from scrollpast.mining.spark_source import open_with_spark
+from scrollpast.mining.spark_source import SparkSource, open_with_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -69,13 +69,29 @@ def open_source(
         UserError: no place is configured, nothing is there, it is no Parquet, a column is missing or of a
             wrong type, or there are no rows.
     """
-    if table.table is not None or (table.path is not None and table.format != "parquet"):
-        return open_with_spark(table, contract, get_spark(), rows, num_tasks)
-    if table.path is None:
+    if table.path is None or table.format != "parquet":
+        return open_frame(table, contract, get_spark, rows=rows, num_tasks=num_tasks)
+    return open_parquet(table.path, contract, rows, rows_per_task, num_tasks, may_be_empty)
+
+
+def open_frame(
+    table: Table,
+    contract: TableContract,
+    get_spark: Callable[[], SparkSession],
+    *,
+    rows: TimeRange | None = None,
+    num_tasks: int | None = None,
+) -> SparkSource:
+    """Find a table and hold its schema against the contract, to be read by Spark itself whatever its format.
+
+    Raises:
+        UserError: no place is configured, Spark cannot read it, or a column is missing or of a wrong type.
+    """
+    if table.path is None and table.table is None:
         raise UserError(
             f"input.{contract.name}",
             expected="a path or a table",
             found="neither",
             remedy=f"pass --{contract.name} PATH or set input.{contract.name}.path in the configuration",
         )
-    return open_parquet(table.path, contract, rows, rows_per_task, num_tasks, may_be_empty)
+    return open_with_spark(table, contract, get_spark(), rows, num_tasks)

@@ -24,6 +24,7 @@ class Rows(NamedTuple):
     position: NDArray[np.int32]
     dwell_ms: NDArray[np.int32]  # UNKNOWN_DWELL = null
     propensity: NDArray[np.float64]  # NaN = unknown
+    score: NDArray[np.float32]  # NaN = not the ranker's choice
     is_random: NDArray[np.bool_]
     relevance: NDArray[np.float32]
     is_relevant: NDArray[np.bool_]
@@ -87,7 +88,26 @@ _RATE_TYPES = {name: int if name in _WHOLE else float for name in Rates._fields}
 
 def empty_rows(num_rows: int) -> Rows:
     """Room for ``num_rows`` impressions."""
-    kinds = ("i8", "i8", "i8", "i8", "i1", "i4", "i4", "f8", "?", "f4", "?", "?", "?", "?", "?", "i1", "?")
+    kinds = (
+        "i8",
+        "i8",
+        "i8",
+        "i8",
+        "i1",
+        "i4",
+        "i4",
+        "f8",
+        "f4",
+        "?",
+        "f4",
+        "?",
+        "?",
+        "?",
+        "?",
+        "?",
+        "i1",
+        "?",
+    )
     return Rows(*(np.empty(num_rows, kind) for kind in kinds))
 
 

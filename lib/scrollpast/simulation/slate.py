@@ -69,13 +69,13 @@ def fill_slate(world, rates, seed, stream, user, at_us, size, slots, slate):  # 
 
     Args:
         slots: int64 [pool_ads], scratch.
-        slate: (ad int64, odds float64, is_random bool, rank float64), each [2 * max_slate]; the first
-            positions receive the answer, the rest is scratch for the candidates.
+        slate: (ad int64, odds float64, is_random bool, the ranker's score float64, NaN where the slot is random),
+            each [2 * max_slate]; the first positions receive the answer, the rest is scratch for the candidates.
 
     Returns:
         (positions filled, ads alive): at most ``size``, fewer where the pool has no more ads.
     """
-    ads, odds, is_random, ranks = slate
+    ads, odds, is_random, scores = slate
     num_alive = np.searchsorted(world.ad_created_us, at_us, side="right")
     day = (at_us - world.first_us) // DAY_US
 
@@ -92,11 +92,12 @@ def fill_slate(world, rates, seed, stream, user, at_us, size, slots, slate):  # 
         noise = draw(stream) + 1e-12
         ads[num_found] = ad
         odds[num_found] = log_odds(world, rates.relevance_spread, user, ad)
-        ranks[num_found] = -odds[num_found] - rates.ranker_noise * math.log(noise / (1.0 - noise + 2e-12))
+        scores[num_found] = odds[num_found] + rates.ranker_noise * math.log(noise / (1.0 - noise + 2e-12))
         num_found += 1
-    order = np.argsort(ranks[:num_found])
+    order = np.argsort(-scores[:num_found])
     ranked_ads = ads[:num_found][order]
     ranked_odds = odds[:num_found][order]
+    ranked_scores = scores[:num_found][order]
 
     # Random slots draw first and from all ads alive, so that each ad has exactly the stated propensity;
     # the ranked ads then fill the rest and skip what a random slot already shows.
@@ -110,6 +111,7 @@ def fill_slate(world, rates, seed, stream, user, at_us, size, slots, slate):  # 
                 ad = int(draw(stream) * num_alive)
             ads[position] = ad
             odds[position] = log_odds(world, rates.relevance_spread, user, ad)
+            scores[position] = math.nan
             num_random += 1
     following = 0
     filled = 0
@@ -121,6 +123,7 @@ def fill_slate(world, rates, seed, stream, user, at_us, size, slots, slate):  # 
                 break
             ads[position] = ranked_ads[following]
             odds[position] = ranked_odds[following]
+            scores[position] = ranked_scores[following]
             following += 1
         filled += 1
     return filled, num_alive

@@ -160,6 +160,7 @@ def _serve(world, rates, plan, stretch, number, seed, scratch, rows, at):  # typ
         rows.position[at] = position
         rows.dwell_ms[at] = dwell_ms
         rows.propensity[at] = 1.0 / num_alive if slate[2][position] else math.nan
+        rows.score[at] = slate[3][position]
         rows.is_random[at] = slate[2][position]
         rows.relevance[at] = relevance
         rows.is_relevant[at] = wanted
@@ -228,6 +229,7 @@ def _copy(rows, source, target):  # type: ignore[no-untyped-def]
     rows.position[target] = rows.position[source]
     rows.dwell_ms[target] = rows.dwell_ms[source]
     rows.propensity[target] = rows.propensity[source]
+    rows.score[target] = rows.score[source]
     rows.is_random[target] = rows.is_random[source]
     rows.relevance[target] = rows.relevance[source]
     rows.is_relevant[target] = rows.is_relevant[source]

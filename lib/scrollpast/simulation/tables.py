@@ -48,6 +48,7 @@ def impressions_of(rows: Rows, world: World) -> pa.Table:
             "dwell_ms": _array(rows.dwell_ms, rows.dwell_ms == UNKNOWN_DWELL),
             "propensity": _array(rows.propensity, np.isnan(rows.propensity)),
             "is_random": _array(rows.is_random),
+            "ranker_score": _array(rows.score, np.isnan(rows.score)),
             "country": _names(world.user_country[person], COUNTRIES),
             "device": _names(world.user_device[person], DEVICES),
         }

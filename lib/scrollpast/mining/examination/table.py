@@ -8,9 +8,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
+from scrollpast.mining.contracts import POSITION, SURFACE
 from scrollpast.shards import filesystem
 
-_COLUMNS = ("surface", "position", "probability")
+PROBABILITY = "probability"
+Floats = NDArray[np.float64]
+_COLUMNS = (SURFACE, POSITION, PROBABILITY)
 
 
 def read_examination(uri: str | None) -> dict[str, NDArray[np.float64]]:
@@ -50,3 +53,11 @@ def _bad(uri: str, expected: str, found: str) -> UserError:
         found=found,
         remedy="make the table with estimate_examination, or leave the option out",
     )
+
+
+def write_examination(uri: str, table: pa.Table) -> None:
+    """Write a table of surface, position, probability and what else is known of them, for `read_examination`."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    store, path = filesystem.resolve(uri)
+    filesystem.write_atomically(store, path, sink.getvalue())

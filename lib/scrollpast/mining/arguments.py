@@ -1,0 +1,74 @@
+"""What the command lines of jobs over a log share: its days, the moment of knowledge, and where the tables are."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, date, datetime, timedelta
+
+from scrollpast.config import Config
+from scrollpast.errors import UserError
+
+
+def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
+    """The last day, and the moment (UTC) of ``--as-of`` or now.
+
+    Raises:
+        UserError: they are not written as days and moments, or the days have not begun at that moment.
+    """
+    last_day = _parse_day(arguments.date)
+    as_of = _parse_moment(arguments.as_of) if arguments.as_of else datetime.now(UTC)
+    if arguments.days < 1:
+        raise UserError(
+            "--days", expected="at least 1", found=str(arguments.days), remedy="leave it out for 1"
+        )
+    if arguments.days > last_day.toordinal():
+        raise UserError(
+            "--days",
+            expected=f"at most {last_day.toordinal():,}, the days that end with {last_day}",
+            found=f"{arguments.days:,}",
+            remedy="mine fewer days",
+        )
+    day_start = datetime(last_day.year, last_day.month, last_day.day, tzinfo=UTC) - timedelta(
+        days=arguments.days - 1
+    )
+    if as_of < day_start:
+        raise UserError(
+            "--as-of" if arguments.as_of else "--date",
+            expected="days that have begun at the moment of --as-of",
+            found=f"--date {last_day}, and {as_of.isoformat(timespec='seconds')}",
+            remedy="mine an earlier day",
+        )
+    return last_day, as_of
+
+
+def with_paths(config: Config, arguments: argparse.Namespace) -> Config:
+    """The paths of the command line over those of the configuration; a job may know fewer tables."""
+    tables = {
+        name: getattr(config.input, name).model_copy(update={"path": path, "table": None})
+        for name in ("impressions", "engagements", "ads")
+        if (path := getattr(arguments, name, None)) is not None
+    }
+    output = config.output.model_copy(update={"path": arguments.out}) if arguments.out else config.output
+    return config.model_copy(update={"input": config.input.model_copy(update=tables), "output": output})
+
+
+def _parse_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            "--date", expected="a day as 2026-11-21", found=repr(text), remedy="write year-month-day"
+        ) from None
+
+
+def _parse_moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            "--as-of",
+            expected="a moment as 2026-11-23 or 2026-11-23T06:00:00",
+            found=repr(text),
+            remedy="write it in ISO 8601; without a zone it is UTC",
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

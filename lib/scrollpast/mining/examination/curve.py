@@ -1,0 +1,173 @@
+"""A smooth curve over positions, fitted to clicks whose chances differ by position and by stratum.
+
+In the position-based model a click needs a look and a want: E[clicks] = exposure × γ(stratum) × θ(position), whatever
+the clicks' distribution is (Craswell et al., WSDM 2008; Wang et al., WSDM 2018). Given how many clicks a stratum has,
+its want γ cancels, and position k gets the share e_k θ_k / Σ_j e_j θ_j of them. log θ is a smoothing spline; how smooth
+it is follows from the data (Wood and Fasiolo, Biometrics 2017, the generalised Fellner-Schall method).
+Intervals are those of the spline's posterior with the spread between groups of users in the place of the likelihood's
+own (after Nychka, JASA 1988, and White, Econometrica 1982), for clicks of a user are not independent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_MOST_ROUNDS = 200
+_NUM_UNBENT = 3
+"""A factor, a power and a rate: what `_roughness` leaves free."""
+_NUM_UNBENT = 3
+"""A factor, a power and a rate: what `_roughness` leaves free."""
+_LEAST_SMOOTHING, _MOST_SMOOTHING = 1e-6, 10.0
+"""No log is taken for proof that a curve keeps to the shapes of `_roughness`: it may leave them by a twentieth."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Clicks and exposures by group of users, stratum and position: float64 [G, X, K] each.
+
+    Both may be weighted sums, as long as E[clicks] = exposure × γ(stratum) × θ(position).
+    """
+
+    clicks: Floats
+    exposures: Floats
+
+
+@dataclass(frozen=True)
+class Curve:
+    """log θ up to a constant, float64 [K], and its covariance [K, K], of which only differences have a meaning."""
+
+    log_theta: Floats
+    covariance: Floats
+
+    def spread_of(self, contrasts: Floats) -> Floats:
+        """Standard errors [N] of contrasts [N, K], each of which adds up to 0."""
+        return np.sqrt(np.maximum(np.einsum("nk,kl,nl->n", contrasts, self.covariance, contrasts), 0.0))
+
+
+def fit_curve(observed: Observed, positions: NDArray[np.int64]) -> Curve:
+    """The curve that the clicks speak for.
+
+    Args:
+        observed: at least two groups; every position can be compared with every other one, see
+            `connected_positions`.
+        positions: int64 [K], ascending: which positions of the surface the K are.
+    """
+    clicks, exposures = observed.clicks.sum(axis=0), observed.exposures.sum(axis=0)
+    num_positions = len(positions)
+    roughness = _roughness(positions)
+    # Neither the clicks nor the roughness know the constant: this pins it, and moves nothing else.
+    pin = np.full((num_positions, num_positions), 1 / num_positions)
+    log_theta, smoothing, dispersion = np.zeros(num_positions), 1.0, 1.0
+    for _ in range(_MOST_ROUNDS):
+        before = log_theta, smoothing
+        log_theta = _climb(log_theta, clicks, exposures, roughness * smoothing * dispersion, pin)
+        information = _information(log_theta, clicks, exposures)
+        inverse = np.linalg.inv(information / dispersion + smoothing * roughness + pin)
+        spread = _spread_between_groups(log_theta, observed)
+        dispersion = max(float(np.trace(inverse @ spread) / np.trace(inverse @ information)), 1e-3)
+        inverse = np.linalg.inv(information / dispersion + smoothing * roughness + pin)
+        smoothing = _next_smoothing(smoothing, log_theta, inverse, roughness)
+        moved = np.abs(log_theta - before[0]).max()
+        if moved < 1e-5 and abs(np.log(smoothing / before[1])) < 1e-3:
+            break
+    covariance = inverse @ (spread / dispersion**2 + smoothing * roughness) @ inverse
+    return Curve(log_theta - log_theta[0], covariance)
+
+
+def connected_positions(observed: Observed) -> NDArray[np.int64]:
+    """The positions that can be compared: the largest set that strata with clicks link to each other, ascending."""
+    held = (observed.exposures.sum(axis=0) > 0) & (observed.clicks.sum(axis=(0, 2)) > 0)[:, None]
+    linked = held.astype(np.int64)
+    reach = (linked.T @ linked) > 0
+    for _ in range(int(np.ceil(np.log2(max(len(reach), 2))))):
+        reach = (reach.astype(np.int64) @ reach.astype(np.int64)) > 0
+    largest = int(reach.sum(axis=1).argmax())
+    return np.flatnonzero(reach[largest])
+
+
+def _climb(start: Floats, clicks: Floats, exposures: Floats, penalty: Floats, pin: Floats) -> Floats:
+    """The maximum of the penalised likelihood, by Newton's method with halved steps."""
+    log_theta = start
+    reached = _likelihood(log_theta, clicks, exposures, penalty)
+    for _ in range(50):
+        slope = (clicks - _expected(log_theta, clicks, exposures)).sum(axis=0) - penalty @ log_theta
+        step = np.linalg.solve(_information(log_theta, clicks, exposures) + penalty + pin, slope)
+        # A step of more than a factor of 20 in one go is beyond what the quadratic knows.
+        step *= min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-300))
+        for _ in range(30):
+            following = _likelihood(log_theta + step, clicks, exposures, penalty)
+            if following >= reached - 1e-12 * abs(reached):
+                break
+            step /= 2
+        log_theta, reached = log_theta + step, following
+        if np.abs(step).max() < 1e-8:
+            break
+    return np.asarray(log_theta - log_theta.mean())
+
+
+def _shares(log_theta: Floats, exposures: Floats) -> Floats:
+    """The share of a stratum's clicks that each position gets: float64 [X, K]."""
+    odds = exposures * np.exp(log_theta - log_theta.max())
+    return np.asarray(odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-300))
+
+
+def _expected(log_theta: Floats, clicks: Floats, exposures: Floats) -> Floats:
+    return np.asarray(clicks.sum(axis=1, keepdims=True) * _shares(log_theta, exposures))
+
+
+def _likelihood(log_theta: Floats, clicks: Floats, exposures: Floats, penalty: Floats) -> float:
+    shares = _shares(log_theta, exposures)
+    logs = np.log(np.maximum(shares, 1e-300), where=clicks > 0, out=np.zeros_like(shares))
+    return float((clicks * logs).sum() - log_theta @ penalty @ log_theta / 2)
+
+
+def _information(log_theta: Floats, clicks: Floats, exposures: Floats) -> Floats:
+    shares, totals = _shares(log_theta, exposures), clicks.sum(axis=1)
+    weighted = shares * totals[:, None]
+    return np.asarray(np.diag(weighted.sum(axis=0)) - shares.T @ weighted)
+
+
+def _spread_between_groups(log_theta: Floats, observed: Observed) -> Floats:
+    """Covariance [K, K] of the slope of the likelihood, as the groups of users show it."""
+    clicks, exposures = observed.clicks.sum(axis=0), observed.exposures.sum(axis=0)
+    theta = np.exp(log_theta - log_theta.max())
+    shares = _shares(log_theta, exposures)
+    wants = clicks.sum(axis=1) / np.maximum(exposures @ theta, 1e-300)
+    residuals = observed.clicks - observed.exposures * (wants[:, None] * theta)
+    slopes = (residuals - residuals.sum(axis=2, keepdims=True) * shares).sum(axis=1)
+    centred = slopes - slopes.mean(axis=0)
+    num_groups = len(centred)
+    return np.asarray(centred.T @ centred * (num_groups / (num_groups - 1)))
+
+
+def _next_smoothing(smoothing: float, log_theta: Floats, inverse: Floats, roughness: Floats) -> float:
+    num_bent = len(log_theta) - _NUM_UNBENT
+    if num_bent < 1:
+        return smoothing
+    free = num_bent - smoothing * float(np.trace(inverse @ roughness))
+    bent = float(log_theta @ roughness @ log_theta)
+    return float(np.clip(max(free, 1e-9) / max(bent, 1e-12), _LEAST_SMOOTHING, _MOST_SMOOTHING))
+
+
+def _roughness(positions: NDArray[np.int64]) -> Floats:
+    """How far a curve [K] is from a power law times an exponential, as a quadratic form [K, K].
+
+    Those are the shapes that examination is known to have: lists are left by a power law, feeds are scrolled at an
+    even rate. What is left over is measured by squared second differences over log(1 + position).
+    """
+    at = np.log1p(positions.astype(np.float64))
+    bends = np.zeros((max(len(at) - 2, 0), len(at)))
+    for row in range(len(bends)):
+        left, right = at[row + 1] - at[row], at[row + 2] - at[row + 1]
+        width = np.sqrt((left + right) / 2)
+        bends[row, row] = width / left * 2 / (left + right)
+        bends[row, row + 2] = width / right * 2 / (left + right)
+        bends[row, row + 1] = -bends[row, row] - bends[row, row + 2]
+    exponential = bends @ positions.astype(np.float64)
+    bends -= np.outer(exponential, exponential @ bends) / max(float(exponential @ exponential), 1e-300)
+    return np.asarray(bends.T @ bends)

@@ -1,0 +1,131 @@
+"""What the dwell of unclicked impressions says: how many were looked at, and from how long on.
+
+Log dwell is a mixture of normals: scrolled past unseen, looked at and passed over, and, where the log shows them,
+lingered on. It is fitted to a histogram by expectation maximisation (Dempster, Laird and Rubin, JRSS B 1977); the
+number of components is what the Bayesian information criterion prefers (Schwarz, Annals of Statistics 1978).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BINS_PER_UNIT = 20
+"""Bins of log(1 + dwell in ms) for each unit: 5 % of the dwell a bin."""
+NUM_BINS = 16 * BINS_PER_UNIT
+"""Up to 2.5 hours; longer dwell is counted in the last bin."""
+
+_MOST_ROUNDS = 2000
+_LEAST_SPREAD = 0.05
+_LEAST_SHARE = 0.005
+_LEAST_DISTANCE = 2.0
+"""Ashman's D from which on two components are told apart cleanly (Ashman, Bird and Zepf, AJ 1994)."""
+_SKIPPED = 100
+"""Impressions from which on a mixture is fitted at all."""
+
+
+@dataclass(frozen=True)
+class DwellMixture:
+    """Components of log(1 + dwell in ms), from short to long: float64 [C] each; the shares add up to 1."""
+
+    shares: Floats
+    means: Floats
+    spreads: Floats
+
+    @property
+    def typical_ms(self) -> list[float]:
+        """The median dwell of each component."""
+        return [float(np.expm1(mean)) for mean in self.means]
+
+    @property
+    def thresholds_ms(self) -> list[int]:
+        """Between each component and the next, the dwell at which both are as likely."""
+        return [self._threshold(component) for component in range(len(self.shares) - 1)]
+
+    def _threshold(self, component: int) -> int:
+        at = np.linspace(self.means[component], self.means[component + 1], 2001)
+        densities = _densities(at, self)
+        return round(float(np.expm1(at[int(np.argmax(densities[component + 1] >= densities[component]))])))
+
+    def unseen_given_bin(self) -> Floats:
+        """P(scrolled past unseen | bin of the dwell), float64 [NUM_BINS]."""
+        densities = _densities(bin_middles(), self)
+        unseen = densities[0] / np.maximum(densities.sum(axis=0), 1e-300)
+        # Far below its mean a narrow component falls under a wide one: shorter than unseen is unseen still.
+        unseen[bin_middles() < self.means[0]] = 1.0
+        return np.asarray(unseen)
+
+
+def bin_middles() -> Floats:
+    """Of every bin, in units of log(1 + dwell in ms), float64 [NUM_BINS]."""
+    return (np.arange(NUM_BINS) + 0.5) / BINS_PER_UNIT
+
+
+def fit_dwell(counts: Floats) -> DwellMixture | None:
+    """The mixture behind a histogram [NUM_BINS] of unclicked impressions; None where they do not fall apart.
+
+    Only components that lie apart count: the first two must, and a third does where it can.
+    """
+    if counts.sum() < _SKIPPED:
+        return None
+    found = [_fit(counts, num_components) for num_components in (1, 2, 3)]
+    best = min(found, key=lambda fitted: fitted[1])[0]
+    candidates = [best] if len(best.shares) < 3 else [best, found[1][0]]
+    return next((mixture for mixture in candidates if _falls_apart(mixture)), None)
+
+
+def _falls_apart(mixture: DwellMixture) -> bool:
+    if len(mixture.shares) < 2 or mixture.shares.min() < _LEAST_SHARE:
+        return False
+    distances = np.diff(mixture.means) / np.sqrt((mixture.spreads[1:] ** 2 + mixture.spreads[:-1] ** 2) / 2)
+    return bool(distances.min() >= _LEAST_DISTANCE)
+
+
+def _fit(counts: Floats, num_components: int) -> tuple[DwellMixture, float]:
+    """The mixture, and its information criterion; begun at quantiles, the best of a few."""
+    at, total = bin_middles(), counts.sum()
+    cumulated = np.cumsum(counts) / total
+    best: tuple[DwellMixture, float] | None = None
+    for outer in (0.05, 0.15, 0.3):
+        quantiles = np.linspace(outer, 1 - outer, num_components) if num_components > 1 else [0.5]
+        start = DwellMixture(
+            np.full(num_components, 1 / num_components),
+            at[np.searchsorted(cumulated, quantiles).clip(0, NUM_BINS - 1)],
+            np.full(num_components, 0.5),
+        )
+        mixture, likelihood = _climb(start, counts)
+        criterion = (3 * num_components - 1) * np.log(total) - 2 * likelihood
+        if best is None or criterion < best[1]:
+            best = mixture, float(criterion)
+    assert best is not None
+    return best
+
+
+def _climb(mixture: DwellMixture, counts: Floats) -> tuple[DwellMixture, float]:
+    at, total = bin_middles(), counts.sum()
+    reached = -np.inf
+    for _ in range(_MOST_ROUNDS):
+        densities = _densities(at, mixture)
+        together = np.maximum(densities.sum(axis=0), 1e-300)
+        likelihood = float(counts @ np.log(together / BINS_PER_UNIT))
+        if likelihood - reached < 1e-11 * abs(likelihood):
+            break
+        reached = likelihood
+        weights = densities / together * counts
+        sums = np.maximum(weights.sum(axis=1), 1e-9)
+        means = weights @ at / sums
+        spreads = np.sqrt(np.einsum("cb,cb->c", weights, (at - means[:, None]) ** 2) / sums)
+        order = np.argsort(means)
+        mixture = DwellMixture((sums / total)[order], means[order], np.maximum(spreads, _LEAST_SPREAD)[order])
+    return mixture, reached
+
+
+def _densities(at: Floats, mixture: DwellMixture) -> Floats:
+    """Of every component, its share included, at each point: float64 [C, N]."""
+    standard = (at - mixture.means[:, None]) / mixture.spreads[:, None]
+    scale = mixture.shares / (mixture.spreads * np.sqrt(2 * np.pi))
+    return np.asarray(scale[:, None] * np.exp(-0.5 * standard**2))

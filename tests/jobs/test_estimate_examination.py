@@ -1,0 +1,110 @@
+"""The estimation from its command line: a simulated log in, a table that mining takes out."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from scrollpast.mining.examination.table import read_examination
+from scrollpast.simulation.log import LogRequest, simulate_log
+from scrollpast.simulation.shape import shape_from
+from tests.jobs.job_runs import JobRun
+
+LAST_DAY = np.datetime64("2026-11-20").item()
+FOLDER = Path("examination") / "ds=2026-11-20"
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clicks enough for every estimator, a third of all slots filled by lot."""
+    folder = tmp_path_factory.mktemp("log")
+    shape = shape_from(["random_slot_share=0.3", "served_relevance=0.3", "share_of_users_who_click=1"])
+    simulate_log(LogRequest(300_000, 3, LAST_DAY, seed=5, shape=shape), folder)
+    return folder
+
+
+def estimate(log: Path, out: Path, *arguments: str) -> JobRun:
+    from jobs.estimate_examination import main
+
+    tables = [f"--{name}={log / name}" for name in ("impressions", "engagements")]
+    line = [
+        "--date",
+        "2026-11-20",
+        "--days",
+        "3",
+        "--as-of",
+        "2026-11-28",
+        *tables,
+        "--out",
+        str(out),
+        *arguments,
+    ]
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+        patch.object(sys, "argv", ["estimate_examination.py", *line]),
+    ):
+        exit_code = main()
+    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+def test_every_estimator_finds_the_planted_curve(log: Path, tmp_path: Path, spark: SparkSession) -> None:
+    run = estimate(log, tmp_path, "--set", "mining.score_column=ranker_score")
+    assert (run.exit_code, run.stderr) == (0, "")
+    found = json.loads((tmp_path / FOLDER / "examination.json").read_text())
+    planted = read_examination(str(log / "truth_examination"))
+    assert set(found["surfaces"]) == set(planted)
+    held = []
+    for surface, result in found["surfaces"].items():
+        assert set(result["estimates"]) == {"randomised", "harvested", "regressed"}
+        for one in result["estimates"].values():
+            truth = planted[surface][one["positions"]]
+            held += list((one["low"] <= truth) & (truth <= one["high"]))
+            assert np.mean(np.abs(np.array(one["probability"]) / truth - 1)) < 0.25
+    assert np.mean(held) > 0.8
+
+
+def test_the_table_is_what_mining_takes(log: Path, tmp_path: Path, spark: SparkSession) -> None:
+    run = estimate(log, tmp_path)
+    uri = tmp_path / FOLDER / "table.parquet"
+    assert f"--set mining.examined.table={uri}" in run.stdout
+    table = pq.read_table(uri)
+    assert table.column_names == ["surface", "position", "probability", "low", "high", "estimator", "level"]
+    curves = read_examination(str(uri))
+    assert set(curves) == {"feed", "search", "related"}
+    assert all(np.all((curve > 0) & (curve <= 1)) for curve in curves.values())
+
+
+def test_the_same_log_gives_the_same_bytes(log: Path, tmp_path: Path, spark: SparkSession) -> None:
+    for out, partitions in ((tmp_path / "a", 2), (tmp_path / "b", 5)):
+        spark.conf.set("spark.sql.shuffle.partitions", partitions)
+        estimate(log, out)
+    spark.conf.set("spark.sql.shuffle.partitions", 2)
+    for name in ("table.parquet", "examination.json"):
+        assert (tmp_path / "a" / FOLDER / name).read_bytes() == (tmp_path / "b" / FOLDER / name).read_bytes()
+
+
+def test_a_log_without_final_labels_is_told(log: Path, tmp_path: Path, spark: SparkSession) -> None:
+    run = estimate(log, tmp_path, "--as-of", "2026-11-18T01:00:00")
+    assert run.exit_code == 2
+    assert "labels are final" in run.stderr
+    assert not (tmp_path / FOLDER).exists()
+
+
+def test_engagements_without_requests_are_told(log: Path, tmp_path: Path, spark: SparkSession) -> None:
+    bare = pq.read_table(log / "engagements").drop(["request_id"])
+    (tmp_path / "engagements").mkdir()
+    pq.write_table(bare, tmp_path / "engagements" / "part-0.parquet")
+    run = estimate(log, tmp_path, "--engagements", str(tmp_path / "engagements"))
+    assert run.exit_code == 2
+    assert "request_id, which tells at what position" in run.stderr
