@@ -222,6 +222,13 @@ class Examination(Section):
     """Half of an interval's width over its probability, up to which an estimate is precise enough."""
 
 
+class Revocation(Section):
+    """When an engagement takes back a negative that was published before it was known."""
+
+    after_h: float = Field(720.0, ge=0, le=24 * 365)
+    """Hours after an impression in which an engagement with its ad revokes it; before, ``mining.guard.before_h``."""
+
+
 class Spark(Section):
     master: str | None = None
     """Master of a session started by plain python; null = local with all cores and retries."""
@@ -238,5 +245,6 @@ class Config(Section):
     output: Output = Output()
     mining: Mining = Mining()
     examination: Examination = Examination()
+    revocation: Revocation = Revocation()
     spark: Spark = Spark()
     training: Training = Training()

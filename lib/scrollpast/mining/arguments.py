@@ -16,7 +16,7 @@ def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
         UserError: they are not written as days and moments, or the days have not begun at that moment.
     """
     last_day = _parse_day(arguments.date)
-    as_of = _parse_moment(arguments.as_of) if arguments.as_of else datetime.now(UTC)
+    as_of = parse_as_of(arguments)
     if arguments.days < 1:
         raise UserError(
             "--days", expected="at least 1", found=str(arguments.days), remedy="leave it out for 1"
@@ -41,6 +41,15 @@ def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
     return last_day, as_of
 
 
+def parse_as_of(arguments: argparse.Namespace) -> datetime:
+    """The moment (UTC) of ``--as-of``, or now.
+
+    Raises:
+        UserError: it is not written as a moment.
+    """
+    return _parse_moment(arguments.as_of) if arguments.as_of else datetime.now(UTC)
+
+
 def with_paths(config: Config, arguments: argparse.Namespace) -> Config:
     """The paths of the command line over those of the configuration; a job may know fewer tables."""
     tables = {
@@ -48,7 +57,8 @@ def with_paths(config: Config, arguments: argparse.Namespace) -> Config:
         for name in ("impressions", "engagements", "ads")
         if (path := getattr(arguments, name, None)) is not None
     }
-    output = config.output.model_copy(update={"path": arguments.out}) if arguments.out else config.output
+    out = getattr(arguments, "out", None)
+    output = config.output.model_copy(update={"path": out}) if out else config.output
     return config.model_copy(update={"input": config.input.model_copy(update=tables), "output": output})
 
 

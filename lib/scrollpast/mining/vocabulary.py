@@ -25,7 +25,7 @@ from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import Source, open_source
 from scrollpast.mining.vocabulary_rows import AD, RAW_ID, Counts, lay_out
 from scrollpast.shards.manifest import Manifest, read_manifest
-from scrollpast.shards.reader import PublishedShard, ShardReader, read_shard_content
+from scrollpast.shards.reader import PublishedShard, ShardReader, decode_shard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import name_vocabulary
 
@@ -150,13 +150,11 @@ def _count(spark: SparkSession, shards: Sequence[PublishedShard], user_features:
 
 def count_shard(shard: PublishedShard, user_features: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """How often each ad is a positive and a negative in a shard, and how many records have each user value."""
-    from scrollpast.shards.codec import decode_frames
-
     content, frames = read_shard_content(shard)
     names = [USER_FEATURE_PREFIX + name for name in user_features]
     fields = [pa.field(name, pa.list_(pa.int64())) for name in (_POSITIVES, _NEGATIVES)]
     schema = pa.schema(fields + [pa.field(name, pa.int64()) for name in names])
-    batch = decode_frames(content, frames, schema, shard.uri, remedy=shard.remedy)
+    batch = decode_shard(shard, content, frames, schema, verify=False)
     positives, negatives = (batch.column(name).flatten().to_numpy() for name in (_POSITIVES, _NEGATIVES))
     ads = np.unique(np.concatenate([positives, negatives]))
     bins = len(ads) if len(ads) else 1

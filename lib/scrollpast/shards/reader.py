@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from scrollpast.shards import filesystem as files
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.framing import Frames, index_frames
 from scrollpast.shards.manifest import Manifest, ShardEntry, day_folder, read_manifest
+from scrollpast.shards.revocations import RevokedNegatives, read_revocations, revoked_by_bucket
 
 _STATE_VERSION = 1
 
@@ -28,6 +29,8 @@ class PublishedShard:
     day_uri: str
     ds: str
     entry: ShardEntry
+    revoked: RevokedNegatives | None = field(default=None, compare=False, repr=False)
+    """Negatives of the shard that readers leave out, as they turned out to be none."""
 
     @property
     def uri(self) -> str:
@@ -38,6 +41,19 @@ class PublishedShard:
     def remedy(self) -> str:
         """What to do when the content is not what the manifest says."""
         return f"mine ds={self.ds} again"
+
+
+def published_shards(day_uri: str, manifest: Manifest) -> list[PublishedShard]:
+    """The shards of a published day, with what was revoked of them since.
+
+    Raises:
+        CorruptShardError: the day's revocations are missing or are not what was written.
+    """
+    folder = day_folder(day_uri)
+    revoked = revoked_by_bucket(read_revocations(folder, manifest.revocation_file))
+    return [
+        PublishedShard(folder, manifest.ds, entry, revoked.get(entry.bucket)) for entry in manifest.shards
+    ]
 
 
 def read_shard_content(shard: PublishedShard, *, verify: bool = True) -> tuple[pa.Buffer, Frames]:
@@ -67,6 +83,32 @@ def read_shard_content(shard: PublishedShard, *, verify: bool = True) -> tuple[p
         index_frames(content, shard.uri, verify_payloads=True, remedy=shard.remedy)
         raise _differs(shard, f"sha256 {entry.sha256}", digest)
     return content, frames
+
+
+def decode_shard(
+    shard: PublishedShard,
+    content: pa.Buffer,
+    frames: Frames,
+    schema: pa.Schema,
+    *,
+    first: int = 0,
+    stop: int | None = None,
+    verify: bool = True,
+) -> pa.RecordBatch:
+    """Records ``first`` to ``stop`` of a shard's content, without the negatives that were revoked since.
+
+    Args:
+        verify: check that the lists of one side are equally long.
+
+    Raises:
+        CorruptShardError: a record is malformed, or its lists differ in length.
+    """
+    revoked = shard.revoked if shard.revoked is not None and shard.revoked.concerns(schema) else None
+    read = schema if revoked is None else revoked.needed_beside(schema)
+    batch = decode_frames(content, frames, read, shard.uri, first=first, stop=stop, remedy=shard.remedy)
+    if verify or revoked is not None:
+        check_sides(batch, shard.uri, first, shard.remedy)
+    return batch if revoked is None else revoked.drop(batch).select(schema.names)
 
 
 class ShardReader:
@@ -100,9 +142,9 @@ class ShardReader:
         self.days: list[Manifest] = [read_manifest(uri) for uri in manifests]
         # Every shard stands by itself: this list is what ranks and workers can divide among them.
         self.shards = [
-            PublishedShard(day_folder(uri), day.ds, entry)
+            shard
             for uri, day in zip(manifests, self.days, strict=True)
-            for entry in day.shards
+            for shard in published_shards(uri, day)
         ]
         self.schema = _schema(self.days, features)
         self._batch_records = batch_records
@@ -119,17 +161,9 @@ class ShardReader:
             content, frames = read_shard_content(shard, verify=self._verify)
             while self._record < len(frames):
                 stop = min(self._record + self._batch_records, len(frames))
-                batch = decode_frames(
-                    content,
-                    frames,
-                    self.schema,
-                    shard.uri,
-                    first=self._record,
-                    stop=stop,
-                    remedy=shard.remedy,
+                batch = decode_shard(
+                    shard, content, frames, self.schema, first=self._record, stop=stop, verify=self._verify
                 )
-                if self._verify:
-                    check_sides(batch, shard.uri, self._record, shard.remedy)
                 # The position moves before the batch is handed out: state() then means "all until here is yours".
                 self._record = stop
                 yield batch
@@ -144,7 +178,7 @@ class ShardReader:
         """The position behind the last batch handed out, as JSON can hold it."""
         return {
             "version": _STATE_VERSION,
-            "shards": _fingerprint(self.shards),
+            "shards": _fingerprint(self.days),
             "shard_index": self._shard_index,
             "record": self._record,
         }
@@ -155,12 +189,14 @@ class ShardReader:
         Raises:
             UserError: the state is malformed, or belongs to other shards.
         """
-        if state.get("version") != _STATE_VERSION or state.get("shards") != _fingerprint(self.shards):
+        expected = _fingerprint(self.days)
+        if state.get("version") != _STATE_VERSION or state.get("shards") != expected:
             raise UserError(
                 "state of the reader",
-                expected=f"version {_STATE_VERSION} and shards {_fingerprint(self.shards)}",
+                expected=f"version {_STATE_VERSION} and shards {expected}",
                 found=f"version {state.get('version')} and shards {state.get('shards')}",
-                remedy="restore it with the same days, not mined again since, or start from the beginning",
+                remedy="restore it with the same days, neither mined again nor revoked from since, "
+                "or start from the beginning",
             )
         index, record = state.get("shard_index"), state.get("record")
         sizes = [shard.entry.num_records for shard in self.shards] + [0]
@@ -227,8 +263,11 @@ def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Sche
     return pa.schema([schemas[0].field(name) for name in features])
 
 
-def _fingerprint(shards: Sequence[PublishedShard]) -> str:
-    text = "\n".join(f"{shard.ds} {shard.entry.path} {shard.entry.sha256}" for shard in shards)
+def _fingerprint(days: Sequence[Manifest]) -> str:
+    """Changes when what a reader of the days hands out does."""
+    lines = [f"{day.ds} {entry.path} {entry.sha256}" for day in days for entry in day.shards]
+    lines += [f"{day.ds} {day.revocation_file}" for day in days if day.revocation_file is not None]
+    text = "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

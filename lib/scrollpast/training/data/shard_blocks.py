@@ -10,7 +10,7 @@ import pyarrow as pa
 from scrollpast.example import POSITIVE_FEATURES
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.framing import Frames
-from scrollpast.shards.reader import PublishedShard, check_sides, read_shard_content
+from scrollpast.shards.reader import PublishedShard, decode_shard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import Block, Integers, block_of, list_offsets
 
@@ -100,11 +100,8 @@ class ShardBlocks:
         if block is None:
             shard, first, stop = self._shard, int(self.bounds[number]), int(self.bounds[number + 1])
             content, frames = self._read()
-            batch = decode_frames(
-                content, frames, self._schema, shard.uri, first=first, stop=stop, remedy=shard.remedy
-            )
-            # Always, as the loops over a block look at one list by the length of another.
-            check_sides(batch, shard.uri, first, shard.remedy)
+            # Verified always, as the loops over a block look at one list by the length of another.
+            batch = decode_shard(shard, content, frames, self._schema, first=first, stop=stop)
             block = block_of(
                 batch,
                 self.number,

@@ -1,0 +1,31 @@
+"""Take back published negatives that a later engagement contradicts; readers leave them out from then on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from scrollpast.entry import run_job
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="revoke_negatives.py", description=__doc__)
+    parser.add_argument(
+        "days", nargs="+", metavar="DAY", help="folder ds=… of a published day, or its manifest"
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
+    parser.add_argument("--as-of", metavar="T", help="use what was known at this moment, UTC (now)")
+    place = "files of engagements in the configured format (Parquet), over the configuration's place"
+    parser.add_argument("--engagements", metavar="PATH", help=place)
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    return run_job(parser, _revoke)
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    from scrollpast.mining import revocation
+
+    return revocation.revoke(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
