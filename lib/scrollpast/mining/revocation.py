@@ -1,8 +1,8 @@
 """Revoke published negatives that a later engagement contradicts.
 
-A served negative says that a user saw an ad and did not want it. When the same user engages with the same ad afterwards, or
-an engagement of before arrives late, it was none. Shards stay as they are: what is revoked is written beside the day,
-and every reader leaves it out.
+A served negative says that a user saw an ad and did not want it. When the same user engages with the same ad afterwards,
+or an engagement of before arrives late, it was none. Shards stay as they are: what is revoked is written beside the
+day, and every reader leaves it out.
 """
 
 from __future__ import annotations
