@@ -3,7 +3,8 @@
 
 Encoding: Arrow columns to TFRecord files. Reading: files to batches of columns, and to what a training step takes.
 Rates are records of 40 values a second (encoding, decoding) and anchors a second (training input). Every program
-runs alone, in its own process, on one core; the numbers that it read are summed up and compared.
+runs alone, in its own process, on one core; the numbers that it read are summed up and compared. tf.data's anchors are
+those that it parsed, no more: it draws no negatives and makes no batches of them.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def records(count: int) -> pa.RecordBatch:
 
 def sum_of(batch: pa.RecordBatch) -> float:
     batch = batch.slice(0, SUMMED)
-    flat = [column.flatten() if pa.types.is_list(column.type) else column for column in batch.columns]
+    # tfx-bsl reads lists of 64-bit offsets, and one value as a list of one.
+    flat = [column.flatten() if pa.types.is_nested(column.type) else column for column in batch.columns]
     return round(
         sum(float(column.to_numpy(zero_copy_only=False).astype(np.float64).sum()) for column in flat), -15
     )
@@ -92,8 +93,15 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, np.ndarray]]:
 # Writers: a batch to a file.
 
 
+def batches_of(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """As a job writes them, so that no program touches more new memory than it needs."""
+    return (batch.slice(first, BATCH) for first in range(0, batch.num_rows, BATCH))
+
+
 def write_scrollpast(batch: pa.RecordBatch, path: Path) -> None:
-    path.write_bytes(encode_records(batch))
+    with path.open("wb") as file:
+        for part in batches_of(batch):
+            file.write(encode_records(part))
 
 
 def write_tfx_bsl(batch: pa.RecordBatch, path: Path) -> None:
@@ -102,8 +110,9 @@ def write_tfx_bsl(batch: pa.RecordBatch, path: Path) -> None:
 
     encoder = RecordBatchToExamplesEncoder()
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for example in encoder.encode(as_lists(batch)):
-            writer.write(example)
+        for part in batches_of(as_lists(batch)):
+            for example in encoder.encode(part):
+                writer.write(example)
 
 
 def write_tensorflow(batch: pa.RecordBatch, path: Path) -> None:
@@ -155,11 +164,13 @@ def write_streaming(batch: pa.RecordBatch, path: Path) -> None:
 def read_scrollpast(path: Path) -> float:
     content = path.read_bytes()
     frames = index_frames(content, str(path))
-    schema, batches = record_schema(()), []
+    schema, first_batches = record_schema(()), []
     for first in range(0, len(frames), BATCH):
         stop = min(first + BATCH, len(frames))
-        batches.append(decode_frames(content, frames, schema, str(path), first=first, stop=stop))
-    return sum_of(pa.Table.from_batches(batches[:2]).combine_chunks().to_batches()[0])
+        batch = decode_frames(content, frames, schema, str(path), first=first, stop=stop)
+        if first < SUMMED:
+            first_batches.append(batch)
+    return sum_of(pa.Table.from_batches(first_batches).combine_chunks().to_batches()[0])
 
 
 def parsed(paths: list[str], names: Iterable[str]) -> Any:
