@@ -22,6 +22,9 @@ def main() -> int:
     )
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
     parser.add_argument("--overwrite", action="store_true", help="replace the day if it is published")
+    parser.add_argument(
+        "--release", action="store_true", help="publish the day that the gate held, as it was mined"
+    )
     return run_job(parser, _mine)
 
 

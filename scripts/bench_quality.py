@@ -4,6 +4,10 @@
 Arms: naive (served and not engaged with), the rules one by one, and the defaults. All arms read the same logs
 with the same caps, so that only the rules differ. A false negative is a mined negative whose ad the user
 wanted; the yield is the number of negatives over that of the naive arm.
+
+Arms that keep more are easily less pure, so a second table holds them at equal yields: of the naive negatives any, or
+those at the first positions; of the default's those of the largest weights, without and with the table of
+examination that the log itself gives. A negative is pure if the user looked at the ad and did not want it.
 """
 
 from __future__ import annotations
@@ -19,12 +23,16 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scrollpast.config import load_config
 from scrollpast.entry import run_job
 from scrollpast.hashing import ID_MASK, hash_column, integers, xxhash64
+from scrollpast.mining.examination.command import count_examination, publish
+from scrollpast.mining.examination.estimates import estimate_surface
 from scrollpast.mining.pipeline import mine
+from scrollpast.mining.rules import Window
 from scrollpast.mining.session import spark_session
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
@@ -52,16 +60,37 @@ ARMS: dict[str, tuple[str, ...]] = {
 }
 """Each arm and the options of NO_RULES that it leaves at their defaults."""
 NAIVE, DEFAULTS = next(iter(ARMS)), list(ARMS)[-1]
+YIELDS = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Of the naive arm's negatives."""
 
 
 @dataclass(frozen=True)
-class Quality:
-    num_negatives: int
-    num_false: int
+class Mined:
+    """The served negatives of a day, arrays [N], with what really happened."""
+
+    position: np.ndarray
+    weight: np.ndarray
+    is_wanted: np.ndarray
+    is_examined: np.ndarray
+
+    @property
+    def num_negatives(self) -> int:
+        return len(self.weight)
+
+    @property
+    def num_false(self) -> int:
+        return int(self.is_wanted.sum())
 
     @property
     def false_share(self) -> float:
         return self.num_false / max(self.num_negatives, 1)
+
+    def purity(self, order: np.ndarray, count: float) -> float:
+        """Share of pure ones among the first ``count`` in ascending ``order``; ties count by their mean."""
+        pure = (self.is_examined & ~self.is_wanted)[np.argsort(order, kind="stable")]
+        _, starts, sizes = np.unique(np.sort(order), return_index=True, return_counts=True)
+        means = np.add.reduceat(pure, starts, dtype=np.float64) / sizes
+        return float(np.minimum(np.maximum(count - starts, 0), sizes) @ means / count)
 
 
 def main() -> int:
@@ -78,7 +107,8 @@ def main() -> int:
 def compare(arguments: argparse.Namespace) -> int:
     last_day = datetime(2026, 11, 20, tzinfo=UTC)
     as_of = last_day + timedelta(days=1 + arguments.wait_days)
-    found: dict[str, list[Quality]] = {arm: [] for arm in ARMS}
+    found: dict[str, list[Mined]] = {arm: [] for arm in ARMS}
+    examined: list[Mined] = []
     with (
         tempfile.TemporaryDirectory(prefix="scrollpast-quality-") as folder,
         spark_session(load_config(None).spark, "bench_quality", debug=arguments.debug) as spark,
@@ -88,15 +118,34 @@ def compare(arguments: argparse.Namespace) -> int:
             shape = shape_from(arguments.shape)
             request = LogRequest(int(arguments.rows), arguments.days, last_day.date(), seed, shape)
             simulate_log(request, logs, 2, False)
-            is_wanted = _truth(logs)
+            truth = _truth(logs)
             for arm, kept in ARMS.items():
                 dropped = [f"mining.{name}={value}" for name, value in NO_RULES.items() if name not in kept]
                 overrides = [*dropped, *arguments.set]
                 day = _mine(logs, arm, overrides, arguments.days, last_day, as_of, spark)
-                found[arm].append(_judge(day, is_wanted))
-                print(f"seed {seed}, {arm}: {found[arm][-1]}", file=sys.stderr)
+                found[arm].append(_judge(day, truth))
+                print(f"seed {seed}, {arm}: {found[arm][-1].false_share:.2%} false", file=sys.stderr)
+            table = _examination(logs, arguments.days, last_day, as_of, spark)
+            overrides = [f"mining.examined.table={table}", *arguments.set]
+            day = _mine(logs, "examination", overrides, arguments.days, last_day, as_of, spark)
+            examined.append(_judge(day, truth))
     print(render(found))
+    print()
+    print(render_purity(found[NAIVE], found[DEFAULTS], examined))
     return 0
+
+
+def _examination(logs: Path, days: int, last_day: datetime, as_of: datetime, spark: SparkSession) -> str:
+    """The table of examination as the log itself gives it; where it is."""
+    config = load_config(
+        None, [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements")]
+    )
+    window = Window.of_days(last_day.date(), days, as_of)
+    counts = count_examination(config, window, lambda: spark)
+    surfaces = [estimate_surface(surface, own, config.examination) for surface, own in counts.items()]
+    uri = publish(surfaces, config, window, last_day.date(), str(logs / "examination"))
+    assert uri is not None, "a simulated log has clicks at every position"
+    return uri
 
 
 def _mine(
@@ -109,26 +158,28 @@ def _mine(
     spark: SparkSession,
 ) -> str:
     paths = [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements", "ads")]
-    out = logs / f"mined-{list(ARMS).index(arm)}"
+    out = logs / f"mined-{''.join(letter for letter in arm if letter.isalpha())}"
     config = load_config(None, [*paths, f"output.path={out}", "mining.num_buckets=8", *overrides])
     return mine(config, last_day.date(), days, as_of, lambda: spark).uri
 
 
-def _truth(logs: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """A look-up: for request hashes and ads, int64 [N] each, whether the user wanted the ad, bool [N]."""
-    table = pq.read_table(logs / "truth", columns=["request_id", "ad_id", "is_relevant"]).combine_chunks()
+def _truth(logs: Path) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """A look-up: for request hashes and ads, int64 [N] each, whether the user wanted the ad, and looked at it."""
+    names = ["request_id", "ad_id", "is_relevant", "is_examined"]
+    table = pq.read_table(logs / "truth", columns=names).combine_chunks()
     table = table.drop_null()
     key = _key(
         hash_column(table["request_id"].combine_chunks()) & ID_MASK, integers(table["ad_id"].combine_chunks())
     )
     order = np.argsort(key)
-    key, wanted = key[order], table["is_relevant"].to_numpy()[order]
+    key = key[order]
+    wanted, examined = (table[name].to_numpy()[order] for name in names[2:])
 
-    def look_up(request: np.ndarray, ad: np.ndarray) -> np.ndarray:
+    def look_up(request: np.ndarray, ad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         asked = _key(request, ad)
         at = np.searchsorted(key, asked)
         assert (key[np.minimum(at, len(key) - 1)] == asked).all(), "a negative that was never served"
-        return np.asarray(wanted[at])
+        return wanted[at], examined[at]
 
     return look_up
 
@@ -137,19 +188,16 @@ def _key(request: np.ndarray, ad: np.ndarray) -> np.ndarray:
     return xxhash64(ad, request)
 
 
-def _judge(day: str, is_wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Quality:
-    num_negatives = num_false = 0
+def _judge(day: str, truth: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Mined:
     served = read_manifest(day).kinds["served"]
-    features = ["negative_request_hash", "negative_ad_id", "negative_kind"]
-    for batch in ShardReader([day], features=features):
-        request, ad, kind = (batch[name].flatten().to_numpy() for name in features)
-        mined = kind == served
-        num_negatives += int(mined.sum())
-        num_false += int(is_wanted(request[mined], ad[mined]).sum())
-    return Quality(num_negatives, num_false)
+    names = ["request_hash", "ad_id", "kind", "position", "weight"]
+    table = pa.Table.from_batches(ShardReader([day], features=[f"negative_{name}" for name in names]))
+    columns = {name: table[f"negative_{name}"].combine_chunks().flatten().to_numpy() for name in names}
+    mined = {name: values[columns["kind"] == served] for name, values in columns.items()}
+    return Mined(mined["position"], mined["weight"], *truth(mined["request_hash"], mined["ad_id"]))
 
 
-def render(found: dict[str, list[Quality]]) -> str:
+def render(found: dict[str, list[Mined]]) -> str:
     """The table: medians over the seeds, each arm against the naive one of the same seed."""
     lines = [
         f"{'arm':<28}{'negatives':>12}{'yield':>8}{'false':>9}{'share':>8}{'share ÷ naive':>15}{'fewer':>8}"
@@ -163,6 +211,27 @@ def render(found: dict[str, list[Quality]]) -> str:
             f"{median(run.num_false for run in runs):>9,.0f}{median(run.false_share for run in runs):>8.2%}"
             f"{ratio:>15.2f}{1 / ratio:>7.1f}x"
         )
+    return "\n".join(lines)
+
+
+def render_purity(naive: list[Mined], defaults: list[Mined], examined: list[Mined]) -> str:
+    """Pure negatives at equal yields: medians over the seeds; a dash where an arm has not so many."""
+    arms: dict[str, tuple[list[Mined], Callable[[Mined], np.ndarray]]] = {
+        "naive: any": (naive, lambda mined: np.zeros(mined.num_negatives)),
+        "naive: first positions": (naive, lambda mined: np.where(mined.position < 0, 2**31, mined.position)),
+        "defaults: largest weights": (defaults, lambda mined: -mined.weight),
+        "defaults, weighted by examination": (examined, lambda mined: -mined.weight),
+    }
+    lines = [f"{'pure negatives at a yield of':<36}" + "".join(f"{share:>8.0%}" for share in YIELDS)]
+    for arm, (runs, order) in arms.items():
+        cells = []
+        for share in YIELDS:
+            pairs = [(run, share * base.num_negatives) for run, base in zip(runs, naive, strict=True)]
+            is_enough = all(count <= run.num_negatives for run, count in pairs)
+            cells.append(
+                f"{median(run.purity(order(run), count) for run, count in pairs):.1%}" if is_enough else "–"
+            )
+        lines.append(f"{arm:<36}" + "".join(f"{cell:>8}" for cell in cells))
     return "\n".join(lines)
 
 

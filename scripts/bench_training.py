@@ -34,6 +34,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.console import silence_libraries
 from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.model.optimisers import TrainingOptimiser
+from scrollpast.training.negatives.catalogue import catalogue_log_q
 from scrollpast.training.processes import process_group
 from scrollpast.training.resumption import data_options
 from scrollpast.training.step_input import Preparation, StepInput
@@ -67,7 +68,7 @@ class PlainTwoTower(nn.Module):
         self.ad_tower = tower(dim, model.ad_layers)
         self.scale = 1 / model.temperature
         self.log_q = torch.from_numpy(vocabulary.log_q(1.0))
-        self.random_log_q = torch.from_numpy(vocabulary.log_q(options.negatives.random.alpha))
+        self.random_log_q = torch.from_numpy(catalogue_log_q(vocabulary, options.negatives.random))
 
     def tables(self) -> list[nn.Parameter]:
         return [self.user.weight, self.history.weight, self.ad.weight]

@@ -10,15 +10,15 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from scrollpast.config import DEFAULT_KINDS, Config, Kind, load_config
+from scrollpast.config import DEFAULT_KINDS, FIGURES, Bounds, Config, Gate, Kind, load_config
 from scrollpast.config.section import Section
 from scrollpast.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
 SECTIONS_OF_MINING = (
-    "clock_skew_s, confidence, examined, guard, kinds, maturity_h, max_ad_share, max_impressions_per_user_day, "
-    "negatives_per_user, num_buckets, require_engagements, score_column, seed, strategy, stratify_by, unanchored, "
-    "user_features"
+    "clock_skew_s, confidence, examined, exposure, guard, kinds, maturity_h, max_ad_share, "
+    "max_impressions_per_user_day, negatives_per_user, num_buckets, require_engagements, score_column, seed, "
+    "strategy, stratify_by, unanchored, user_features"
 )
 
 
@@ -196,6 +196,23 @@ def test_kinds_that_cannot_be(override: str, fragment: str) -> None:
     assert fragment in message_of(override)
 
 
+# Bounds of the gate
+
+
+def test_a_named_figure_changes_what_it_says_of_the_default_bounds() -> None:
+    overrides = ["engagement_rate.high=0.2", "bot_share=null", "hardness.low=0.3"]
+    bounds = load_config(None, [f"gate.bounds.{override}" for override in overrides]).gate.bounds
+    assert bounds["engagement_rate"] == Bounds(low=0.00001, high=0.2)
+    assert bounds["hardness"] == Bounds(low=0.3)
+    assert "bot_share" not in bounds
+    assert bounds["invalid_share"] == Gate().bounds["invalid_share"]
+
+
+def test_base_yaml_names_every_figure_of_the_gate() -> None:
+    text = (CONF / "base.yaml").read_text(encoding="utf-8")
+    assert [name for name in FIGURES if name not in text] == []
+
+
 # Mistakes
 
 
@@ -269,6 +286,9 @@ def test_a_value_of_another_kind_is_told_what_fits(override: str, fragment: str)
         (["mining.examined.surfaces.feed.min_dwell_ms=5000"], "<= max_dwell_ms in feed, found 5000 and 4000"),
         (["mining.confidence.full_from_ms=5000"], "full_from_ms <= full_to_ms, found 5000 and 2500"),
         (["input.ads={path: a, table: b}"], "name a path or a table, found both"),
+        (["gate.bounds.bot_share={low: 0.5, high: 0.1}"], "low <= high, found 0.5 and 0.1"),
+        (["gate.bounds.click_rate.low=0.1"], "seen_before_share), found click_rate"),
+        (["gate.least_deviations.hardnes=0.1"], "seen_before_share), found hardnes"),
     ],
 )
 def test_options_that_contradict_each_other(overrides: list[str], fragment: str) -> None:

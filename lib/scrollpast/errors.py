@@ -33,6 +33,12 @@ class UserError(ScrollpastError):
     exit_code = 2
 
 
+class HeldError(ScrollpastError):
+    """A day that the gate did not let pass: it was kept aside, and nothing was published."""
+
+    exit_code = 3
+
+
 class CorruptShardError(ScrollpastError):
     """A shard or manifest whose bytes are not what was written."""
 

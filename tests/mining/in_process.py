@@ -18,6 +18,8 @@ from scrollpast.mining import bucket_tasks
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.exposure import Exposure, profile_of
+from scrollpast.mining.health import BucketSigns, Health
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.parcels import Columns, unpack
 from scrollpast.mining.rules import Rules, Window, epoch_us
@@ -62,13 +64,15 @@ def rules_of(*, as_of_us: int | None = None, num_days: int = 1, **mining: Any) -
 
 @dataclass
 class Mined:
-    """What a run left: the ledger, the decided rows of every bucket, the shards."""
+    """What a run left: the ledger, the decided rows of every bucket, the shards, what the gate goes by."""
 
     ledger: Ledger
     num_impressions: int
     selected: list[Columns]
     shards: list[ShardEntry]
     quarantine_files: list[str]
+    health: Health
+    exposure: Exposure
 
 
 def mine(
@@ -79,9 +83,62 @@ def mine(
     *,
     attributes: AdAttributes | None = None,
     order: random.Random | None = None,
+    batch_rows: int = 7,
+    parts: int = 1,
 ) -> Mined:
-    """Every table is one task's input. ``order`` shuffles the parcels' arrival at their buckets."""
+    """Every table is one task's input. ``order`` shuffles the parcels' arrival at their buckets; the ads of records
+    are counted in so many ``parts``."""
     attributes = attributes or AdAttributes.empty()
+    arriving = _scan(impressions, engagements, rules, batch_rows)
+    ledger, num_impressions = Ledger(), 0
+    quarantine_files: list[str] = []
+    selected: dict[int, bytes] = {}
+    signs: list[bytes] = []
+    suspects: list[tuple[Columns, dict[str, Any]]] = []
+    for bucket in sorted(arriving):
+        if order is not None:
+            order.shuffle(arriving[bucket])
+        for parcel in bucket_tasks.decide_bucket(bucket, arriving[bucket], rules, attributes, str(day)):
+            if parcel.content == TALLY:
+                cells, words = unpack(parcel.payload)
+                ledger.add(cells, words["surfaces"])
+                num_impressions += words["num_impressions"]
+            elif parcel.content == bucket_tasks.SIGNS:
+                signs.append(parcel.payload)
+            elif parcel.content == bucket_tasks.SELECTED:
+                selected[bucket] = parcel.payload
+            elif parcel.content == bucket_tasks.SUSPECTS:
+                suspects.append(unpack(parcel.payload))
+            else:
+                quarantine_files.append(parcel.payload.decode())
+    limits = _limits(list(selected.values()), suspects, rules)
+    shards: list[ShardEntry] = []
+    ads: dict[int, list[Columns]] = defaultdict(list)
+    for bucket, payload in selected.items():
+        for parcel in bucket_tasks.seal_bucket(bucket, payload, limits, rules, str(day), parts):
+            columns, words = unpack(parcel.payload)
+            if parcel.content == bucket_tasks.ADS:
+                ads[parcel.bucket].append(columns)
+                continue
+            ledger.add(columns, words["surfaces"])
+            if words["entry"]:
+                shards.append(ShardEntry(**words["entry"]))
+    exposure = Exposure.of([profile_of(part, attributes, rules) for part in ads.values()], attributes, rules)
+    return Mined(
+        ledger=ledger,
+        num_impressions=num_impressions,
+        selected=[unpack(payload)[0] for payload in selected.values()],
+        shards=shards,
+        quarantine_files=quarantine_files,
+        health=Health.of(ledger, BucketSigns.sum(signs), exposure, rules),
+        exposure=exposure,
+    )
+
+
+def _scan(
+    impressions: Iterable[pa.Table], engagements: Iterable[pa.Table], rules: Rules, batch_rows: int
+) -> dict[int, list[tuple[str, bytes]]]:
+    """What comes to every bucket."""
     arriving: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     anchored = []
     for table in engagements:
@@ -92,33 +149,9 @@ def mine(
                 arriving[parcel.bucket].append((parcel.content, parcel.payload))
     users = None if rules.keep_unanchored else AnchoredUsers.of(anchored)
     for task, table in enumerate(impressions):
-        for parcel in scan_impressions(table.to_batches(max_chunksize=7), rules, users, task):
+        for parcel in scan_impressions(table.to_batches(max_chunksize=batch_rows), rules, users, task):
             arriving[parcel.bucket].append((parcel.content, parcel.payload))
-    mined = Mined(Ledger(), 0, [], [], [])
-    selected: dict[int, bytes] = {}
-    suspects: list[tuple[Columns, dict[str, Any]]] = []
-    for bucket in sorted(arriving):
-        if order is not None:
-            order.shuffle(arriving[bucket])
-        for parcel in bucket_tasks.decide_bucket(bucket, arriving[bucket], rules, attributes, str(day)):
-            if parcel.content == TALLY:
-                cells, words = unpack(parcel.payload)
-                mined.ledger.add(cells, words["surfaces"])
-                mined.num_impressions += words["num_impressions"]
-            elif parcel.content == bucket_tasks.SELECTED:
-                selected[bucket] = parcel.payload
-            elif parcel.content == bucket_tasks.SUSPECTS:
-                suspects.append(unpack(parcel.payload))
-            else:
-                mined.quarantine_files.append(parcel.payload.decode())
-    limits = _limits(list(selected.values()), suspects, rules)
-    for bucket, payload in selected.items():
-        mined.selected.append(unpack(payload)[0])
-        cells, words = unpack(bucket_tasks.seal_bucket(bucket, payload, limits, rules, str(day)).payload)
-        mined.ledger.add(cells, words["surfaces"])
-        if words["entry"]:
-            mined.shards.append(ShardEntry(**words["entry"]))
-    return mined
+    return arriving
 
 
 def _limits(selected: list[bytes], suspects: list[tuple[Columns, dict[str, Any]]], rules: Rules) -> AdLimits:

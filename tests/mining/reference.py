@@ -13,10 +13,17 @@ from scrollpast.mining.rules import DAY_US, Rules
 Row = dict[str, Any]
 
 
-def decide(rows: list[Row], engagements: list[Row], rules: Rules, advertiser: dict[int, int]) -> list[str]:
+def decide(
+    rows: list[Row],
+    engagements: list[Row],
+    rules: Rules,
+    advertiser: dict[int, int],
+    created: dict[int, int] | None = None,
+) -> list[str]:
     """The outcome of every row, in the order of ``rows``; without the caps' choice, which needs the hash.
 
-    A row that only a cap can take is returned as ``candidate``.
+    ``advertiser`` and ``created`` (microseconds) are by ad. A row that only a cap can take is returned as
+    ``candidate``.
     """
     outcomes: list[str | None] = [None] * len(rows)
     by_user: dict[int, list[int]] = defaultdict(list)
@@ -43,7 +50,7 @@ def decide(rows: list[Row], engagements: list[Row], rules: Rules, advertiser: di
     ]
     for user, numbers in by_user.items():
         theirs = [e for e in known if e["user_id"] == user]
-        _decide_user(numbers, rows, theirs, rules, advertiser, outcomes)
+        _decide_user(numbers, rows, theirs, rules, advertiser, created or {}, outcomes)
     return [str(outcome) for outcome in outcomes]
 
 
@@ -61,6 +68,7 @@ def _decide_user(  # noqa: C901 -- one user's whole story, told once, in the con
     engagements: list[Row],
     rules: Rules,
     advertiser: dict[int, int],
+    created: dict[int, int],
     outcomes: list[str | None],
 ) -> None:
     numbers = sorted(numbers, key=lambda n: _order(rows[n]))
@@ -146,6 +154,10 @@ def _decide_user(  # noqa: C901 -- one user's whole story, told once, in the con
             for r in looked_at
         )
 
+    def is_too_new(row: Row) -> bool:
+        created_us = created.get(row["ad_id"])
+        return created_us is not None and row["served_at"] - created_us < rules.new_ad_quarantine_us
+
     for n in distinct:  # positives first: a click decides about the rows above it
         if positive and not is_bot and n in positive:
             outcomes[n] = "positive"
@@ -170,6 +182,8 @@ def _decide_user(  # noqa: C901 -- one user's whole story, told once, in the con
             outcomes[n] = "not_examined"
         elif has_lingered(row):
             outcomes[n] = "lingered"
+        elif is_too_new(row):
+            outcomes[n] = "too_new"
         else:
             left.append(n)
     hidden = {rows[n]["ad_id"] for n in distinct if outcomes[n] == "explicit_negative"}

@@ -286,6 +286,27 @@ def test_a_long_look_rules_out_the_ad_or_only_that_impression(outcome: Any) -> N
     ]
 
 
+CREATED = AdAttributes.of(
+    [{"ad": np.array([10, 11]), "created_at": np.array([NOON_US - 2 * HOUR_US, NOON_US - 3 * HOUR_US])}],
+    ["created_at"],
+)
+"""Two ads of two and three hours; how old others are is not known."""
+QUARANTINED = rules_of(exposure={"new_ad_quarantine_h": 3})
+
+
+def test_a_new_ad_is_no_negative_before_its_quarantine_is_over(outcome: Any) -> None:
+    rows = [impression(10), impression(11), impression(12)]
+    assert outcome(rows, rules=QUARANTINED, attributes=CREATED) == ["too_new", "negative", "negative"]
+    assert outcome(rows, attributes=CREATED) == ["negative", "negative", "negative"]
+
+
+def test_a_new_ad_may_be_engaged_with_hidden_or_not_looked_at(outcome: Any) -> None:
+    rows = [impression(10), impression(10, request=8), impression(10, request=9, dwell_ms=0)]
+    assert outcome(rows[:1], [engagement(10)], QUARANTINED, CREATED) == ["positive"]
+    assert outcome(rows[:1], [engagement(10, "hide")], QUARANTINED, CREATED) == ["explicit_negative"]
+    assert outcome(rows, rules=QUARANTINED, attributes=CREATED) == ["not_examined", "too_new", "too_new"]
+
+
 def test_of_several_exposures_the_latest_is_kept(tmp_path: Path) -> None:
     early, late = impression(10, request=7), impression(10, request=8, at_us=NOON_US + HOUR_US)
     (record,) = records(run([late, early], [], rules_of(), tmp_path), tmp_path)

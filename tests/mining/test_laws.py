@@ -30,6 +30,7 @@ from tests.mining.in_process import (
 Log = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 ADVERTISER_OF = {ad: ad // 2 for ad in range(6)}
+CREATED_US = {ad: DAY_START_US - 4 * HOUR_US * ad for ad in range(5)}  # of the last ad it is not known
 USERS = st.integers(0, 2)
 ADS = st.integers(0, 5)
 # Requests belong to one user, as in a real log: request 10 * user + k.
@@ -84,6 +85,7 @@ OPTIONS = st.fixed_dictionaries(
         "unanchored": st.sampled_from(["drop", "keep"]),
         "max_impressions_per_user_day": st.integers(3, 12),
         "maturity_h": st.sampled_from([0, 1, 24]),
+        "exposure": st.just({"new_ad_quarantine_h": 12}),
         "guard": st.fixed_dictionaries(
             {"before_h": st.sampled_from([0, 6]), "after_h": st.sampled_from([0, 20])},
             optional={"keys": st.just(["advertiser_id"])},
@@ -102,7 +104,14 @@ AS_OF = st.sampled_from(
     [DAY_START_US + 13 * HOUR_US, DAY_START_US + 30 * HOUR_US, DAY_START_US + 240 * HOUR_US]
 )
 ATTRIBUTES = AdAttributes.of(
-    [{"ad": np.arange(6), "advertiser_id": np.array(list(ADVERTISER_OF.values()))}], ["advertiser_id"]
+    [
+        {
+            "ad": np.arange(6),
+            "advertiser_id": np.array(list(ADVERTISER_OF.values())),
+            "created_at": np.array([*CREATED_US.values(), -1]),
+        }
+    ],
+    ["advertiser_id", "created_at"],
 )
 
 
@@ -118,7 +127,7 @@ def test_every_outcome_equals_the_plain_reference(log: Log, options: dict[str, A
     rules = rules_of(as_of_us=as_of_us, **options)
     hashes = hash_column(pa.array([row["request_id"] for row in rows], pa.int64())) & np.int64(2**63 - 1)
     hashed = [{**row, "request_hash": int(h)} for row, h in zip(rows, hashes, strict=True)]
-    expected = reference.decide(hashed, events, rules, ADVERTISER_OF)
+    expected = reference.decide(hashed, events, rules, ADVERTISER_OF, CREATED_US)
 
     with TemporaryDirectory() as day:
         mined = mine(
@@ -159,10 +168,11 @@ def test_the_ledger_adds_up_whatever_the_log_and_the_caps(
     options=OPTIONS,
     strategy=st.sampled_from(["uniform", "recent", "hardest", "stratified"]),
     num_tasks=st.integers(1, 5),
+    num_parts=st.integers(1, 3),
     seed=st.integers(0, 2**32),
 )
 def test_any_split_and_order_of_the_input_gives_the_same_shards(
-    log: Log, options: dict[str, Any], strategy: str, num_tasks: int, seed: int
+    log: Log, options: dict[str, Any], strategy: str, num_tasks: int, num_parts: int, seed: int
 ) -> None:
     rows, events = log
     rules = rules_of(
@@ -176,10 +186,12 @@ def test_any_split_and_order_of_the_input_gives_the_same_shards(
         plain = mine(
             [impressions_of(rows)], [engagements_of(events)], rules, Path(one), attributes=ATTRIBUTES
         )
-        split = mine(tasks, feeds, rules, Path(other), attributes=ATTRIBUTES, order=chance)
+        split = mine(tasks, feeds, rules, Path(other), attributes=ATTRIBUTES, order=chance, parts=num_parts)
     assert split.shards == plain.shards
     assert split.quarantine_files == plain.quarantine_files
     assert split.ledger == plain.ledger
+    assert split.health == plain.health
+    assert split.exposure.to_json() == plain.exposure.to_json()
 
 
 @settings(max_examples=60, deadline=None)

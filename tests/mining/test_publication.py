@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scrollpast.mining.publication import (
     find_published,
     iso,
     make_manifest,
+    what_decided,
     what_decides,
     write_table,
 )
@@ -98,9 +100,25 @@ def test_a_file_in_the_way_is_told_with_the_place(tmp_path: Path) -> None:
 
 
 def test_only_the_mining_part_of_a_configuration_decides_the_bytes() -> None:
-    config = load_config(None, ["spark.num_partitions=9", "output.orphan_grace_h=1"])
+    config = load_config(None, ["spark.num_partitions=9", "output.orphan_grace_h=1", "gate.deviations=3"])
     assert what_decides(config) == what_decides(Config())
     assert what_decides(load_config(None, ["mining.seed=1"])) != what_decides(Config())
+
+
+def test_the_manifest_says_what_decided_the_bytes(inputs: dict[str, Source]) -> None:
+    config = load_config(None, ["mining.kinds.hide=null", "mining.guard.keys=[advertiser_id]"])
+    assert what_decided(manifest_for(config, inputs)) == what_decides(config)
+
+
+def test_an_option_that_came_later_was_at_its_default_and_one_that_went_is_another_configuration(
+    inputs: dict[str, Source],
+) -> None:
+    manifest = manifest_for(Config(), inputs)
+    options = manifest.config["mining"]
+    older = {**{name: value for name, value in options.items() if name != "exposure"}, "guard": {"keys": []}}
+    assert what_decided(replace(manifest, config={"mining": older})) == what_decides(Config())
+    for other in ({"mining": {**options, "gone": 1}}, {"mining": {**options, "guard": {"gone": 1}}}, {}):
+        assert what_decided(replace(manifest, config=other)) != what_decides(Config())
 
 
 def test_the_manifest_names_every_outcome_and_orders_shards_and_files(inputs: dict[str, Source]) -> None:

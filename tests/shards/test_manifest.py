@@ -54,7 +54,7 @@ def test_the_json_is_the_output_contract(manifest: Manifest) -> None:
             "config",
         ),
         *("input", "ledger", "num_records", "num_positives", "num_negatives", "kinds", "shards", "ads"),
-        *("user_features", "ledger_files", "quarantine_files"),
+        *("user_features", "ledger_files", "quarantine_files", "health", "exposure_file"),
     ]
     assert list(json.loads(manifest.to_json())["shards"][0]) == [
         "path",
@@ -70,19 +70,38 @@ def test_the_order_of_a_map_does_not_change_the_bytes(manifest: Manifest) -> Non
     assert turned.to_json() == manifest.to_json()
 
 
+LATER_FIELDS = ("health", "exposure_file")
+"""Fields that manifests of older days lack."""
+
+
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Manifest)])
-def test_every_field_is_missed_and_checked(name: str, manifest: Manifest) -> None:
+def test_every_field_is_checked(name: str, manifest: Manifest) -> None:
     content = json.loads(manifest.to_json())
     for wrong in (3.5, True, {"x": "y"}, [1], "", -1):
-        if name in ("config", "input") and isinstance(wrong, dict):
+        if name in ("config", "input", "health") and isinstance(wrong, dict):
             continue
         with pytest.raises(CorruptShardError, match=f"^day/manifest.json, {name}"):
             Manifest.from_json(json.dumps(content | {name: wrong}), "day/manifest.json")
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for field in dataclasses.fields(Manifest) if field.name not in LATER_FIELDS]
+)
+def test_every_field_is_missed(name: str, manifest: Manifest) -> None:
+    content = json.loads(manifest.to_json())
     del content[name]
     with pytest.raises(
         CorruptShardError, match=f"^day/manifest.json, {name}: expected .* found no such field"
     ):
         Manifest.from_json(json.dumps(content), "day/manifest.json")
+
+
+def test_a_manifest_of_an_older_day_is_read_without_what_came_later(manifest: Manifest) -> None:
+    full = dataclasses.replace(manifest, health={"lag_h": 24.0}, exposure_file="exposure/part-0.json")
+    content = json.loads(full.to_json())
+    assert Manifest.from_json(json.dumps(content), "m") == full
+    older = {name: value for name, value in content.items() if name not in LATER_FIELDS}
+    assert Manifest.from_json(json.dumps(older), "m") == manifest
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ShardEntry)])
@@ -194,17 +213,24 @@ def test_of_many_publishers_at_once_one_wins(tmp_path: Path, manifest: Manifest)
 
 def test_orphans_are_swept_and_nothing_else(day: str, manifest: Manifest) -> None:
     manifest = dataclasses.replace(
-        manifest, ledger_files=("ledger/counts.parquet",), quarantine_files=("quarantine/invalid.parquet",)
+        manifest,
+        ledger_files=("ledger/counts.parquet",),
+        quarantine_files=("quarantine/invalid.parquet",),
+        exposure_file="exposure/report.json",
     )
     publish_manifest(day, manifest, replace=True)
     # A vocabulary is never swept, in the day's folder or beside it.
     vocabulary = ["vocabulary/v=0/ads.parquet", "../vocabulary/v=1/ads.parquet"]
-    kept = ["README", "notes/.hidden", "ledger/counts.parquet", "quarantine/invalid.parquet", "bucketless/x"]
+    kept = [
+        *("README", "notes/.hidden", "bucketless/x"),
+        *("ledger/counts.parquet", "quarantine/invalid.parquet", "exposure/report.json"),
+    ]
     orphans = [
         ".manifest.json.0123.tmp",
         "bucket=00000/.part-1.tfrecord.4567.tmp",
         "bucket=00000/part-0000000000000000.tfrecord",
         "bucket=00007/part-0000000000000000.tfrecord",
+        "exposure/old.json",
         "ledger/old.parquet",
         "quarantine/deep/er.parquet",
     ]

@@ -46,7 +46,6 @@ def contrast(
         options.negatives,
         options.model,
         known,
-        random_alpha=options.negatives.random.alpha,
         device=torch.device("cpu"),
         group=group,
     )
@@ -113,9 +112,7 @@ def test_a_learned_temperature_gets_a_gradient_and_has_a_floor(day: str) -> None
     options, known = small_options("model.is_temperature_learned=true"), vocabulary()
     group = dist.group.WORLD
     assert group is not None
-    module = Contrast(
-        options.negatives, options.model, known, random_alpha=0.0, device=torch.device("cpu"), group=group
-    )
+    module = Contrast(options.negatives, options.model, known, device=torch.device("cpu"), group=group)
     batch = Preparation(known, options).of(next(iter(AnchorStream([day], known, data_options(options)))), 0)
     users, ads = torch.randn(64, 4), torch.randn(batch.ads.stride(), 4)
     loss, _ = module(users, ads, batch)

@@ -1,5 +1,6 @@
 """The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
 
+from scrollpast.config.gate_options import FIGURES, Bounds, Gate
 from scrollpast.config.loading import load_config
 from scrollpast.config.options import (
     DEFAULT_KINDS,
@@ -9,6 +10,7 @@ from scrollpast.config.options import (
     Config,
     Examination,
     Examined,
+    Exposure,
     Guard,
     Input,
     Kind,
@@ -24,12 +26,16 @@ from scrollpast.config.training_options import Training
 
 __all__ = [
     "DEFAULT_KINDS",
+    "FIGURES",
     "NEIGHBOUR_CODE",
     "SERVED_CODE",
+    "Bounds",
     "Confidence",
     "Config",
     "Examination",
     "Examined",
+    "Exposure",
+    "Gate",
     "Guard",
     "Input",
     "Kind",

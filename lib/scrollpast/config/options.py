@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from scrollpast.config.gate_options import Gate
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
 
@@ -54,7 +55,8 @@ class Input(Section):
     impressions: Table = Table()
     engagements: Table = Table()
     ads: Table = Table()
-    """Needed only for ``mining.guard.keys`` and ``mining.stratify_by``."""
+    """Needed only for ``mining.guard.keys``, ``mining.stratify_by`` and ``mining.exposure.new_ad_quarantine_h``; where
+    it is given, new ads and those that it does not hold are counted apart."""
 
 
 class Output(Section):
@@ -144,6 +146,16 @@ class Confidence(Section):
         return self
 
 
+class Exposure(Section):
+    """What becomes of new ads, which few users have met, and what counts as one."""
+
+    new_ad_h: float = Field(168.0, gt=0, le=24 * 365)
+    """An ad created less than this before the days that are mined, or in them, is new: to the report of exposure
+    and to the gate."""
+    new_ad_quarantine_h: float | None = Field(None, ge=0, le=24 * 365)
+    """An ad younger than this when it is served is no negative. Needs ``created_at`` in the table of ads."""
+
+
 class Mining(Section):
     num_buckets: int = Field(64, ge=1, le=100_000)
     """Buckets of users; one shard file a bucket and day."""
@@ -174,6 +186,7 @@ class Mining(Section):
     """Column of impressions with the ranker's score; ``hardest`` prefers a higher one at equal weight."""
     max_ad_share: float = Field(0.05, gt=0, le=1)
     """Largest share of a data set's negatives that one ad may have; 1 = no limit."""
+    exposure: Exposure = Exposure()
     user_features: list[str] = []
     """Columns of impressions that describe the user; the latest value is written as ``user_<name>``."""
 
@@ -246,5 +259,6 @@ class Config(Section):
     mining: Mining = Mining()
     examination: Examination = Examination()
     revocation: Revocation = Revocation()
+    gate: Gate = Gate()
     spark: Spark = Spark()
     training: Training = Training()

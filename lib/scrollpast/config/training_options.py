@@ -110,6 +110,8 @@ class Random(Source):
     """Draws in a step, for all ranks together."""
     alpha: float = Field(0.0, ge=0, le=2)
     """Drawn by popularity to the power of this; 0 = uniform."""
+    tail_floor: float = Field(0.0, ge=0, le=1)
+    """This share of the draws is uniform whatever ``alpha`` is: no ad's chance is below it × uniform."""
     log_q: bool = True
     """Correct by the probability of the draw."""
     is_known_masked: bool = True

@@ -33,6 +33,13 @@ class AdAttributes:
         ads, first = np.unique(columns["ad"][order], return_index=True)
         return cls(ads, {name: columns[name][order][first] for name in names})
 
+    def hold(self, ads: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of int64 [N] ads are there: bool [N]."""
+        if not len(self.ads):
+            return np.zeros(len(ads), np.bool_)
+        at = np.minimum(np.searchsorted(self.ads, ads), len(self.ads) - 1)
+        return np.asarray(self.ads[at] == ads)
+
     def look_up(self, name: str, ads: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Value of an attribute for int64 [N] ads, and whether it is known: int64 [N] (−1 unknown), bool [N]."""
         if not len(self.ads):

@@ -11,7 +11,10 @@ import pyarrow.compute as pc
 
 from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects
 from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.decide import Bucket, decide, latest_features
+from scrollpast.mining.bucket import Bucket
+from scrollpast.mining.decide import decide, latest_features
+from scrollpast.mining.exposure import count_ads
+from scrollpast.mining.health import BucketSigns, engaged_in_window, signs_of
 from scrollpast.mining.ledger import count_cells
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, concatenate, pack, take, unpack
@@ -23,8 +26,10 @@ from scrollpast.shards.manifest import write_shard
 
 SELECTED = "selected"
 SUSPECTS = "suspects"
+SIGNS = "signs"
 QUARANTINE_FILE = "quarantine_file"
 SHARD = "shard"
+ADS = "ads"
 
 _RECORD_COLUMNS = (
     "user", "ad", "request", "served_us", "surface", "position", "dwell_ms", "outcome", "kind", "weight",
@@ -48,7 +53,7 @@ def decide_bucket(
         parcels: (content, payload) of all that came to the bucket, in any order.
 
     Yields:
-        Parcels of the selected rows, the suspects of the ad cap, tallies, and the quarantine file's path.
+        Parcels of the selected rows, the suspects of the ad cap, tallies, signs, and the quarantine file's path.
     """
     rows: list[Columns] = []
     engagements: list[Columns] = []
@@ -68,15 +73,21 @@ def decide_bucket(
             rows.append({**columns, "surface": np.array(codes, np.int16)[columns["surface"]]})
     if quarantined:
         yield Parcel(bucket, QUARANTINE_FILE, _write_quarantine(quarantined, day_uri).encode())
+    engaged = concatenate(engagements) if engagements else _NO_ENGAGEMENTS
+    num_engaged = int(engaged_in_window(engaged, rules).sum())
     if not rows:
+        if num_engaged:
+            yield Parcel(bucket, SIGNS, BucketSigns(num_engaged).packed())
         return
     # Codes in the order of their names: parcels arrive in any order, and ties are broken by the code.
     names = sorted(surfaces)
     recode = np.array([names.index(name) for name in surfaces], np.int16)
     for part in rows:
         part["surface"] = recode[part["surface"]]
-    inside = Bucket.of(concatenate(rows), concatenate(engagements) if engagements else _NO_ENGAGEMENTS)
-    decided = decide(inside, rules.on(names), rules, attributes)
+    inside = Bucket.of(concatenate(rows), engaged)
+    judged = decide(inside, rules.on(names), rules, attributes)
+    decided = judged.rows
+    yield Parcel(bucket, SIGNS, signs_of(num_engaged, inside, judged, rules).packed())
     is_negative = decided["outcome"] == Outcome.NEGATIVE
     final = take({name: decided[name] for name in ("outcome", "surface", "position")}, ~is_negative)
     yield Parcel(bucket, TALLY, pack(count_cells(**final), surfaces=names, num_read=0, num_impressions=0))
@@ -91,7 +102,8 @@ def decide_bucket(
     )
     yield Parcel(bucket, SELECTED, payload)
     suspects = find_suspects(decided["ad"][is_negative], rules)
-    yield Parcel(bucket, SUSPECTS, pack({"ad": suspects}, num_negatives=int(is_negative.sum())))
+    words = {"num_negatives": int(is_negative.sum()), "num_selected": len(selected["user"])}
+    yield Parcel(bucket, SUSPECTS, pack({"ad": suspects}, **words))
 
 
 def count_suspects(payload: bytes, suspects: np.ndarray, rules: Rules) -> Columns:
@@ -103,8 +115,15 @@ def count_suspects(payload: bytes, suspects: np.ndarray, rules: Rules) -> Column
     )
 
 
-def seal_bucket(bucket: int, payload: bytes, limits: AdLimits, rules: Rules, day_uri: str) -> Parcel:
-    """Apply the ad cap to a bucket's selected rows and write its shard; the parcel says what was written."""
+def seal_bucket(
+    bucket: int, payload: bytes, limits: AdLimits, rules: Rules, day_uri: str, num_parts: int = 1
+) -> Iterator[Parcel]:
+    """Apply the ad cap to a bucket's selected rows and write its shard.
+
+    Yields:
+        A parcel that says what was written, and the records' ads, counted, in parcels for up to ``num_parts`` parts
+        (see :mod:`scrollpast.mining.exposure`).
+    """
     columns, words = unpack(payload)
     rows = {name: columns[name] for name in _RECORD_COLUMNS}
     features = {
@@ -118,7 +137,7 @@ def seal_bucket(bucket: int, payload: bytes, limits: AdLimits, rules: Rules, day
     kept = take(rows, outcome != Outcome.OVER_CAP)
     entry = write_shard(day_uri, bucket, gather_records(kept, features, rules)) if len(kept["user"]) else None
     num_positives = int((kept["outcome"] == Outcome.POSITIVE).sum())
-    return Parcel(
+    yield Parcel(
         bucket,
         SHARD,
         pack(
@@ -129,6 +148,8 @@ def seal_bucket(bucket: int, payload: bytes, limits: AdLimits, rules: Rules, day
             num_negatives=len(kept["user"]) - num_positives,
         ),
     )
+    for part, counted in count_ads(kept, num_parts):
+        yield Parcel(part, ADS, pack(counted))
 
 
 def _write_quarantine(payloads: list[bytes], day_uri: str) -> str:

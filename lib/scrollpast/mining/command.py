@@ -6,8 +6,9 @@ import argparse
 
 from scrollpast.config import load_config
 from scrollpast.mining.arguments import parse_days, with_paths
+from scrollpast.mining.held import day_uri, release
 from scrollpast.mining.outcomes import Outcome
-from scrollpast.mining.pipeline import MinedDay
+from scrollpast.mining.pipeline import DayHeld, MinedDay
 from scrollpast.mining.pipeline import mine as mine_day
 from scrollpast.mining.session import session_when_needed
 
@@ -16,22 +17,30 @@ def mine(arguments: argparse.Namespace) -> int:
     """Run the job as its command line says and print the ledger; returns the exit code."""
     last_day, as_of = parse_days(arguments)
     config = with_paths(load_config(arguments.config, arguments.set), arguments)
+    if arguments.release:
+        released = release(config, last_day, overwrite=arguments.overwrite)
+        print(summary(MinedDay(day_uri(config, last_day), released, is_new=True)))
+        return 0
     application = f"scrollpast mine {last_day}"
-    with session_when_needed(config.spark, application, debug=arguments.debug) as get_spark:
-        mined = mine_day(
-            config,
-            last_day,
-            arguments.days,
-            as_of,
-            get_spark,
-            overwrite=arguments.overwrite,
-            as_of_given=arguments.as_of is not None,
-        )
+    try:
+        with session_when_needed(config.spark, application, debug=arguments.debug) as get_spark:
+            mined = mine_day(
+                config,
+                last_day,
+                arguments.days,
+                as_of,
+                get_spark,
+                overwrite=arguments.overwrite,
+                as_of_given=arguments.as_of is not None,
+            )
+    except DayHeld as held:
+        print(summary(held.mined, "held"))
+        raise
     print(summary(mined))
     return 0
 
 
-def summary(mined: MinedDay) -> str:
+def summary(mined: MinedDay, done: str = "published") -> str:
     """What a person wants to know at the end: the ledger with shares, what was written, and where it is."""
     manifest = mined.manifest
     total = sum(manifest.ledger.values())
@@ -51,6 +60,6 @@ def summary(mined: MinedDay) -> str:
         ),
     ]
     lines += [f"note: {warning}" for warning in mined.warnings]
-    verb = "published" if mined.is_new else "already published from the same input; nothing was done:"
+    verb = done if mined.is_new else "already published from the same input; nothing was done:"
     lines.append(f"{verb} {mined.uri}/manifest.json")
     return "\n".join(lines)

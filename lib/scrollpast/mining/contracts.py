@@ -20,6 +20,7 @@ DWELL_MS = "dwell_ms"
 KIND = "kind"
 ENGAGED_AT = "engaged_at"
 IS_RANDOM = "is_random"
+CREATED_AT = "created_at"
 
 WHOLE_SURFACE = "all"
 """The surface of an impression that names none."""
@@ -49,6 +50,9 @@ NULLABLE_IDENTIFIER = ColumnType(
     "string or long (nulls allowed)", lambda kind: IDENTIFIER.accepts(kind) or pt.is_null(kind)
 )
 TIMESTAMP = ColumnType("timestamp (UTC)", pt.is_timestamp)
+NULLABLE_TIMESTAMP = ColumnType(
+    "timestamp (UTC, nulls allowed)", lambda kind: bool(pt.is_timestamp(kind)) or pt.is_null(kind)
+)
 TEXT = ColumnType("string", lambda kind: _is_text(kind) or pt.is_null(kind))
 NULLABLE_INTEGER = ColumnType("int (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_null(kind))
 NULLABLE_NUMBER = ColumnType(
@@ -72,7 +76,8 @@ class TableContract:
     def extended(self, columns: Iterable[tuple[str, ColumnType]]) -> TableContract:
         """The same contract with further required columns, such as configured features."""
         extra = {name: kind for name, kind in columns if name not in self.required}
-        return TableContract(self.name, {**self.required, **extra}, self.optional)
+        optional = {name: kind for name, kind in self.optional.items() if name not in extra}
+        return TableContract(self.name, {**self.required, **extra}, optional)
 
     def columns_in(self, schema: pa.Schema) -> list[str]:
         """The columns to read from a table with this schema, in the contract's order."""
@@ -146,3 +151,5 @@ ENGAGEMENTS = TableContract(
     optional={REQUEST_ID: NULLABLE_IDENTIFIER},
 )
 ADS = TableContract("ads", required={AD_ID: IDENTIFIER}, optional={})
+AGED_ADS = TableContract("ads", required=ADS.required, optional={CREATED_AT: NULLABLE_TIMESTAMP})
+"""Where it is known when ads were created, mining tells new ones apart."""

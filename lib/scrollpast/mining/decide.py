@@ -14,22 +14,19 @@ from numpy.typing import NDArray
 from scrollpast.compiled import compiled, frozen
 from scrollpast.hashing import seeded_hash
 from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.bucket import Bucket, Ints, Mask
+from scrollpast.mining.contracts import CREATED_AT
 from scrollpast.mining.groups import (
     NOT_FOUND,
-    ByUser,
     has_between,
     is_among,
     is_first_of_code,
     last_at_or_before,
-    order_by_user,
     rank_in_group,
 )
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, take
 from scrollpast.mining.rules import DAY_US, Rules, SurfaceTable
-
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 UNDECIDED = np.int8(-1)
 SERVED_KIND = np.int8(-1)
@@ -37,79 +34,20 @@ SERVED_KIND = np.int8(-1)
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """The impressions and engagements of one bucket, user by user, keys numbered alike on both sides.
-
-    ``rows``: columns user, ad, request, served_us, surface, position, dwell_ms (and score, features), [N], of each
-    user in order of time. ``engagements``: user, ad, request, kind, engaged_us, [M], of users with a row here,
-    of each in order of time. ``user``, ``pair`` (user, ad), ``slate`` (user, request) and ``shown`` (slate, ad)
-    are dense codes int64 [N]; ``engaged_pair`` and ``engaged_shown`` the same codes for the engagements, [M],
-    −1 where there is no such row.
-    """
+class Decided:
+    """The rows of a bucket with their outcomes, and what was seen on the way that the outcomes do not tell."""
 
     rows: Columns
-    engagements: Columns
-    by_user: ByUser
-    user: Ints
-    pair: Ints
-    slate: Ints
-    shown: Ints
-    engaged_pair: Ints
-    engaged_shown: Ints
-    num_pairs: int
-    num_slates: int
-    num_shown: int
-
-    @classmethod
-    def of(cls, rows: Columns, engagements: Columns) -> Bucket:
-        users, starts, order = order_by_user(rows["user"], rows["served_us"], rows["request"], rows["ad"])
-        rows = _with_ties_ordered(take(rows, order))
-        engagements, event_starts = _of_users(engagements, users)
-        by_user = ByUser(users, starts, event_starts)
-        user, engaged_user = by_user.codes, by_user.event_codes
-        pair, engaged_pair, num_pairs = by_user.pair_codes(user, rows["ad"], engaged_user, engagements["ad"])
-        slate, engaged_slate, num_slates = by_user.pair_codes(
-            user, rows["request"], engaged_user, engagements["request"]
-        )
-        shown, engaged_shown, num_shown = by_user.pair_codes(
-            slate, rows["ad"], engaged_slate, engagements["ad"]
-        )
-        return cls(
-            rows=rows,
-            engagements=engagements,
-            by_user=by_user,
-            user=user,
-            pair=pair,
-            slate=slate,
-            shown=shown,
-            engaged_pair=engaged_pair,
-            engaged_shown=engaged_shown,
-            num_pairs=num_pairs,
-            num_slates=num_slates,
-            num_shown=num_shown,
-        )
-
-    @property
-    def num_users(self) -> int:
-        return len(self.by_user.user)
+    """The bucket's columns and ``outcome`` int8, ``kind`` int8 (row of the kind table, or ``SERVED_KIND``) and
+    ``weight`` float32 (0 where the row goes into no record), [N]."""
+    delay_us: Ints
+    """int64 [K]: how long after its impression each attributed engagement of a positive kind came."""
+    num_only_far: int
+    """Impressions that would be negatives, had the guard windows been half as long."""
 
 
-def _of_users(engagements: Columns, users: Ints) -> tuple[Columns, Ints]:
-    """The engagements of ``users`` (ascending), user by user, each one's in order of time; and where they start."""
-    order = np.lexsort((engagements["engaged_us"], engagements["user"]))
-    # Engagements of users without an impression here concern no row.
-    order = order[np.isin(engagements["user"][order], users)]
-    engagements = take(engagements, order)
-    return engagements, np.append(np.searchsorted(engagements["user"], users), len(order))
-
-
-def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdAttributes) -> Columns:
-    """Outcomes of a bucket's rows, all but those that the per-ad cap will take from the negatives.
-
-    Returns:
-        The bucket's rows with the columns ``outcome`` int8, ``kind`` int8 (row of the kind table, or
-        ``SERVED_KIND``) and ``weight`` float32 (0 where the row goes into no record), [N].
-    """
+def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdAttributes) -> Decided:
+    """Outcomes of a bucket's rows, all but those that the per-ad cap will take from the negatives."""
     rows = bucket.rows
     outcome = np.full(len(rows["user"]), UNDECIDED, np.int8)
 
@@ -118,7 +56,7 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
 
     is_duplicate = find_duplicates(bucket)
     is_bot_user = find_bot_users(bucket, ~is_duplicate, rules)
-    positive, explicit = attribute(bucket, ~is_duplicate, rules)
+    positive, explicit, delay_us = attribute(bucket, ~is_duplicate, rules)
     is_anchored_user = np.zeros(bucket.num_users, np.bool_)
     is_anchored_user[bucket.user[positive >= 0]] = True
 
@@ -129,10 +67,17 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     decided_as(Outcome.POSITIVE, positive >= 0)
     decided_as(Outcome.EXPLICIT_NEGATIVE, explicit >= 0)
     decided_as(Outcome.IMMATURE, rows["served_us"] + rules.maturity_us > rules.window.as_of_us)
-    decided_as(Outcome.ENGAGED_ELSEWHERE, find_guarded(bucket, outcome == UNDECIDED, rules, attributes))
+    is_guarded, is_guarded_near = find_guarded(bucket, outcome == UNDECIDED, rules, attributes)
+    decided_as(Outcome.ENGAGED_ELSEWHERE, is_guarded)
     clicked_below = find_clicked_below(bucket, outcome == Outcome.POSITIVE)
-    decided_as(Outcome.NOT_EXAMINED, find_unexamined(rows, clicked_below, surfaces, rules))
-    decided_as(Outcome.LINGERED, find_lingered(bucket, surfaces, rules))
+    is_unexamined = find_unexamined(rows, clicked_below, surfaces, rules)
+    decided_as(Outcome.NOT_EXAMINED, is_unexamined)
+    has_lingered = find_lingered(bucket, surfaces, rules)
+    decided_as(Outcome.LINGERED, has_lingered)
+    only_far = np.flatnonzero(is_guarded & ~is_guarded_near)
+    num_only_far = int((~is_unexamined[only_far] & ~has_lingered[only_far]).sum())
+    if rules.new_ad_quarantine_us:
+        decided_as(Outcome.TOO_NEW, find_too_new(rows, rules, attributes))
     decided_as(
         Outcome.REPEAT, find_repeats(bucket, outcome == UNDECIDED, outcome == Outcome.EXPLICIT_NEGATIVE)
     )
@@ -150,23 +95,8 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     weight[is_positive] = rules.kinds.weights[positive[is_positive]]
     weight[is_explicit] = 1.0
     weight[outcome == Outcome.OVER_CAP] = 0.0
-    return {**rows, "outcome": outcome, "kind": kind, "weight": weight}
-
-
-def _with_ties_ordered(rows: Columns) -> Columns:
-    """Rows in order of user, time, request and ad, put into one in which only rows equal in every column tie."""
-    first = ("user", "served_us", "request", "ad")
-    # Few rows tie so far (deliveries of the same ad twice): only they are sorted by all columns.
-    same = np.ones(max(len(rows["user"]) - 1, 0), np.bool_)
-    for name in first:
-        same &= rows[name][1:] == rows[name][:-1]
-    tied = np.flatnonzero(np.append(same, False) | np.append(False, same)[: len(rows["user"])])
-    names = (*first, "position", *sorted(name for name in rows if name not in (*first, "position")))
-    few = take(rows, tied)
-    order = np.lexsort([few[name] for name in reversed(names)])
-    for name, column in rows.items():
-        column[tied] = few[name][order]
-    return rows
+    decided = {**rows, "outcome": outcome, "kind": kind, "weight": weight}
+    return Decided(decided, delay_us, num_only_far)
 
 
 @compiled
@@ -209,7 +139,9 @@ def find_bot_users(bucket: Bucket, counted: Mask, rules: Rules) -> Mask:
     return np.asarray(busiest > rules.max_impressions_per_user_day)
 
 
-def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+def attribute(
+    bucket: Bucket, eligible: Mask, rules: Rules
+) -> tuple[NDArray[np.int8], NDArray[np.int8], Ints]:
     """Give every engagement to the one impression that it answers.
 
     By (request, ad) where the engagement names a request, else to the user's last impression of that ad
@@ -217,7 +149,8 @@ def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.
     with the higher code stays.
 
     Returns:
-        int8 [N] twice: the positive and the explicit negative kind of every impression, or −1.
+        int8 [N] twice: the positive and the explicit negative kind of every impression, or −1; and int64 [K],
+        how long after its impression each attributed engagement of a positive kind came, in microseconds.
     """
     engagements, kinds = bucket.engagements, rules.kinds
     window_us = kinds.attribution_us[engagements["kind"]]
@@ -243,28 +176,37 @@ def attribute(bucket: Bucket, eligible: Mask, rules: Rules) -> tuple[NDArray[np.
         return kind
 
     is_positive_kind = kinds.is_positive[engagements["kind"]]
-    return strongest(matched & is_positive_kind), strongest(matched & ~is_positive_kind)
+    of_positive, of_explicit = matched & is_positive_kind, matched & ~is_positive_kind
+    return strongest(of_positive), strongest(of_explicit), age_us[of_positive]
 
 
-def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttributes) -> Mask:
-    """Impressions of an ad, or of a guard key's value, that the user engaged with inside the guard window."""
+def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttributes) -> tuple[Mask, Mask]:
+    """Impressions of an ad, or of a guard key's value, that the user engaged with inside the guard window.
+
+    Returns:
+        bool [N] twice: by the whole window, and by the inner half of it alone, before and after the impression.
+        What only the outer half finds tells how much one twice as long would find.
+    """
     is_positive_kind = rules.kinds.is_positive[bucket.engagements["kind"]]
-    is_guarded = np.zeros(len(asked), np.bool_)
+    is_guarded, is_guarded_near = np.zeros((2, len(asked)), np.bool_)
 
     def guard(code: Ints, event_code: Ints, num_codes: int, guards: Mask) -> None:
         events = np.flatnonzero(guards & (event_code >= 0))
         engaged_us = bucket.engagements["engaged_us"][events]
         # Few rows are of something that the user ever engaged with: only for them the times matter.
         at = np.flatnonzero(asked & is_among(code, num_codes, event_code[events]))
-        served_us = bucket.rows["served_us"][at]
-        is_guarded[at] |= has_between(
-            event_code[events],
-            engaged_us,
-            num_codes,
-            code[at],
-            served_us - rules.guard_before_us,
-            served_us + rules.guard_after_us,
-        )
+
+        def within(rows: Ints, share: float) -> Mask:
+            served_us = bucket.rows["served_us"][rows]
+            # Of the window after an impression only as much is known as had passed at --as-of.
+            after_us = np.minimum(rules.guard_after_us, rules.window.as_of_us - served_us)
+            start_us = served_us - int(rules.guard_before_us * share)
+            end_us = served_us + (after_us * share).astype(np.int64)
+            return has_between(event_code[events], engaged_us, num_codes, code[rows], start_us, end_us)
+
+        found = at[within(at, 1.0)]
+        is_guarded[found] = True
+        is_guarded_near[found] |= within(found, 0.5)
 
     guard(bucket.pair, bucket.engaged_pair, bucket.num_pairs, is_positive_kind)
     for name in rules.guard_keys:
@@ -275,7 +217,7 @@ def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttrib
             value, is_known.astype(np.int64), engaged_value, is_engaged_known.astype(np.int64)
         )
         guard(code, event_code, num_codes, is_positive_kind & is_engaged_known)
-    return is_guarded
+    return is_guarded, is_guarded_near
 
 
 def find_clicked_below(bucket: Bucket, is_positive: Mask) -> Mask:
@@ -308,6 +250,12 @@ def find_lingered(bucket: Bucket, surfaces: SurfaceTable, rules: Rules) -> Mask:
     has_lingered = np.zeros(bucket.num_pairs, np.bool_)
     has_lingered[bucket.pair[np.flatnonzero(lingered)]] = True
     return np.asarray(has_lingered[bucket.pair])
+
+
+def find_too_new(rows: Columns, rules: Rules, attributes: AdAttributes) -> Mask:
+    """Impressions of ads younger than the quarantine; an ad whose age is not known is in none."""
+    created_us, is_known = attributes.look_up(CREATED_AT, rows["ad"])
+    return np.asarray(is_known & (rows["served_us"] - created_us < rules.new_ad_quarantine_us))
 
 
 def find_repeats(bucket: Bucket, candidates: Mask, is_explicit: Mask) -> Mask:

@@ -18,9 +18,10 @@ class Outcome(IntEnum):
     ENGAGED_ELSEWHERE = 7
     NOT_EXAMINED = 8
     LINGERED = 9
-    REPEAT = 10
-    OVER_CAP = 11
-    NEGATIVE = 12
+    TOO_NEW = 10
+    REPEAT = 11
+    OVER_CAP = 12
+    NEGATIVE = 13
 
     @property
     def label(self) -> str:
@@ -43,6 +44,7 @@ _MEANINGS = {
     Outcome.ENGAGED_ELSEWHERE: "the user engaged with the ad at another time: a false negative",
     Outcome.NOT_EXAMINED: "not looked at",
     Outcome.LINGERED: "looked at for long without a click: interest",
+    Outcome.TOO_NEW: "the ad is new and in quarantine: not taken as a negative yet",
     Outcome.REPEAT: "another exposure of the same user and ad was kept",
     Outcome.OVER_CAP: "the cap of the user or of the ad took another",
     Outcome.NEGATIVE: "served, seen, scrolled past: a hard negative",

@@ -1,7 +1,7 @@
 """The mining job from its input tables to a published day.
 
     engagements ──scan──┐ (who may have an anchor)
-                        ├─ exchange by bucket ── decide ── ad cap ── seal ── manifest
+                        ├─ exchange by bucket ── decide ── ad cap ── seal ── gate ── manifest
     impressions ──scan──┘
 
 Rows cross the exchange as parcels (packed columns); counts travel in the same parcels, so that a retried or
@@ -22,21 +22,34 @@ import numpy as np
 import pyarrow as pa
 
 from scrollpast.config import Config
-from scrollpast.errors import ScrollpastError, UserError
-from scrollpast.mining import bucket_tasks, contracts
+from scrollpast.errors import HeldError, UserError
+from scrollpast.mining import bucket_tasks
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.batches import TimeRange, as_batches, map_batches
+from scrollpast.mining.batches import as_batches, map_batches
+from scrollpast.mining.contracts import CREATED_AT
 from scrollpast.mining.examination.table import read_examination
+from scrollpast.mining.exposure import Exposure, num_parts, profile_of
+from scrollpast.mining.gate import Verdict, judge
+from scrollpast.mining.health import BucketSigns, Health
+from scrollpast.mining.held import day_uri, discard, folder_of_days, grace_s, held_uri, keep_aside, why_held
+from scrollpast.mining.inputs import check_all_read, describe, no_impressions, open_inputs
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.parcels import Columns, pack, unpack
 from scrollpast.mining.progress import progress
-from scrollpast.mining.publication import check_writable, find_published, iso, make_manifest, write_table
+from scrollpast.mining.publication import (
+    check_writable,
+    find_published,
+    iso,
+    make_manifest,
+    write_named,
+    write_table,
+)
 from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
-from scrollpast.mining.sources import Source, open_source
-from scrollpast.shards import filesystem
+from scrollpast.mining.sources import Source
+from scrollpast.mining.trailing import read_trailing
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
 
 if TYPE_CHECKING:
@@ -55,6 +68,12 @@ class MinedDay:
     manifest: Manifest
     is_new: bool
     warnings: list[str] = field(default_factory=list)
+
+
+class DayHeld(HeldError):
+    """The gate did not let a day pass; ``mined`` says where it was kept and what it holds."""
+
+    mined: MinedDay
 
 
 def mine(
@@ -77,93 +96,42 @@ def mine(
 
     Raises:
         UserError: the input or the configuration cannot be mined; nothing was published.
+        DayHeld: the day's figures are not what they should be; it was kept aside, and nothing was published.
         ScrollpastError: the job failed; nothing was published.
     """
-    day_uri = _day_uri(config, last_day)
+    uri = day_uri(config, last_day)
     window = Window.of_days(last_day, num_days, as_of)
     rules = Rules.of(config.mining, window, read_examination(config.mining.examined.table))
-    inputs = _open_inputs(config, rules, get_spark)
+    inputs = open_inputs(config, rules, get_spark)
     if not overwrite:
-        published = find_published(day_uri, config, window, inputs, as_of_given=as_of_given)
+        published = find_published(uri, config, window, inputs, as_of_given=as_of_given)
         if published is not None:
             undecided = f"{published.num_undecided:,} of its impressions were immature then; "
             note = [undecided + "--overwrite decides them now"] if published.num_undecided else []
-            return MinedDay(day_uri, published.manifest, is_new=False, warnings=note)
+            return MinedDay(uri, published.manifest, is_new=False, warnings=note)
     if inputs["impressions"].num_rows == 0:  # Parquet's footers tell, before Spark starts
-        raise _no_impressions(inputs["impressions"], window)
-    check_writable(day_uri)
+        raise no_impressions(inputs["impressions"], window)
+    check_writable(uri)
     with ExitStack() as stack:
-        run = _Run(get_spark(), config, rules, day_uri, stack)
-        return run.mine(inputs, last_day, overwrite)
-
-
-def _day_uri(config: Config, last_day: date) -> str:
-    if config.output.path is None:
-        raise UserError(
-            "output.path",
-            expected="a folder for the published days",
-            found="none",
-            remedy="pass --out PATH or set output.path in the configuration",
-        )
-    return filesystem.join(config.output.path, f"ds={last_day.isoformat()}")
-
-
-def _open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSession]) -> dict[str, Source]:
-    mining, window = config.mining, rules.window
-    features = [(name, contracts.CATEGORY) for name in rules.user_features]
-    score = [(rules.score_column, contracts.NULLABLE_NUMBER)] if rules.score_column else []
-    attributes = [(name, contracts.CATEGORY) for name in rules.ad_attributes]
-    served = TimeRange(contracts.SERVED_AT, window.start_us, window.end_us - 1)
-    engaged = TimeRange(contracts.ENGAGED_AT, rules.engagements_from_us, rules.engagements_to_us)
-    wanted: list[tuple[contracts.TableContract, Any, TimeRange | None]] = [
-        (contracts.IMPRESSIONS.extended([*features, *score]), config.input.impressions, served),
-        (contracts.ENGAGEMENTS, config.input.engagements, engaged),
-    ]
-    is_ads_given = config.input.ads.path is not None or config.input.ads.table is not None
-    if attributes or is_ads_given:
-        wanted.append((contracts.ADS.extended(attributes), config.input.ads, None))
-    inputs: dict[str, Source] = {}
-    for contract, table, rows in wanted:
-        inputs[contract.name] = open_source(
-            table,
-            contract,
-            get_spark,
-            rows=rows,
-            # Every row of an engagement goes through the exchange, and all wait until they are read.
-            rows_per_task=config.spark.rows_per_task // (8 if contract.name == "engagements" else 1) or 1,
-            num_tasks=config.spark.num_partitions,
-            may_be_empty=contract.name == "engagements" and not mining.require_engagements,
-        )
-        first = inputs["impressions"]
-        contract.check_same_keys(
-            inputs[contract.name].schema, inputs[contract.name].place, first.schema, first.place
-        )
-    return inputs
-
-
-def _no_impressions(source: Source, window: Window) -> UserError:
-    return UserError(
-        f"impressions ({source.place})",
-        expected=f"rows served from {iso(window.start_us)} to {iso(window.end_us)}",
-        found=source.describe_times(),
-        remedy="check --date and --days, and that the log of these days has arrived",
-    )
+        run = _Run(get_spark(), config, rules, last_day, stack)
+        return run.mine(inputs, overwrite)
 
 
 class _Run:
     """One run on a session: the steps share the rules, the broadcasts and the day's folder."""
 
     def __init__(
-        self, spark: SparkSession, config: Config, rules: Rules, day_uri: str, stack: ExitStack
+        self, spark: SparkSession, config: Config, rules: Rules, last_day: date, stack: ExitStack
     ) -> None:
         self._spark = spark
         self._config = config
         self._rules = rules
-        self._day_uri = day_uri
+        self._last_day = last_day
+        self._day_uri = day_uri(config, last_day)
         self._stack = stack
         self._warnings: list[str] = []
 
-    def mine(self, inputs: dict[str, Source], last_day: date, overwrite: bool) -> MinedDay:
+    def mine(self, inputs: dict[str, Source], overwrite: bool) -> MinedDay:
         impressions = inputs["impressions"]
         engagements, engaged_counts, anchored = self._read_engagements(inputs["engagements"])
         attributes = self._read_attributes(inputs.get("ads"))
@@ -172,24 +140,24 @@ class _Run:
             reports = decided.where("content != 'selected'").select("content", "payload").collect()
         ledger = Ledger()
         num_read, num_impressions = _add_tallies(ledger, (p for content, p in reports if content == TALLY))
-        _check_all_read(impressions, num_read)
+        check_all_read(impressions, num_read)
         if not num_impressions:
-            raise _no_impressions(impressions, self._rules.window)
-        limits = self._limit_ads(
-            decided, [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
-        )
+            raise no_impressions(impressions, self._rules.window)
+        suspects = [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
+        limits = self._limit_ads(decided, suspects)
         with progress(self._spark, "write shards"):
-            sealed = [
-                unpack(payload) for (payload,) in self._seal(decided, limits).select("payload").collect()
-            ]
+            num_selected = sum(words["num_selected"] for _, words in suspects)
+            sealed, exposure = self._seal(decided, limits, attributes, num_parts(num_selected))
         for cells, words in sealed:
             ledger.add(cells, words["surfaces"])
         ledger.check(num_impressions)
+        signs = BucketSigns.sum(p for content, p in reports if content == bucket_tasks.SIGNS)
+        health, verdict = self._judge(Health.of(ledger, signs, exposure, self._rules))
         manifest = make_manifest(
-            ds=last_day.isoformat(),
+            ds=self._last_day.isoformat(),
             window=self._rules.window,
             config=self._config,
-            inputs=_describe(
+            inputs=describe(
                 inputs, {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]}
             ),
             ledger=ledger,
@@ -200,10 +168,31 @@ class _Run:
             quarantine_files=[
                 bytes(p).decode() for content, p in reports if content == bucket_tasks.QUARANTINE_FILE
             ],
+            health={**health.to_json(), "gate": None if verdict is None else verdict.to_json()},
+            exposure_file=write_named(exposure.to_json().encode(), "exposure", "json", self._day_uri),
         )
+        if verdict is not None and verdict.breaches:
+            uri = keep_aside(self._config, self._last_day, manifest)
+            held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=overwrite))
+            held.mined = MinedDay(uri, manifest, is_new=True, warnings=self._warnings)
+            raise held
         publish_manifest(self._day_uri, manifest, replace=overwrite)
-        sweep_orphans(self._day_uri, manifest, older_than_s=self._config.output.orphan_grace_h * 3600)
+        sweep_orphans(self._day_uri, manifest, older_than_s=grace_s(self._config))
+        discard(held_uri(self._config, self._last_day))
         return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._warnings)
+
+    def _judge(self, health: Health) -> tuple[Health, Verdict | None]:
+        """Hold the figures against those of the trailing days; no verdict where the gate is switched off."""
+        config, rules = self._config, self._rules
+        if not config.gate.enabled:
+            return health, None
+        trailing = read_trailing(folder_of_days(config), self._last_day, rules.window, health, config)
+        note = trailing.note(config)
+        if note is not None:
+            self._warnings.append(note)
+        health = health.with_seen_before(trailing.sketches)
+        required = config.mining.require_engagements
+        return health, judge(health, trailing.days, config.gate, engagements_required=required)
 
     def _read_engagements(self, source: Source) -> tuple[DataFrame, Counter[str], AnchoredUsers | None]:
         """Pack the engagements by bucket, and find the users who may have an anchor."""
@@ -247,9 +236,10 @@ class _Run:
             )
 
     def _read_attributes(self, source: Source | None) -> AdAttributes:
-        names = self._rules.ad_attributes
-        if source is None or not names:
+        if source is None:
             return AdAttributes.empty()
+        is_aged = CREATED_AT in source.schema.names
+        names = tuple(dict.fromkeys((*self._rules.ad_attributes, *((CREATED_AT,) if is_aged else ()))))
 
         def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             return ((0, "ads", pack(columns)) for columns in scan_ads(batches, names))
@@ -266,8 +256,9 @@ class _Run:
         attributes: AdAttributes,
     ) -> DataFrame:
         """Scan the impressions, bring each bucket's parcels together, decide its rows."""
-        rules, day_uri = self._rules, self._day_uri
-        shared_anchored, shared_attributes = self._broadcast(anchored), self._broadcast(attributes)
+        rules, uri = self._rules, self._day_uri
+        shared_anchored = self._broadcast(anchored)
+        shared_attributes = self._broadcast(attributes if rules.ad_attributes else AdAttributes.empty())
 
         def scan(task: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             parcels = scan_impressions(batches, rules, shared_anchored.value, task)
@@ -276,9 +267,7 @@ class _Run:
         def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for bucket, parcels in groupby(_rows(batches), key=lambda row: row[0]):
                 contents = ((content, payload) for _, content, payload in parcels)
-                decided = bucket_tasks.decide_bucket(
-                    bucket, contents, rules, shared_attributes.value, day_uri
-                )
+                decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, uri)
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _parcel_schema())
 
         num_partitions = self._config.spark.num_partitions or min(
@@ -308,15 +297,44 @@ class _Run:
         num_negatives = sum(words["num_negatives"] for _, words in suspects)
         return AdLimits.of(((ad, at, n) for ad, at, n in histogram), num_negatives, rules)
 
-    def _seal(self, decided: DataFrame, limits: AdLimits) -> DataFrame:
-        rules, day_uri = self._rules, self._day_uri
+    def _seal(
+        self, decided: DataFrame, limits: AdLimits, attributes: AdAttributes, parts: int
+    ) -> tuple[list[tuple[Columns, dict[str, Any]]], Exposure]:
+        """Write the shards: what was written and counted of each, and how all negatives fall on ads."""
+        rules, uri = self._rules, self._day_uri
 
         def seal(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for bucket, _, payload in _rows(batches):
-                p = bucket_tasks.seal_bucket(bucket, payload, limits, rules, day_uri)
-                yield from as_batches([(p.bucket, p.content, p.payload)], _parcel_schema())
+                sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts)
+                yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _parcel_schema())
 
-        return map_batches(decided.where("content = 'selected'"), seal, _PARCEL)
+        parcels = map_batches(decided.where("content = 'selected'"), seal, _PARCEL)
+        if parts > 1:
+            parcels = self._kept(parcels)
+            profiles = self._profile(parcels.where("content = 'ads'"), attributes, parts)
+            parcels = parcels.where("content = 'shard'")
+        else:
+            profiles = []
+        rows = parcels.select("content", "payload").collect()
+        counts = [unpack(payload)[0] for content, payload in rows if content == bucket_tasks.ADS]
+        if counts:
+            profiles.append(profile_of(counts, attributes, rules))
+        sealed = [unpack(payload) for content, payload in rows if content == bucket_tasks.SHARD]
+        return sealed, Exposure.of(profiles, attributes, rules)
+
+    def _profile(self, counted: DataFrame, attributes: AdAttributes, parts: int) -> list[Columns]:
+        """Sum up the counts of ads where those of a part come together: there are more than the driver should hold."""
+        rules, shared = self._rules, self._broadcast(attributes)
+
+        def profile(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for part, rows in groupby(_rows(batches), key=lambda row: row[0]):
+                counts = [unpack(payload)[0] for _, _, payload in rows]
+                profiled = pack(profile_of(counts, shared.value, rules))
+                yield from as_batches([(part, "profile", profiled)], _parcel_schema())
+
+        by_part = counted.repartition(parts, "bucket").sortWithinPartitions("bucket")
+        rows = map_batches(by_part, profile, _PARCEL).select("payload").collect()
+        return [unpack(payload)[0] for (payload,) in rows]
 
     def _broadcast(self, value: Any) -> Any:
         shared = self._spark.sparkContext.broadcast(value)
@@ -351,21 +369,3 @@ def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int]:
         num_read += words["num_read"]
         num_impressions += words["num_impressions"]
     return num_read, num_impressions
-
-
-def _check_all_read(source: Source, num_read: int) -> None:
-    """Hold the rows that tasks read against the files' own counts: the ledger begins with what was read."""
-    if source.num_rows is not None and num_read != source.num_rows:
-        raise ScrollpastError(
-            f"impressions ({source.place})",
-            expected=f"{source.num_rows:,} rows, as the files' footers count them",
-            found=f"{num_read:,} rows read ({num_read - source.num_rows:+,})",
-            remedy="the files changed while they were read, run again; nothing was published",
-        )
-
-
-def _describe(inputs: dict[str, Source], num_rows: dict[str, int]) -> dict[str, Any]:
-    return {
-        name: {"place": source.place, "num_rows": num_rows.get(name), "fingerprint": source.fingerprint}
-        for name, source in inputs.items()
-    }

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE, Config
+from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE, Config, Mining, Section
 from scrollpast.errors import UserError
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.outcomes import Outcome
@@ -33,8 +33,12 @@ def write_table(table: pa.Table, folder: str, day_uri: str) -> str:
     """Write a small table as Parquet, named by its content, below ``folder``; returns the relative path."""
     sink = pa.BufferOutputStream()
     pq.write_table(table.combine_chunks(), sink, compression="zstd")
-    content = sink.getvalue()
-    path = f"{folder}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    return write_named(sink.getvalue(), folder, "parquet", day_uri)
+
+
+def write_named(content: pa.Buffer | bytes, folder: str, suffix: str, day_uri: str) -> str:
+    """Write a small file, named by its content, below ``folder``; returns the relative path."""
+    path = f"{folder}/part-{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
     store, root = filesystem.resolve(day_uri)
     filesystem.write_atomically(store, filesystem.join(root, path), content)
     return path
@@ -70,6 +74,23 @@ def what_decides(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")["mining"]
 
 
+def what_decided(manifest: Manifest) -> Any:
+    """The same of a published day, if its manifest says; options that came later were at their defaults."""
+    return _completed(manifest.config.get("mining"), Mining)
+
+
+def _completed(content: Any, section: type[Section]) -> Any:
+    if not isinstance(content, dict):
+        return content
+    defaults = section().model_dump(mode="json")
+    found = {**defaults, **content}
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            found[name] = _completed(found[name], kind)
+    return found
+
+
 def find_published(
     day_uri: str, config: Config, window: Window, inputs: dict[str, Source], *, as_of_given: bool
 ) -> Published | None:
@@ -82,7 +103,7 @@ def find_published(
         return None
     manifest = read_manifest(day_uri)
     changes = []
-    if manifest.config.get("mining") != what_decides(config):
+    if what_decided(manifest) != what_decides(config):
         changes.append("the configuration of mining")
     if (manifest.window_start, manifest.window_end) != (iso(window.start_us), iso(window.end_us)):
         changes.append("the window of days")
@@ -115,6 +136,8 @@ def make_manifest(
     num_negatives: int,
     ledger_file: str,
     quarantine_files: list[str],
+    health: dict[str, Any] | None = None,
+    exposure_file: str | None = None,
 ) -> Manifest:
     """The manifest of a mined day; its shards in the order of their buckets."""
     kinds = {name: kind.code for name, kind in config.mining.kinds.items()}
@@ -137,4 +160,6 @@ def make_manifest(
         user_features=tuple(config.mining.user_features),
         ledger_files=(ledger_file,),
         quarantine_files=tuple(sorted(quarantine_files)),
+        health=health,
+        exposure_file=exposure_file,
     )

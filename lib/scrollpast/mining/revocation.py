@@ -1,6 +1,6 @@
 """Revoke published negatives that a later engagement contradicts.
 
-A served negative says that a user saw an ad and did not want it. When the same user engages with the same ad afterwards,
+A served negative says that a user saw an ad and did not want it. When the same user engages with the same ad later,
 or an engagement of before arrives late, it was none. Shards stay as they are: what is revoked is written beside the
 day, and every reader leaves it out.
 """

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.config import Confidence, Examined, Kind, Mining
+from scrollpast.mining.contracts import CREATED_AT
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
@@ -104,6 +105,9 @@ class Rules:
     stratify_by: str | None
     score_column: str | None
     max_ad_share: float
+    new_ad_us: int
+    new_ad_quarantine_us: int
+    """0 = no quarantine."""
     user_features: tuple[str, ...]
     examination: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Probability that a position is examined, float64 [positions] by surface; empty = 1 everywhere."""
@@ -133,6 +137,8 @@ class Rules:
             stratify_by=mining.stratify_by,
             score_column=mining.score_column,
             max_ad_share=mining.max_ad_share,
+            new_ad_us=round(mining.exposure.new_ad_h * HOUR_US),
+            new_ad_quarantine_us=round((mining.exposure.new_ad_quarantine_h or 0) * HOUR_US),
             user_features=tuple(mining.user_features),
             examination=examination or {},
         )
@@ -145,14 +151,19 @@ class Rules:
     @property
     def engagements_to_us(self) -> int:
         """Engagements after this moment (inclusive bound) concern no impression of the window, or are not known."""
-        reach = max(int(self.kinds.attribution_us.max()), self.guard_after_us)
-        return min(self.window.end_us + reach, self.window.as_of_us)
+        return min(self.window.end_us + self.longest_reach_us, self.window.as_of_us)
 
     @property
     def ad_attributes(self) -> tuple[str, ...]:
         """Columns of the ads table that the rules look at."""
         stratum = (self.stratify_by,) if self.strategy == "stratified" and self.stratify_by else ()
-        return tuple(dict.fromkeys((*self.guard_keys, *stratum)))
+        age = (CREATED_AT,) if self.new_ad_quarantine_us else ()
+        return tuple(dict.fromkeys((*self.guard_keys, *stratum, *age)))
+
+    @property
+    def longest_reach_us(self) -> int:
+        """How long after its impression an engagement may still concern it."""
+        return max(int(self.kinds.attribution_us.max()), self.guard_after_us)
 
     def on(self, surfaces: Sequence[str]) -> SurfaceTable:
         """The thresholds of the given surfaces, in their order."""

@@ -157,10 +157,13 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
 
 
 def scan_ads(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[Columns]:
-    """The ids of ads and the named attributes, as columns ``ad`` and the names, batch by batch."""
+    """The ids of ads and the named attributes, as columns ``ad`` and the names, batch by batch.
+
+    A categorical attribute is its code, a timestamp microseconds since the epoch; −1 where it is null.
+    """
     for batch in batches:
         batch = batch.filter(pc.is_valid(batch[column.AD_ID]))
-        yield {"ad": _ids(batch[column.AD_ID]), **{name: category_codes(batch[name]) for name in names}}
+        yield {"ad": _ids(batch[column.AD_ID]), **{name: _attribute(batch[name]) for name in names}}
 
 
 def _within_window(batch: pa.RecordBatch, rules: Rules) -> pa.RecordBatch:
@@ -247,6 +250,12 @@ def category_codes(values: pa.Array) -> NDArray[np.int64]:
         values = values.cast(pa.int64())
     codes = _ids(_as_identifier(values))
     return np.where(_is_valid(values), codes, np.int64(UNKNOWN)) if values.null_count else codes
+
+
+def _attribute(values: pa.Array) -> NDArray[np.int64]:
+    if pa.types.is_timestamp(values.type):
+        return integers(values.cast(_TIME, safe=False).cast(pa.int64()), null=UNKNOWN)
+    return category_codes(values)
 
 
 def _request_hashes(batch: pa.RecordBatch) -> NDArray[np.int64]:

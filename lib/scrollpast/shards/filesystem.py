@@ -125,6 +125,18 @@ def write_new(filesystem: fs.FileSystem, path: str, data: Any) -> None:
         write_atomically(filesystem, path, data)
 
 
+def copy_file(filesystem: fs.FileSystem, source: str, path: str) -> None:
+    """Copy a file within its file system: as `write_atomically`, a reader sees the whole copy or none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if is_object_store(filesystem):
+        filesystem.copy_file(source, path)  # by the store itself: the bytes do not come here
+    else:
+        write_atomically(filesystem, path, read_all(filesystem, source))
+
+
 def temporary_name(path: str) -> str:
     """A hidden name beside ``path`` that no other attempt takes."""
     folder, _, name = path.rpartition("/")

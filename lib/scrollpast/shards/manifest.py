@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-_SWEPT_FOLDERS = ("bucket=", "ledger/", "quarantine/")
+_SWEPT_FOLDERS = ("bucket=", "ledger/", "quarantine/", "exposure/")
 
 
 def shard_path(bucket: int, sha256: str) -> str:
@@ -125,8 +125,8 @@ def publish_manifest(day_uri: str, manifest: Manifest, *, replace: bool) -> None
 def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> list[str]:
     """Remove what killed tasks and replaced runs left: files the manifest does not name.
 
-    Looked at: ``bucket=…``, ``ledger`` and ``quarantine`` folders, and temporary files anywhere in the day's
-    folder. The manifest and files of other names are never touched.
+    Looked at: ``bucket=…``, ``ledger``, ``quarantine`` and ``exposure`` folders, and temporary files anywhere in the
+    day's folder. The manifest and files of other names are never touched.
 
     Args:
         older_than_s: grace in seconds since the file's last change, for a run that is writing now.
@@ -135,8 +135,7 @@ def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> l
         The removed paths, relative to the day's folder, sorted.
     """
     filesystem, folder = files.resolve(day_uri)
-    named = {entry.path for entry in manifest.shards}
-    named.update(manifest.ledger_files, manifest.quarantine_files)
+    named = set(manifest.paths)
     newest_orphan = time.time() - older_than_s
     removed = []
     for info in files.list_files(filesystem, folder):

@@ -39,6 +39,9 @@ class Manifest:
     ``ads`` is the folder of the newest vocabulary that was built from the day: relative to the day's folder, as
     ``../vocabulary/v=…``, where it lies below the folder that holds the day, else absolute. None: no vocabulary
     was built since the day was mined. Records carry ids as they are and do not depend on it.
+
+    ``health`` holds the figures that a gate goes by, ``exposure_file`` the path of the report of how negatives fall
+    on ads. Both are None where a day was mined before there were any.
     """
 
     ds: str
@@ -59,12 +62,21 @@ class Manifest:
     user_features: tuple[str, ...] = ()
     ledger_files: tuple[str, ...] = ()
     quarantine_files: tuple[str, ...] = ()
+    health: dict[str, Any] | None = None
+    exposure_file: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         # Lists are welcome; tuples keep the frozen promise.
         for name in ("shards", "user_features", "ledger_files", "quarantine_files"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file that the manifest names, relative to the day's folder."""
+        exposure = () if self.exposure_file is None else (self.exposure_file,)
+        shards = tuple(entry.path for entry in self.shards)
+        return (*shards, *self.ledger_files, *self.quarantine_files, *exposure)
 
     def to_json(self) -> str:
         """The manifest as indented JSON: fields in the order of the contract, maps by key."""
@@ -138,6 +150,11 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         user_features=fields.strings("user_features", bool, "a name"),
         ledger_files=fields.strings("ledger_files", is_inside, "a path inside the day's folder"),
         quarantine_files=fields.strings("quarantine_files", is_inside, "a path inside the day's folder"),
+        # Manifests of older days lack what follows.
+        health=None if content.get("health") is None else fields.typed("health", dict, "an object or null"),
+        exposure_file=None
+        if content.get("exposure_file") is None
+        else fields.matching("exposure_file", is_inside, "a path inside the day's folder or null"),
     )
     _check_totals(manifest, place)
     return manifest

@@ -15,7 +15,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.batch import AnchorBatch
 from scrollpast.training.gather import gather
 from scrollpast.training.loss import Own, Shared, sampled_softmax
-from scrollpast.training.negatives.catalogue import RandomColumns
+from scrollpast.training.negatives.catalogue import RandomColumns, catalogue_log_q
 from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
 from scrollpast.training.negatives.log_q import catalogue_correction, pool_correction
@@ -84,7 +84,6 @@ class Contrast(nn.Module):
         model: Model,
         vocabulary: Vocabulary,
         *,
-        random_alpha: float,
         device: torch.device,
         group: dist.ProcessGroup,
     ) -> None:
@@ -100,7 +99,7 @@ class Contrast(nn.Module):
             self.register_buffer("log_scale", log_scale)
         # No buffers: they are no state, but follow from the vocabulary.
         self._log_q = torch.from_numpy(vocabulary.log_q(1.0)).to(device)
-        self._random_log_q = torch.from_numpy(vocabulary.log_q(random_alpha)).to(device)
+        self._random_log_q = torch.from_numpy(catalogue_log_q(vocabulary, options.random)).to(device)
 
     def forward(
         self, user_BD: torch.Tensor, ad_MD: torch.Tensor, batch: StepInput

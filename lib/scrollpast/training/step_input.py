@@ -14,7 +14,7 @@ from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.batch import AnchorBatch
 from scrollpast.training.model.features import AdFeatures, user_features
-from scrollpast.training.negatives.catalogue import Catalogue
+from scrollpast.training.negatives.catalogue import Catalogue, catalogue_log_q
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Preparation:
         self._ad_features = AdFeatures(vocabulary)
         random = options.negatives.random
         self._num_random = random.count if random.enabled else 0
-        self._catalogue = Catalogue(vocabulary.log_q(random.alpha), options.seed)
+        self._catalogue = Catalogue(catalogue_log_q(vocabulary, random), options.seed)
 
     def of(self, batch: AnchorBatch, step: int) -> StepInput:
         """The input of step ``step``."""

@@ -55,7 +55,6 @@ def build(
         options.negatives,
         options.model,
         vocabulary,
-        random_alpha=options.negatives.random.alpha,
         device=device,
         group=group,
     )

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -72,8 +73,10 @@ def _dying(function: Callable[..., Any]) -> Callable[..., Any]:
 def _forgetful(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def decide(*arguments: Any, **named: Any) -> Any:
-        rows = function(*arguments, **named)
-        return {name: column[:-1] for name, column in rows.items()} if _strikes("decide") else rows
+        decided = function(*arguments, **named)
+        if not _strikes("decide"):
+            return decided
+        return replace(decided, rows={name: column[:-1] for name, column in decided.rows.items()})
 
     return decide
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrollpast.training.negatives.catalogue import AliasTable, Catalogue
+from scrollpast.config.training_options import Random
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.negatives.catalogue import AliasTable, Catalogue, catalogue_log_q
 
 
 @settings(max_examples=100)
@@ -43,3 +45,33 @@ def test_a_catalogue_never_draws_the_unknown_ad_and_repeats_itself_by_step() -> 
     assert first.tolist() == again.tolist() != next_step.tolist()
     assert set(first.tolist()) == {1, 2, 3}
     assert Catalogue(log_q, seed=4).draw(7, 1000).tolist() != first.tolist()
+
+
+COUNTS = st.lists(st.integers(0, 10**6), min_size=1, max_size=40)
+
+
+def vocabulary_of(counts: list[int]) -> Vocabulary:
+    ads = np.arange(len(counts) + 1)
+    return Vocabulary(ads, np.array([0, *counts]), {}, {}, num_user_rows=10)
+
+
+@given(counts=COUNTS, alpha=st.floats(0, 2), tail_floor=st.floats(0, 1))
+def test_no_ads_chance_is_below_the_tail_floor(counts: list[int], alpha: float, tail_floor: float) -> None:
+    chances = np.exp(catalogue_log_q(vocabulary_of(counts), Random(alpha=alpha, tail_floor=tail_floor))[1:])
+    np.testing.assert_allclose(chances.sum(), 1.0, rtol=1e-4)
+    assert chances.min() >= tail_floor / len(counts) * (1 - 1e-4)
+
+
+def test_without_a_tail_floor_popularity_alone_decides() -> None:
+    known = vocabulary_of([0, 3, 1000])
+    np.testing.assert_array_equal(catalogue_log_q(known, Random(alpha=1.0)), known.log_q(1.0))
+    np.testing.assert_array_equal(catalogue_log_q(known, Random(alpha=1.0, tail_floor=1.0)), known.log_q(0.0))
+
+
+def test_the_correction_is_the_logarithm_of_the_chance_that_ads_are_drawn_with() -> None:
+    known, options = vocabulary_of([1000, 30, 0, 0, 0]), Random(alpha=1.0, tail_floor=0.3)
+    log_q = catalogue_log_q(known, options)
+    drawn = np.bincount(Catalogue(log_q, seed=1).draw(0, 200_000).numpy(), minlength=6)[1:] / 200_000
+    np.testing.assert_allclose(np.exp(log_q[1:]), drawn, atol=0.004)
+    # 0.3 of five ads' uniform chance, and what popularity gives an ad without a positive (smoothed: 1 / 1,036).
+    np.testing.assert_allclose(np.exp(log_q[4]), 0.3 / 5 + 0.7 / (1001 + 31 + 3), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Random ads of the catalogue, uniform or by popularity^alpha: the same draws for all anchors of a step."""
+"""Random ads of the catalogue, uniform, by popularity^alpha, or a mixture: the same draws for all anchors of a step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, frozen
+from scrollpast.config.training_options import Random
+from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.negatives import masks
 from scrollpast.training.negatives.log_q import draw_correction
 
@@ -39,12 +41,26 @@ class AliasTable:
         return (self._accept + np.bincount(self._alias, 1.0 - self._accept, size)) / size
 
 
+def catalogue_log_q(vocabulary: Vocabulary, options: Random) -> NDArray[np.float32]:
+    """Log of the chance that a draw takes a row: float32 [num_rows].
+
+    A share ``tail_floor`` of the draws is uniform and the rest goes by popularity^alpha, so that no ad's chance is
+    below ``tail_floor`` / ads, however steep popularity is.
+    """
+    log_q = vocabulary.log_q(options.alpha)
+    if not 0 < options.tail_floor < 1:
+        return vocabulary.log_q(0.0) if options.tail_floor else log_q
+    by_popularity = np.log1p(-options.tail_floor) + log_q.astype(np.float64)
+    uniform = np.log(options.tail_floor) - np.log(max(1, vocabulary.num_rows - 1))
+    return np.logaddexp(by_popularity, uniform).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The rows 1 … of a vocabulary to draw from.
 
     Args:
-        log_q: float32 [num_rows] as `Vocabulary.log_q` gives it: log Q of each row; row 0 is never drawn.
+        log_q: float32 [num_rows] as `catalogue_log_q` gives it: log Q of each row; row 0 is never drawn.
         seed: with the step it decides the draws: the same on every rank, whatever their number.
     """
 

@@ -9,8 +9,8 @@ Networks 19, 2008). So a draw's logit is its score − log(n · Q).
   ad among all positives of the vocabulary's days (Yi et al., Sampling-bias-corrected neural modeling, RecSys
   2019, with counts in place of their streaming estimate). n counts the anchors of other users and requests: an
   anchor masked for *who* it is was no draw, while one masked for *which ad* it is was, and counts.
-* random: over the catalogue; Q is popularity^alpha as the alias table draws it, alpha 0 the uniform 1 / ads;
-  n draws for all anchors together.
+* random: over the catalogue; Q is popularity^alpha as the alias table draws it, alpha 0 the uniform 1 / ads, or a
+  mixture of both (``tail_floor``); n draws for all anchors together.
 * hard and neighbour: over the pool of the anchor's user (`pool_correction`); or over the catalogue, as if what a user
   was served had been drawn from it, uniformly or by popularity (`catalogue_correction`).
 

@@ -1,0 +1,111 @@
+"""The options of the gate: what a day's figures are held against before the day is published."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from scrollpast.config.section import Section
+
+_OF_THE_REST = "of the impressions that no outcome before it took"
+
+FIGURES = {
+    "impressions": "impressions of the window",
+    "engagement_rate": "positives, of all impressions that are not invalid",
+    "invalid_share": "invalid impressions, of all",
+    "unanchored_share": f"unanchored, {_OF_THE_REST}",
+    "duplicate_share": f"duplicates, {_OF_THE_REST}",
+    "bot_share": f"of bots, {_OF_THE_REST}",
+    "positive_share": f"positives, {_OF_THE_REST}",
+    "explicit_negative_share": f"hidden or reported, {_OF_THE_REST}",
+    "engaged_elsewhere_share": f"engaged with at another time, {_OF_THE_REST}",
+    "not_examined_share": f"not examined, {_OF_THE_REST}",
+    "lingered_share": f"lingered on, {_OF_THE_REST}",
+    "too_new_share": f"of ads in quarantine, {_OF_THE_REST}",
+    "repeat_share": f"repeats, {_OF_THE_REST}",
+    "over_cap_share": f"over a cap, {_OF_THE_REST}",
+    "matched_share": "engagements of positive kinds in the window whose impression is there",
+    "prompt_share": "attributed positive engagements that came within a quarter of an hour",
+    "false_negative_rate": "would-be negatives that only the outer halves of the guard windows took: about as many "
+    "as windows twice as long would still take",
+    "hardness": "pairs of a negative and a positive of one surface in which the negative stood higher; 0.5 = the "
+    "ranker could not tell them apart",
+    "new_ad_share": "positives and negatives whose ad is new",
+    "unknown_ad_share": "positives and negatives whose ad the table of ads does not hold",
+    "seen_before_share": "impressions that one of the trailing days had already",
+}
+"""The figures of a day's health, with what each one says."""
+
+
+class Bounds(Section):
+    """Where a figure has to be, whatever it was before."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Bounds:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"must have low <= high, got {self.low} and {self.high}")
+        return self
+
+
+DEFAULT_BOUNDS = {
+    "engagement_rate": Bounds(low=0.00001, high=0.9),
+    "invalid_share": Bounds(high=0.2),
+    "duplicate_share": Bounds(high=0.3),
+    "bot_share": Bounds(high=0.5),
+    "matched_share": Bounds(low=0.1),
+    "false_negative_rate": Bounds(high=0.2),
+    "unknown_ad_share": Bounds(high=0.5),
+    "seen_before_share": Bounds(high=0.1),
+}
+
+Deviation = Annotated[float, Field(ge=0)]
+
+
+class Gate(Section):
+    """A day whose figures are out of their bands or bounds is kept aside as ``held/ds=…`` instead of published."""
+
+    enabled: bool = True
+    """Hold days; without it, figures are written all the same."""
+    trailing_days: int = Field(28, ge=1, le=3650)
+    """How many days (windows, where several days are mined as one) before a day its trailing days may lie."""
+    min_trailing_days: int = Field(7, ge=2)
+    """Fewer published and comparable ones make no band: only the bounds hold."""
+    max_lag_difference_h: float = Field(6.0, ge=0)
+    """Days are comparable if they were mined with the same options and about as long after their end. Beyond the
+    longest reach of an engagement (attribution, guard) all lags are the same."""
+    deviations: float = Field(5.0, gt=0)
+    """Half the width of a band, in robust standard deviations of the trailing days around their median."""
+    least_deviation: float = Field(0.05, ge=0)
+    """A standard deviation from day to day is at least this, in logits (logarithms of odds): 0.05 is about 5 % of a
+    small share."""
+    least_deviations: dict[str, Deviation] = {"impressions": 0.1}
+    """Other ones for single figures; that of impressions is in logarithms."""
+    least_difference: float = Field(0.01, ge=0, lt=1)
+    """A share may always be so far from the median; not the engagement rate, which is small by its nature."""
+    min_cases: int = Field(100, ge=1)
+    """A share of fewer cases is not judged."""
+    bounds: dict[str, Bounds] = DEFAULT_BOUNDS
+    """What holds without trailing days as well. That of the engagement rate has no low end where
+    ``mining.require_engagements`` is false."""
+
+    @field_validator("bounds", mode="before")
+    @classmethod
+    def _over_the_default_bounds(cls, bounds: Any) -> Any:
+        """A figure that is named changes what it says of the default bounds; ``null`` removes them."""
+        if not isinstance(bounds, dict):
+            return bounds
+        merged: dict[str, Any] = {name: default.model_dump() for name, default in DEFAULT_BOUNDS.items()}
+        for name, own in bounds.items():
+            merged[name] = {**merged.get(name, {}), **own} if isinstance(own, dict) else own
+        return {name: own for name, own in merged.items() if own is not None}
+
+    @model_validator(mode="after")
+    def _known_figures(self) -> Gate:
+        unknown = sorted({*self.bounds, *self.least_deviations} - FIGURES.keys())
+        if unknown:
+            raise ValueError(f"must name figures ({', '.join(FIGURES)}), got {', '.join(unknown)}")
+        return self
