@@ -269,6 +269,10 @@ def test_a_value_of_another_kind_is_told_what_fits(override: str, fragment: str)
         (["mining.examined.surfaces.feed.min_dwell_ms=5000"], "<= max_dwell_ms in feed, found 5000 and 4000"),
         (["mining.confidence.full_from_ms=5000"], "full_from_ms <= full_to_ms, found 5000 and 2500"),
         (["input.ads={path: a, table: b}"], "name a path or a table, found both"),
+        (
+            ["neighbours.first_rank=501"],
+            "neighbours (--set): expected it to have first_rank <= last_rank, found 501",
+        ),
     ],
 )
 def test_options_that_contradict_each_other(overrides: list[str], fragment: str) -> None:

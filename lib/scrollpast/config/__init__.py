@@ -1,6 +1,7 @@
 """The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
 
 from scrollpast.config.loading import load_config
+from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.options import (
     DEFAULT_KINDS,
     NEIGHBOUR_CODE,
@@ -31,6 +32,7 @@ __all__ = [
     "Input",
     "Kind",
     "Mining",
+    "Neighbours",
     "Output",
     "Section",
     "Spark",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
 
@@ -222,5 +223,6 @@ class Config(Section):
     input: Input = Input()
     output: Output = Output()
     mining: Mining = Mining()
+    neighbours: Neighbours = Neighbours()
     spark: Spark = Spark()
     training: Training = Training()
