@@ -289,6 +289,10 @@ def test_a_value_of_another_kind_is_told_what_fits(override: str, fragment: str)
         (["gate.bounds.bot_share={low: 0.5, high: 0.1}"], "low <= high, found 0.5 and 0.1"),
         (["gate.bounds.click_rate.low=0.1"], "seen_before_share), found click_rate"),
         (["gate.least_deviations.hardnes=0.1"], "seen_before_share), found hardnes"),
+        (
+            ["neighbours.first_rank=501"],
+            "neighbours (--set): expected it to have first_rank <= last_rank, found 501",
+        ),
     ],
 )
 def test_options_that_contradict_each_other(overrides: list[str], fragment: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from scrollpast.errors import ScrollpastError
 from scrollpast.neighbours.index import AdIndex
+from scrollpast.shards import filesystem as files
+from tests.object_store import object_store
 
 
 def ads(count: int, dim: int = 16, *, seed: int = 0) -> Any:
@@ -72,6 +74,18 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         np.testing.assert_equal(
             AdIndex.load(str(tmp_path / "ads.faiss")).search(users, 5), built.search(users, 5)
         )
+
+
+def test_it_is_read_from_an_object_store_too(tmp_path: Path) -> None:
+    ad_RD, users = ads(3000), ads(50, seed=1)
+    built = AdIndex.build(ad_RD)
+    built.save(str(tmp_path / "ads.faiss"))
+    with object_store(tmp_path) as bucket:
+        filesystem, path = files.resolve(f"{bucket}/ads.faiss")
+        files.write_atomically(filesystem, path, (tmp_path / "ads.faiss").read_bytes())
+        np.testing.assert_equal(AdIndex.load(f"{bucket}/ads.faiss").search(users, 5), built.search(users, 5))
+        with pytest.raises(ScrollpastError, match="found no file"):
+            AdIndex.load(f"{bucket}/other.faiss")
 
 
 def test_what_is_no_index_is_said_to_be_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from scrollpast.config.gate_options import FIGURES, Bounds, Gate
 from scrollpast.config.loading import load_config
+from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.options import (
     DEFAULT_KINDS,
     NEIGHBOUR_CODE,
@@ -40,6 +41,7 @@ __all__ = [
     "Input",
     "Kind",
     "Mining",
+    "Neighbours",
     "Output",
     "Revocation",
     "Section",

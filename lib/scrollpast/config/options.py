@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from scrollpast.config.gate_options import Gate
+from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
 
@@ -260,5 +261,6 @@ class Config(Section):
     examination: Examination = Examination()
     revocation: Revocation = Revocation()
     gate: Gate = Gate()
+    neighbours: Neighbours = Neighbours()
     spark: Spark = Spark()
     training: Training = Training()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from pyarrow import fs
 
 from scrollpast.errors import ScrollpastError
+from scrollpast.shards import filesystem as files
 
 Kind = Literal["flat", "ivf_flat", "ivf_pq"]
 
@@ -86,23 +87,25 @@ class AdIndex:
         faiss.write_index(self._index, path)
 
     @staticmethod
-    def load(path: str) -> AdIndex:
-        """Read what `save` wrote.
+    def load(uri: str) -> AdIndex:
+        """Read what `save` wrote, from wherever it was put since.
 
         Raises:
             ScrollpastError: there is no index in the file.
         """
-        if not Path(path).is_file():
-            raise ScrollpastError(
-                path, expected="a FAISS index", found="no file", remedy="export the towers again"
-            )
+        filesystem, path = files.resolve(uri)
+        if not files.exists(filesystem, path):
+            raise _no_index(uri, "no file")
         try:
-            return AdIndex(faiss.read_index(path))
+            if isinstance(filesystem, fs.LocalFileSystem):
+                return AdIndex(faiss.read_index(path))
+            return AdIndex(faiss.deserialize_index(np.frombuffer(files.read_all(filesystem, path), np.uint8)))
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ScrollpastError(
-                path, expected="a FAISS index", found=reason, remedy="export the towers again"
-            ) from error
+            raise _no_index(uri, str(error).splitlines()[0]) from error
+
+
+def _no_index(uri: str, found: str) -> ScrollpastError:
+    return ScrollpastError(uri, expected="a FAISS index", found=found, remedy="export the towers again")
 
 
 def _num_codes(dim: int) -> int:

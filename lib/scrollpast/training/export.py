@@ -31,15 +31,14 @@ from scrollpast.training.console import silence_libraries
 from scrollpast.training.contrast import SMALLEST_TEMPERATURE
 from scrollpast.training.model.embedding import embed_ads, read_towers
 from scrollpast.training.model.towers import TableShapes, TwoTower
-from scrollpast.training.serving.user_tower import (
+from scrollpast.training.serving.export_files import (
     ABOUT_NAME,
     ADS_NAME,
     EXPORT_NAME,
+    INDEX_NAME,
     SCHEMA_VERSION,
     WEIGHTS_NAME,
 )
-
-INDEX_NAME = "ads.faiss"
 
 
 class Index(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,15 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import nn
 
-from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.model.layers import layers_of
+from scrollpast.training.serving.export_files import ADS_NAME, WEIGHTS_NAME, Export, damaged, read_export
 
-SCHEMA_VERSION = 1
-EXPORT_NAME, ADS_NAME = "export.json", "ads.parquet"
-ABOUT_NAME, WEIGHTS_NAME = "user_tower.json", "user_tower.safetensors"
 USER_TABLE, HISTORY_TABLE = "user", "history"
 
 Integers = NDArray[np.int64]
@@ -76,16 +72,9 @@ class UserTower(nn.Module):
             UserError: there is none, or its writing was not finished.
             ScrollpastError: it is not what was written, or of another version.
         """
-        filesystem, folder = files.resolve(folder_uri)
-        if not files.exists(filesystem, files.join(folder, EXPORT_NAME)):
-            raise UserError(
-                files.join(folder_uri, EXPORT_NAME),
-                expected="the file that publishes an export",
-                found="none",
-                remedy="write one with jobs/export_towers.py; one without this file was not finished",
-            )
+        export = read_export(folder_uri)
         try:
-            return _read(filesystem, folder)
+            return _read(export)
         except (
             OSError,
             ValueError,
@@ -95,13 +84,7 @@ class UserTower(nn.Module):
             SafetensorError,
             pa.ArrowException,
         ) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise ScrollpastError(
-                folder_uri,
-                expected=f"an export of schema_version {SCHEMA_VERSION}",
-                found=lines[-1] if lines else type(error).__name__,
-                remedy="export the checkpoint again with jobs/export_towers.py --overwrite",
-            ) from error
+            raise damaged(folder_uri, error) from error
 
     @property
     def user_features(self) -> list[str]:
@@ -158,15 +141,9 @@ class UserTower(nn.Module):
         return embedded
 
 
-def _read(filesystem: fs.FileSystem, folder: str) -> UserTower:
-    export, about = (
-        json.loads(files.read_all(filesystem, files.join(folder, name)).to_pybytes())
-        for name in (EXPORT_NAME, ABOUT_NAME)
-    )
-    if export["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"schema_version {export['schema_version']}")
-    if export["vocabulary_version"] != about["vocabulary_version"]:
-        raise ValueError(f"{ABOUT_NAME} of vocabulary {about['vocabulary_version']}")
+def _read(export: Export) -> UserTower:
+    filesystem, folder = files.resolve(export.uri)
+    about = export.user_tower
     path = files.join(folder, ADS_NAME)
     with filesystem.open_input_file(path) as file:
         ads = pq.read_table(file, columns=["row", "ad_id"])

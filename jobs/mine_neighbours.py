@@ -1,0 +1,59 @@
+"""Add the ads nearest to each user, by exported towers, to published days as negatives of their own kind."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from scrollpast.entry import run_job
+
+if TYPE_CHECKING:
+    from scrollpast.mining.neighbours.retriever import Retriever
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mine_neighbours.py", description=__doc__)
+    option = parser.add_argument
+    option("days", nargs="+", metavar="DAY", help="folder ds=… of a published day, or its manifest")
+    option("--towers", required=True, metavar="DIR", help="folder that export_towers.py wrote")
+    option("--out", required=True, metavar="PATH", help="folder of the days with neighbours")
+    option("--engaged-in", nargs="+", default=[], metavar="DAY", help="more days whose engagements rule out")
+    option(
+        "--sample", type=int, metavar="N", help="ask for N users, chosen by a hash; others stay as they are"
+    )
+    option("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
+    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    option("--overwrite", action="store_true", help="replace days that are published in PATH")
+    return run_job(parser, _mine)
+
+
+def _mine(arguments: argparse.Namespace) -> int:
+    from scrollpast.mining.neighbours import command
+    from scrollpast.training.serving.export_files import read_export
+
+    # Runs on the workers: the one place where Spark's tasks meet the tower (PyTorch) and the index (FAISS).
+    def open_retriever(export_uri: str) -> Retriever:
+        import numpy as np
+
+        from scrollpast.mining.neighbours.retriever import Retriever
+        from scrollpast.neighbours.index import AdIndex
+        from scrollpast.training.serving.export_files import INDEX_NAME, read_ad_embeddings, read_export
+        from scrollpast.training.serving.user_tower import UserTower
+
+        embeddings, tower = read_ad_embeddings(export_uri), UserTower.load(export_uri)
+        index = AdIndex.load(f"{export_uri.rstrip('/')}/{INDEX_NAME}")
+        return Retriever(
+            fingerprint=read_export(export_uri).fingerprint,
+            user_features=tower.user_features,
+            embed=lambda users, history, features: tower(users, history, features).numpy(),
+            search=lambda embedded, k: index.search(embedded, k)[0],
+            ad_ids=tower.ad_ids(np.arange(len(embeddings))),
+            ad_RD=embeddings,
+        )
+
+    return command.mine(arguments, read_export, open_retriever)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

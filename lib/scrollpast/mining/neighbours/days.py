@@ -1,0 +1,175 @@
+"""Neighbours for published days: what is read, the tasks on Spark, and the days that are published.
+
+    served day ──┐ shard by shard: embed users ► search ► rules ► records ► shard, named by content
+    export ──────┘                                                            ▼
+                                                      ledger checked ► manifest.json published
+
+A task reads a shard and writes a shard; of the days it holds only what the shard's users engaged with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from scrollpast.config import Config
+from scrollpast.mining.batches import map_batches
+from scrollpast.mining.neighbours.inputs import Day, Towers, check_fit, read_days
+from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.publication import (
+    check_ledger,
+    describe,
+    find_published,
+    ledger_table,
+    make_manifest,
+)
+from scrollpast.mining.neighbours.shard_tasks import OpenRetriever, Work, chances_of_shard, mine_shard
+from scrollpast.mining.parcels import unpack
+from scrollpast.mining.progress import progress
+from scrollpast.mining.publication import check_writable, write_table
+from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
+from scrollpast.shards.reader import PublishedShard
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_DONE = "number long, parcel binary"
+
+
+@dataclass(frozen=True)
+class DayWithNeighbours:
+    """What a run did for a day. ``is_new`` is false where it was published from the same input before."""
+
+    uri: str
+    manifest: Manifest
+    is_new: bool
+
+
+def mine_days(
+    config: Config,
+    day_uris: Sequence[str],
+    out: str,
+    towers: Towers,
+    open_retriever: OpenRetriever,
+    get_spark: Callable[[], SparkSession],
+    *,
+    engaged_in: Sequence[str] = (),
+    sample: int | None = None,
+    overwrite: bool = False,
+) -> list[DayWithNeighbours]:
+    """Publish every day with neighbours as ``ds=…`` below ``out``.
+
+    A day that is published there from the same input is left alone. Where a run fails, the days that it published
+    stay, and the same call goes on with the others.
+
+    Args:
+        day_uris: folders of published days, or their manifests.
+        towers: the export; ``open_retriever`` opens it on the workers.
+        engaged_in: more days whose engagements are ruled out, beside those that get neighbours.
+        sample: users asked for, chosen by a seeded hash; the records of others stay as they are. None = all.
+        overwrite: replace days that are published.
+
+    Raises:
+        UserError: a day is not published, is published below ``out`` from another input, or does not fit the export.
+        ScrollpastError: the job failed.
+    """
+    days = read_days(day_uris, out)
+    others = read_days(engaged_in, None, but=days)
+    check_fit(config.neighbours, days, towers)
+    made_from = [
+        describe(day, [other for other in (*days, *others) if other is not day], towers, sample)
+        for day in days
+    ]
+    published = [
+        None if overwrite else find_published(day.out_uri, config.neighbours, inputs)
+        for day, inputs in zip(days, made_from, strict=True)
+    ]
+    to_do = [day for day, manifest in zip(days, published, strict=True) if manifest is None]
+    for day in to_do:
+        check_writable(day.out_uri)
+    all_days = tuple(day.shards for day in (*days, *others))
+    work = Work(config.neighbours, towers.uri, towers.fingerprint, all_days)
+    if to_do and sample is not None:
+        work = replace(work, highest_chance=_highest_chance(get_spark(), days, work, sample))
+
+    def done(day: Day, inputs: dict[str, Any], manifest: Manifest | None) -> DayWithNeighbours:
+        if manifest is not None:
+            return DayWithNeighbours(day.out_uri, manifest, is_new=False)
+        manifest = _mine_day(get_spark(), config, day, inputs, work, open_retriever, overwrite)
+        return DayWithNeighbours(day.out_uri, manifest, is_new=True)
+
+    return [done(*each) for each in zip(days, made_from, published, strict=True)]
+
+
+def _mine_day(
+    spark: SparkSession,
+    config: Config,
+    day: Day,
+    made_from: dict[str, Any],
+    work: Work,
+    open_retriever: OpenRetriever,
+    overwrite: bool,
+) -> Manifest:
+    shards, out_uri = day.shards, day.out_uri
+
+    def mine(shard: PublishedShard) -> bytes:
+        return mine_shard(shard, shards, out_uri, work, open_retriever)
+
+    with progress(spark, f"neighbours of {day.manifest.ds}", day.manifest.num_records):
+        parcels = _on_shards(spark, shards.shards, mine)
+    found = [unpack(parcel) for parcel in parcels]
+    num_ranks = config.neighbours.last_rank - config.neighbours.first_rank + 1
+    ledger = np.zeros((len(Outcome), num_ranks), np.int64)
+    counts: Counter[str] = Counter()
+    for columns, words in found:
+        ledger += columns["ledger"].reshape(ledger.shape)
+        counts.update({name: count for name, count in words.items() if name != "entry"})
+    entries = [ShardEntry(**words["entry"]) for _, words in found]
+    check_ledger(ledger, counts, day.manifest, entries)
+    manifest = make_manifest(
+        day,
+        options=config.neighbours,
+        made_from=made_from,
+        ledger=ledger,
+        ledger_file=write_table(ledger_table(ledger, config.neighbours.first_rank), "ledger", out_uri),
+        counts=counts,
+        shards=entries,
+    )
+    publish_manifest(out_uri, manifest, replace=overwrite)
+    sweep_orphans(out_uri, manifest, older_than_s=config.output.orphan_grace_h * 3600)
+    return manifest
+
+
+def _highest_chance(spark: SparkSession, days: Sequence[Day], work: Work, sample: int) -> int:
+    """The chance of the last user in the sample: users with a positive on any day, those with the smallest."""
+    seed = work.options.seed
+
+    def look(shard: PublishedShard) -> bytes:
+        return chances_of_shard(shard, seed, sample)
+
+    shards = [shard for day in days for shard in day.shards.shards]
+    with progress(spark, "choose users"):
+        parcels = _on_shards(spark, shards, look)
+    chances = np.unique(np.concatenate([unpack(parcel)[0]["chances"] for parcel in parcels]))[:sample]
+    # Nobody is above the highest of all: fewer users than asked for are all of them.
+    return int(chances[-1]) if len(chances) == sample else int(np.iinfo(np.int64).max)
+
+
+def _on_shards(
+    spark: SparkSession, shards: Sequence[PublishedShard], function: Callable[[PublishedShard], bytes]
+) -> list[bytes]:
+    """What the function gives for every shard, in their order; a task a shard, as one takes seconds to minutes."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch["id"].to_pylist():
+                parcel = pa.array([function(shards[number])], pa.binary())
+                yield pa.RecordBatch.from_arrays([pa.array([number]), parcel], names=["number", "parcel"])
+
+    rows = map_batches(spark.range(0, len(shards), 1, max(1, len(shards))), run, _DONE).collect()
+    return [parcel for _, parcel in sorted((row["number"], bytes(row["parcel"])) for row in rows)]

@@ -1,0 +1,110 @@
+"""The days that are to get neighbours, and the export: read, and held against each other before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from scrollpast.config import Neighbours
+from scrollpast.errors import UserError
+from scrollpast.mining.neighbours.shard_tasks import DayShards
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.manifest import Manifest, day_folder, read_manifest
+from scrollpast.shards.reader import PublishedShard
+
+
+class Towers(Protocol):
+    """Exported towers as the driver knows them, without opening any: an ``Export`` of training's serving part."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def about(self) -> Mapping[str, Any]: ...
+    @property
+    def num_ads(self) -> int: ...
+    @property
+    def user_features(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Day:
+    """A published day, and where the one with neighbours goes (empty: it only rules out what was engaged with)."""
+
+    uri: str
+    manifest: Manifest
+    out_uri: str
+
+    @property
+    def shards(self) -> DayShards:
+        return DayShards(
+            self.manifest.num_buckets,
+            self.manifest.user_features,
+            tuple(PublishedShard(self.uri, self.manifest.ds, entry) for entry in self.manifest.shards),
+        )
+
+
+def read_days(uris: Sequence[str], out: str | None, but: Sequence[Day] = ()) -> list[Day]:
+    """Published days, each once.
+
+    Args:
+        uris: folders of days, or their manifests.
+        out: folder that receives the days with neighbours; None = these get none.
+        but: days that are left out.
+
+    Raises:
+        UserError: a day is not published, or is the one that it would be written to, or two have one date.
+    """
+    days: list[Day] = []
+    for uri in map(day_folder, uris):
+        if any(files.resolve(uri) == files.resolve(other.uri) for other in (*days, *but)):
+            continue
+        manifest = read_manifest(uri)
+        day = Day(uri, manifest, "" if out is None else files.join(out, f"ds={manifest.ds}"))
+        if out is not None:
+            _check_place(day, days, out)
+        days.append(day)
+    return days
+
+
+def _check_place(day: Day, before: Sequence[Day], out: str) -> None:
+    if files.resolve(day.uri) == files.resolve(day.out_uri):
+        raise UserError(
+            f"--out {out}",
+            expected="another folder than the one that holds the day",
+            found=f"the folder of {day.uri}",
+            remedy="name a folder for days with neighbours, such as negatives_with_neighbours",
+        )
+    if any(day.out_uri == other.out_uri for other in before):
+        raise UserError(
+            day.uri,
+            expected=f"one day ds={day.manifest.ds}",
+            found="a second one",
+            remedy="mine them one after the other, each into an --out of its own",
+        )
+
+
+def check_fit(options: Neighbours, days: Sequence[Day], towers: Towers) -> None:
+    """See that the export has ads of the wanted ranks, and the days the features that its user tower looks at.
+
+    Raises:
+        UserError: it is not so.
+    """
+    if towers.num_ads < options.first_rank:
+        raise UserError(
+            "neighbours.first_rank",
+            expected=f"at most {towers.num_ads:,}, the ads of {towers.uri}",
+            found=f"{options.first_rank:,}",
+            remedy="lower first_rank and last_rank: a small catalogue has no ad so far away",
+        )
+    for day in days:
+        missing = sorted(set(towers.user_features) - set(day.manifest.user_features))
+        if missing:
+            raise UserError(
+                f"{day.uri}/manifest.json, user_features",
+                expected=f"{', '.join(missing)}, which the user tower of {towers.uri} looks at",
+                found=", ".join(day.manifest.user_features) or "none",
+                remedy="mine the day with them in mining.user_features, or export towers trained on such days",
+            )

@@ -1,0 +1,31 @@
+"""What becomes of every candidate: of every ad that the index puts into the rank range of a user."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Outcome(IntEnum):
+    """Outcomes in the order in which they are decided: the first that applies is the candidate's."""
+
+    ENGAGED = 0
+    ABOVE_MARGIN = 1
+    NOT_DRAWN = 2
+    KEPT = 3
+
+    @property
+    def label(self) -> str:
+        """The outcome as ledgers and people write it, such as ``above_margin``."""
+        return self.name.lower()
+
+    @property
+    def meaning(self) -> str:
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Outcome.ENGAGED: "the user engaged with the ad, hid it or reported it",
+    Outcome.ABOVE_MARGIN: "scores as a positive does: taken for a false negative",
+    Outcome.NOT_DRAWN: "others were drawn for the user",
+    Outcome.KEPT: "a neighbour in the record",
+}

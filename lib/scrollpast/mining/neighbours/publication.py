@@ -1,0 +1,163 @@
+"""A day with neighbours on its way out: what it was made from, its ledger, its manifest, and what is there already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scrollpast.config import NEIGHBOUR_CODE, Neighbours
+from scrollpast.errors import ScrollpastError, UserError
+from scrollpast.mining.neighbours.inputs import Day, Towers
+from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
+from scrollpast.shards.vocabulary_of_days import referenced_vocabulary, vocabulary_reference
+
+RECORDS = ("num_asked", "num_unplaced", "num_left_out")
+"""What a record is counted as: its user was asked for; has no positive that the towers know; is not in the sample."""
+
+_CHANGES = {
+    "options": "the options of neighbours",
+    "sample": "--sample",
+    "served_day": "the day's shards",
+    "engaged_in": "the other days whose engagements are ruled out",
+    "towers": "the export",
+}
+
+
+def describe(day: Day, engaged_in: Sequence[Day], towers: Towers, sample: int | None) -> dict[str, Any]:
+    """What a day with neighbours is made from, as its manifest's ``input``.
+
+    Args:
+        engaged_in: the other days whose engagements are ruled out.
+    """
+    about = {name: towers.about[name] for name in ("checkpoint", "step", "vocabulary_version", "index")}
+    return {
+        "served_day": _place(day),
+        "engaged_in": sorted(map(_place, engaged_in), key=lambda place: place["fingerprint"]),
+        "towers": {"place": files.absolute(towers.uri), "fingerprint": towers.fingerprint, **about},
+        "sample": sample,
+    }
+
+
+def _place(day: Day) -> dict[str, str]:
+    shards = "\n".join(f"{entry.path} {entry.sha256}" for entry in day.manifest.shards)
+    return {"place": files.absolute(day.uri), "fingerprint": hashlib.sha256(shards.encode()).hexdigest()}
+
+
+def find_published(out_uri: str, options: Neighbours, made_from: Mapping[str, Any]) -> Manifest | None:
+    """The manifest of the day at ``out_uri``, if it is published and was made from the same.
+
+    Raises:
+        UserError: it is published, and was made from something else.
+    """
+    if not is_published(out_uri):
+        return None
+    manifest = read_manifest(out_uri)
+    before, now = (
+        _what_decides(manifest.config.get("neighbours"), manifest.input),
+        _what_decides(options.model_dump(mode="json"), made_from),
+    )
+    changes = [words for name, words in _CHANGES.items() if before[name] != now[name]]
+    if changes:
+        raise UserError(
+            out_uri,
+            expected="an unpublished day, or the same input and options as before",
+            found=f"a published day, and a change of {', '.join(changes)}",
+            remedy="pass --overwrite to replace the day, or choose another --out",
+        )
+    return manifest
+
+
+def _what_decides(options: Any, made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """Whatever has no part in a day's bytes, such as where its input lay, is left out."""
+
+    def fingerprint(name: str) -> Any:
+        return made_from.get(name, {}).get("fingerprint")
+
+    return {
+        "options": options,
+        "sample": made_from.get("sample"),
+        "served_day": fingerprint("served_day"),
+        "engaged_in": [place["fingerprint"] for place in made_from.get("engaged_in", ())],
+        "towers": fingerprint("towers"),
+    }
+
+
+def check_ledger(
+    ledger: NDArray[np.int64], counts: Mapping[str, int], served: Manifest, shards: Sequence[ShardEntry]
+) -> None:
+    """Hold what was counted against what was read and written.
+
+    Args:
+        ledger: int64 [outcomes, ranks].
+        counts: sums of what the tasks counted.
+
+    Raises:
+        ScrollpastError: a candidate or a record was lost or counted twice.
+    """
+    for what, expected, found in (
+        ("candidates", counts["num_candidates"], int(ledger.sum())),
+        ("neighbours in records", counts["num_neighbours"], int(ledger[Outcome.KEPT].sum())),
+        ("records read", served.num_records, sum(counts[name] for name in RECORDS)),
+        ("records written", served.num_records, sum(entry.num_records for entry in shards)),
+    ):
+        if expected != found:
+            raise ScrollpastError(
+                "ledger",
+                expected=f"{expected:,} {what}",
+                found=f"{found:,} ({found - expected:+,})",
+                remedy="nothing was published; this is a defect of the job, please report it with the log",
+            )
+
+
+def ledger_table(ledger: NDArray[np.int64], first_rank: int) -> pa.Table:
+    """Candidates by outcome and rank, without zeros: outcome string, rank int64, count int64."""
+    outcomes, ranks = np.nonzero(ledger)
+    return pa.table(
+        {
+            "outcome": pa.array([Outcome(outcome).label for outcome in outcomes], pa.string()),
+            "rank": pa.array(first_rank + ranks),
+            "count": pa.array(ledger[outcomes, ranks]),
+        }
+    )
+
+
+def make_manifest(
+    day: Day,
+    *,
+    options: Neighbours,
+    made_from: dict[str, Any],
+    ledger: NDArray[np.int64],
+    ledger_file: str,
+    counts: Mapping[str, int],
+    shards: Sequence[ShardEntry],
+) -> Manifest:
+    """The manifest of a day with neighbours: the served day's, but for what this job read, counted and wrote.
+
+    Its ``ledger`` counts candidates by outcome. That of the impressions, and what was quarantined, stay with the
+    served day, which ``input`` names. The vocabulary is the same.
+    """
+    served, ads = day.manifest, day.manifest.ads
+    if ads is not None:
+        ads = vocabulary_reference(day.out_uri, referenced_vocabulary(day.uri, ads))
+    return replace(
+        served,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        config={**served.config, "neighbours": options.model_dump(mode="json")},
+        input={**made_from, "records": {name: counts[name] for name in RECORDS}},
+        ledger={outcome.label: int(ledger[outcome].sum()) for outcome in Outcome},
+        num_negatives=counts["num_negatives"],
+        kinds={**served.kinds, "neighbour": NEIGHBOUR_CODE},
+        shards=tuple(shards),
+        ads=ads,
+        ledger_files=(ledger_file,),
+        quarantine_files=(),
+    )

@@ -1,0 +1,59 @@
+"""What mining neighbours needs of trained towers, whoever computes it: queries, a search, and embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.compiled import compiled, frozen
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+Embed = Callable[[Integers, tuple[Integers, Integers], Mapping[str, Integers]], Floats]
+"""User ids [U], histories (ads [Σ], oldest first, and offsets [U + 1]), features [U] by name → float32 [U, D]."""
+Search = Callable[[Floats, int], Integers]
+"""Users float32 [U, D] and k → rows of the k nearest ads [U, k], nearest first; −1 where there are no more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Retriever:
+    """Exported towers and the index of their ads, opened. Row r of ``ad_ids`` and ``ad_RD`` is the index's id r."""
+
+    fingerprint: str
+    """Of the export that it was opened from."""
+    user_features: Sequence[str]
+    embed: Embed
+    search: Search
+    ad_ids: Integers
+    """int64 [R]; row 0 is no ad"""
+    ad_RD: Floats
+    """float32 [R, D]"""
+
+    def scores(self, user_UD: Floats, users: Integers, rows: Integers) -> Floats:
+        """Inner products of pairs: numbers of users [P] and rows of ads [P] → float32 [P].
+
+        A pair's score depends on nothing else: an index may round, or quantise, by what else it is asked.
+        """
+        found = np.empty(len(rows), np.float32)
+        _inner_products(
+            frozen(user_UD, np.float32),
+            frozen(self.ad_RD, np.float32),
+            frozen(users, np.int64),
+            frozen(rows, np.int64),
+            found,
+        )
+        return found
+
+
+@compiled
+def _inner_products(user_UD: Floats, ad_RD: Floats, users: Integers, rows: Integers, found: Floats) -> None:
+    for pair in range(len(rows)):
+        user, row = users[pair], rows[pair]
+        total = 0.0
+        for at in range(user_UD.shape[1]):
+            total += user_UD[user, at] * ad_RD[row, at]
+        found[pair] = total

@@ -1,0 +1,148 @@
+"""What a task does: give one shard's records their neighbours and write it, or find who is in a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from math import gcd
+
+import numpy as np
+import pyarrow as pa
+
+from scrollpast.config import Neighbours
+from scrollpast.errors import ScrollpastError
+from scrollpast.example import USER_ID, record_schema
+from scrollpast.mining.neighbours.asking import Answer, Asking
+from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, Engaged, list_lengths
+from scrollpast.mining.neighbours.records import with_neighbours
+from scrollpast.mining.neighbours.retriever import Retriever
+from scrollpast.mining.neighbours.selection import user_chances
+from scrollpast.mining.parcels import pack
+from scrollpast.shards.codec import decode_frames
+from scrollpast.shards.manifest import write_shard
+from scrollpast.shards.reader import PublishedShard, check_sides, read_shard_content
+
+USERS_AT_ONCE = 1024
+"""Records that are searched at once: enough for a matrix product, few enough to be small beside an index."""
+
+OpenRetriever = Callable[[str], Retriever]
+"""From the URI of an export; runs on the workers."""
+
+
+@dataclass(frozen=True)
+class DayShards:
+    """The shards of one published day."""
+
+    num_buckets: int
+    user_features: tuple[str, ...]
+    shards: tuple[PublishedShard, ...]
+
+    def with_users_of(self, bucket: int, num_buckets: int) -> list[PublishedShard]:
+        """Those that may hold users of a bucket of another day, which may have another number of buckets.
+
+        A bucket is a hash modulo the number of buckets: two of them can share a hash only where they are equal
+        modulo the greatest common divisor of both numbers. With equal numbers that is the bucket itself.
+        """
+        step = gcd(num_buckets, self.num_buckets)
+        return [shard for shard in self.shards if (shard.entry.bucket - bucket) % step == 0]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the tasks of a run have in common."""
+
+    options: Neighbours
+    export_uri: str
+    export_fingerprint: str
+    engaged_days: tuple[DayShards, ...]
+    """Days whose engagements are ruled out, the mined ones among them."""
+    highest_chance: int | None = None
+    """Users whose `user_chances` is above it are not in the sample; None = all are."""
+
+
+def mine_shard(
+    shard: PublishedShard, day: DayShards, out_uri: str, work: Work, open_retriever: OpenRetriever
+) -> bytes:
+    """Write a shard of ``day`` anew, with neighbours, into the day at ``out_uri``.
+
+    Memory: the retriever, the shard with its neighbours, what its users engaged with, and what `Asking` says.
+
+    Returns:
+        A parcel: the ledger [outcomes · ranks], the entry of the new shard, and counts.
+
+    Raises:
+        CorruptShardError: a shard is not what its manifest says.
+        ScrollpastError: the export cannot be read, or was replaced meanwhile.
+    """
+    asking = _asking(work, open_retriever)
+    content, frames = read_shard_content(shard)
+    schema = record_schema(day.user_features)
+    engagements = pa.schema([schema.field(name) for name in ENGAGED_FEATURES])
+
+    def engaged_in() -> Iterator[pa.RecordBatch]:
+        yield own
+        for other in work.engaged_days:
+            for found in other.with_users_of(shard.entry.bucket, day.num_buckets):
+                if found != shard:
+                    yield decode_frames(
+                        *read_shard_content(found), engagements, found.uri, remedy=found.remedy
+                    )
+
+    own = decode_frames(content, frames, engagements, shard.uri, remedy=shard.remedy)
+    engaged = Engaged.of(own.column(USER_ID).to_numpy(), engaged_in())
+    parts: list[pa.RecordBatch] = []
+    answers: list[Answer] = []
+    num_left_out = 0
+    # An empty shard is one empty batch.
+    for first in range(0, max(1, len(frames)), USERS_AT_ONCE):
+        stop = min(first + USERS_AT_ONCE, len(frames))
+        batch = decode_frames(content, frames, schema, shard.uri, first=first, stop=stop, remedy=shard.remedy)
+        check_sides(batch, shard.uri, first, shard.remedy)
+        is_wanted = np.ones(len(batch), np.bool_)
+        if work.highest_chance is not None:
+            chances = user_chances(work.options.seed, batch.column(USER_ID).to_numpy())
+            is_wanted = chances <= work.highest_chance
+        answer = asking.answer(batch, engaged.of_some(first, stop), is_wanted)
+        num_left_out += int((~is_wanted).sum())
+        answers.append(answer)
+        parts.append(with_neighbours(batch, answer.lengths, answer.ads))
+    records = pa.concat_batches(parts)
+    return pack(
+        {"ledger": np.sum([answer.ledger for answer in answers], axis=0).ravel()},
+        entry=asdict(write_shard(out_uri, shard.entry.bucket, records)),
+        num_asked=sum(answer.num_asked for answer in answers),
+        num_unplaced=sum(answer.num_unplaced for answer in answers),
+        num_left_out=num_left_out,
+        num_candidates=sum(answer.num_candidates for answer in answers),
+        num_negatives=int(list_lengths(records.column("negative_ad_id")).sum()),
+        num_neighbours=sum(len(answer.ads) for answer in answers),
+    )
+
+
+def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
+    """The smallest `user_chances` of users with a positive, ``most`` at most, ascending and distinct: a parcel."""
+    content, frames = read_shard_content(shard)
+    fields = [record_schema().field(name) for name in (USER_ID, "positive_ad_id")]
+    batch = decode_frames(content, frames, pa.schema(fields), shard.uri, remedy=shard.remedy)
+    users = batch.column(USER_ID).to_numpy()[list_lengths(batch.column("positive_ad_id")) > 0]
+    return pack({"chances": np.unique(user_chances(seed, users))[:most]})
+
+
+_opened: dict[tuple[str, Neighbours], Asking] = {}
+"""What this worker has opened: an export is large, and the same for all tasks of a run."""
+
+
+def _asking(work: Work, open_retriever: OpenRetriever) -> Asking:
+    key = (work.export_fingerprint, work.options)
+    if key not in _opened:
+        _opened.clear()
+        retriever = open_retriever(work.export_uri)
+        if retriever.fingerprint != work.export_fingerprint:
+            raise ScrollpastError(
+                work.export_uri,
+                expected="the export that the run began with",
+                found="another one: it was replaced meanwhile",
+                remedy="run again; nothing was published",
+            )
+        _opened[key] = Asking(retriever, work.options)
+    return _opened[key]
