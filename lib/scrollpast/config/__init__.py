@@ -1,5 +1,6 @@
 """The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
 
+from scrollpast.config.comparison_options import Comparison, OwnArm
 from scrollpast.config.loading import load_config
 from scrollpast.config.options import (
     DEFAULT_KINDS,
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_KINDS",
     "NEIGHBOUR_CODE",
     "SERVED_CODE",
+    "Comparison",
     "Confidence",
     "Config",
     "Examined",
@@ -32,6 +34,7 @@ __all__ = [
     "Kind",
     "Mining",
     "Output",
+    "OwnArm",
     "Section",
     "Spark",
     "Table",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from scrollpast.config.comparison_options import Comparison
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
 
@@ -224,3 +225,4 @@ class Config(Section):
     mining: Mining = Mining()
     spark: Spark = Spark()
     training: Training = Training()
+    comparison: Comparison = Comparison()
