@@ -1,5 +1,6 @@
 """The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
 
+from scrollpast.config.comparison_options import Comparison, OwnArm
 from scrollpast.config.gate_options import FIGURES, Bounds, Gate
 from scrollpast.config.loading import load_config
 from scrollpast.config.neighbour_options import Neighbours
@@ -31,6 +32,7 @@ __all__ = [
     "NEIGHBOUR_CODE",
     "SERVED_CODE",
     "Bounds",
+    "Comparison",
     "Confidence",
     "Config",
     "Examination",
@@ -43,6 +45,7 @@ __all__ = [
     "Mining",
     "Neighbours",
     "Output",
+    "OwnArm",
     "Revocation",
     "Section",
     "Spark",

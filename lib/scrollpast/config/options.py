@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from scrollpast.config.comparison_options import Comparison
 from scrollpast.config.gate_options import Gate
 from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.section import Section
@@ -264,3 +265,4 @@ class Config(Section):
     neighbours: Neighbours = Neighbours()
     spark: Spark = Spark()
     training: Training = Training()
+    comparison: Comparison = Comparison()

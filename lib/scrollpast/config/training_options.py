@@ -122,7 +122,9 @@ class Hard(Source):
 
     weight: float = Field(0.01, gt=0)
     count: int = Field(2, ge=1, le=1024)
-    """Draws for an anchor, from the user's record, by weight."""
+    """Draws for an anchor, from the user's record."""
+    is_drawn_by_weight: bool = True
+    """By the records' weights; else each of the user's negatives is as likely as any other."""
     log_q: DrawCorrection = "uniform"
     """none: a draw counts once. pool: the sum over all of the user's negatives is estimated. uniform: draws are
     taken as if from the catalogue, so that a weight means the same whatever its size. popularity: from the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+import torch
 import torch.distributed as dist
 from pyarrow import fs
 
@@ -12,6 +13,7 @@ from scrollpast.config import Config, Training, load_config
 from scrollpast.errors import UserError
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import MANIFEST_NAME, day_folder
+from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
 from scrollpast.training.checkpoint import Checkpoint, best_checkpoint, published_checkpoints
 from scrollpast.training.console import silence_libraries
@@ -20,7 +22,7 @@ from scrollpast.training.loop import Outcome, Run
 from scrollpast.training.processes import agreement, process_group
 from scrollpast.training.resumption import checkpoint_to_resume, why_finished
 
-_ENDED_BY_SIGTERM = 128 + 15
+ENDED_BY_SIGTERM = 128 + 15
 _REASONS = {
     "epochs": "all epochs are done",
     "max_steps": "training.max_steps is reached",
@@ -42,31 +44,48 @@ def train(arguments: argparse.Namespace) -> int:
                 )
             days = _days(config, arguments.days)
             vocabulary, vocabulary_uri = resolve_vocabulary(days, options.vocabulary)
-            resumed = checkpoint_to_resume(run_uri, options, vocabulary.version)
-            evaluator = evaluator_of(options, days, vocabulary, device)
-            outcome = _outcome_before(options, resumed)
-        is_first = dist.get_rank() == 0
-        if outcome is None:
-            if resumed is not None and is_first:
-                print(f"going on from {resumed.uri}", flush=True)
-            facts = {
-                "vocabulary": {"uri": files.absolute(vocabulary_uri), "version": vocabulary.version},
-                "days": [files.absolute(day) for day in days],
-            }
-            run = Run(
-                options,
-                days,
-                vocabulary,
-                run_uri,
-                device,
-                facts=facts,
-                resumed=resumed,
-                evaluator=evaluator,
-            )
-            outcome = run.train()
-        if is_first:
+        outcome = train_to_the_end(options, days, vocabulary, vocabulary_uri, run_uri, device)
+        if dist.get_rank() == 0:
             print(_summary(outcome, run_uri, options))
-    return _ENDED_BY_SIGTERM if outcome.reason == "stopped" else 0
+    return ENDED_BY_SIGTERM if outcome.reason == "stopped" else 0
+
+
+def train_to_the_end(
+    options: Training,
+    days: Sequence[str],
+    vocabulary: Vocabulary,
+    vocabulary_uri: str,
+    run_uri: str,
+    device: torch.device,
+) -> Outcome:
+    """Begin a run, or go on from its last checkpoint; one that is over is left alone. All ranks call it together.
+
+    Raises:
+        UserError, CorruptShardError, NonFiniteLoss: as `Run` and `checkpoint_to_resume`.
+    """
+    with agreement():
+        resumed = checkpoint_to_resume(run_uri, options, vocabulary.version)
+        evaluator = evaluator_of(options, days, vocabulary, device)
+        outcome = _outcome_before(options, resumed)
+    if outcome is not None:
+        return outcome
+    if resumed is not None and dist.get_rank() == 0:
+        print(f"going on from {resumed.uri}", flush=True)
+    facts = {
+        "vocabulary": {"uri": files.absolute(vocabulary_uri), "version": vocabulary.version},
+        "days": [files.absolute(day) for day in days],
+    }
+    run = Run(
+        options,
+        days,
+        vocabulary,
+        run_uri,
+        device,
+        facts=facts,
+        resumed=resumed,
+        evaluator=evaluator,
+    )
+    return run.train()
 
 
 def _days(config: Config, named: Sequence[str]) -> list[str]:

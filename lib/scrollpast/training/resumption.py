@@ -41,6 +41,7 @@ def data_options(options: Training) -> DataOptions:
         **options.data.model_dump(),
         seed=options.seed,
         num_hard=negatives.hard.count if negatives.hard.enabled else 0,
+        is_hard_drawn_by_weight=negatives.hard.is_drawn_by_weight,
         num_neighbours=negatives.neighbour.count if negatives.neighbour.enabled else 0,
     )
 

@@ -205,6 +205,19 @@ def test_draws_have_the_chances_that_their_weights_give(tmp_path: Path) -> None:
     assert len(set(draws)) == 6
 
 
+def test_draws_that_no_weight_decides_are_equally_likely(tmp_path: Path) -> None:
+    # One that may not be drawn at all stays away; a hide with a boost is still drawn like so many others.
+    row = _one_anchor({"ad_id": [2, 3, 4, 5], "weight": [0.1, 0.9, 0.0, 0.2], "kind": [0, 0, 0, 11]})
+    draws = _drawn(
+        tmp_path, row, num_hard=1, num_epochs=4000, is_hard_drawn_by_weight=False, explicit_boost=2.0
+    )
+    chances = {2: 0.25, 3: 0.25, 5: 0.5}
+    counts = Counter(ad for (ad,) in draws)
+    assert counts.keys() == chances.keys()
+    for ad, chance in chances.items():
+        assert abs(counts[ad] / 4000 - chance) < 4 * math.sqrt(chance * (1 - chance) / 4000)
+
+
 def test_the_stated_q_makes_the_estimate_of_a_sum_over_the_pool_unbiased(tmp_path: Path) -> None:
     row = _one_anchor({"ad_id": [2, 3, 4, 5], "weight": [0.1, 0.9, 0.4, 0.6]})
     stream = AnchorStream(

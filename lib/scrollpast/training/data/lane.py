@@ -106,6 +106,7 @@ class LaneReader:
             self.vocabulary,
             self.cache,
             block_records=options.block_records,
+            is_hard_drawn_by_weight=options.is_hard_drawn_by_weight,
             explicit_boost=options.explicit_boost,
             has_neighbours=options.num_neighbours > 0,
             verify=options.verify,

@@ -20,6 +20,8 @@ class DataOptions:
     """K: hard negatives drawn for every anchor."""
     num_neighbours: int = 0
     """J: nearest neighbours drawn for every anchor, of those that were mined into the user's record."""
+    is_hard_drawn_by_weight: bool = True
+    """Hard negatives are drawn by their weights; else each of a user's is as likely as any other."""
     explicit_boost: float = 1.0
     """A hide or report is drawn as if its weight were this many times as large; 0 = never."""
     max_history: int = 64

@@ -36,6 +36,30 @@ def estimates(
             a number too, and its interval that of the paired comparison.
     """
     table = np.stack(list(values.values()), axis=1)
+    means = resampled_means(table, seed=seed, num_resamples=num_resamples)
+    found: dict[str, Estimate | None] = {}
+    for at, name in enumerate(values):
+        own = table[~np.isnan(table[:, at]), at]
+        if not len(own):
+            found[name] = None
+            continue
+        drawn = means[~np.isnan(means[:, at]), at]
+        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (own.mean(), own.mean())
+        found[name] = Estimate(float(own.mean()), float(low), float(high), len(own))
+    return found
+
+
+def resampled_means(
+    table: NDArray[np.float64], *, seed: int = 0, num_resamples: int = 1000
+) -> NDArray[np.float64]:
+    """Means over the users of each sample: float64 [U, K] → [num_resamples, K], as `estimates` draws them.
+
+    The samples depend on the seed and the number of users alone: tables of the same users are resampled together,
+    in one call or in several.
+
+    Args:
+        table: NaN = undefined for the user; the mean is NaN where no user of a sample has the number.
+    """
     is_defined = ~np.isnan(table)
     filled = np.where(is_defined, table, 0.0)
     counted = is_defined.astype(np.float64)
@@ -47,14 +71,4 @@ def estimates(
         times = generator.poisson(1.0, (min(step, num_resamples - start), num_users)).astype(np.float64)
         with np.errstate(invalid="ignore"):
             samples.append((times @ filled) / (times @ counted))
-    means = np.concatenate(samples)
-    found: dict[str, Estimate | None] = {}
-    for at, name in enumerate(values):
-        own = table[is_defined[:, at], at]
-        if not len(own):
-            found[name] = None
-            continue
-        drawn = means[~np.isnan(means[:, at]), at]
-        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (own.mean(), own.mean())
-        found[name] = Estimate(float(own.mean()), float(low), float(high), len(own))
-    return found
+    return np.concatenate(samples)

@@ -1,0 +1,52 @@
+"""Compare negatives: train arms that differ in them alone, evaluate all on the same later days, say which is better."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from scrollpast.entry import run_job
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="compare_negatives.py",
+        description=__doc__,
+        epilog="A command that was stopped goes on where it was; what is finished is kept. With several ranks: "
+        "torchrun --nproc-per-node N jobs/compare_negatives.py …",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML; its section comparison is all of this")
+    parser.add_argument(
+        "--days",
+        action="append",
+        default=[],
+        metavar="SET=DAY,DAY",
+        help="days to train on, by what they were mined with: filtered, naive or neighbours; repeatable",
+    )
+    parser.add_argument("--evaluate", nargs="+", metavar="DAY", help="folders ds=… of later days")
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help="in_batch, random, naive, filtered, weighted, neighbours, all, or the configuration's own (those seven)",
+    )
+    parser.add_argument(
+        "--ratios", nargs="+", metavar="N", type=int, help="own negatives for one positive (0 1 2 4 8)"
+    )
+    parser.add_argument("--seeds", nargs="+", metavar="N", type=int, help="of the runs of an arm (0 1 2)")
+    parser.add_argument(
+        "--baseline", metavar="ARM", help="what the others are held against, such as naive@2 (random)"
+    )
+    parser.add_argument("--out", metavar="PATH", help="folder of the runs and the table")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    return run_job(parser, _compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from scrollpast.training.comparison import command
+
+    return command.compare(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The options of the comparison of negatives: what is trained, on which days, and what it is held against."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from scrollpast.config.section import Section
+
+ArmName = Literal["in_batch", "random", "naive", "filtered", "weighted", "neighbours", "all"]
+"""The arms that there are without being described; `scrollpast.training.comparison.arms` says what each one is."""
+
+DaySet = Literal["filtered", "naive", "neighbours"]
+"""What days were mined with: the default rules, none of them, or the default rules and nearest neighbours."""
+
+Metric = Literal[
+    "recall@10",
+    "recall@50",
+    "recall@100",
+    "ndcg@100",
+    "auc",
+    "served share in top 10",
+    "served share in top 50",
+    "served share in top 100",
+    "slices/recall@100, head ads",
+    "slices/recall@100, tail ads",
+    "slices/recall@100, new ads",
+    "slices/recall@100, new users",
+    "slices/recall@100, known users",
+]
+"""Numbers that the evaluation has of every user."""
+
+Ratio = Annotated[int, Field(ge=0, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class OwnArm(Section):
+    """An arm that is described rather than built in."""
+
+    like: ArmName
+    """The arm that it differs from; it takes over its days and its negatives."""
+    training: dict[str, Any] = {}
+    """Options of ``training`` that differ, such as ``{negatives: {hard: {weight: 0.1}}}``."""
+
+
+class Comparison(Section):
+    path: str | None = None
+    """Folder of the runs, their results and the table. --out goes over it."""
+    arms: list[str] = list(get_args(ArmName))
+    """What is compared: built-in arms and those of ``own_arms``."""
+    own_arms: dict[str, OwnArm] = {}
+    """Further arms, by name."""
+    ratios: list[Ratio] = [0, 1, 2, 4, 8]
+    """Draws of the user's own negatives for one positive. An arm that draws such is trained with each of them;
+    0 = none, which is the arm ``random``, whatever the arm."""
+    seeds: list[Seed] = [0, 1, 2]
+    """Every arm is trained with each: seeds of the first weights, the order and the draws."""
+    baseline: str = "random"
+    """What all others are held against: in_batch, random, or an arm and a ratio, such as naive@2."""
+    days: dict[DaySet, list[str]] = {}
+    """Published days to train on, by what they were mined with; --days goes over it."""
+    evaluation_days: list[str] = []
+    """Published days later than those; --evaluate goes over it."""
+    max_users: int | None = Field(None, ge=1)
+    """Users of the evaluation, chosen by a hash; null = all."""
+    metrics: list[Metric] = ["recall@10", "recall@100", "ndcg@100", "auc"]
+    """What the verdicts are about. All share the 5 %: each more widens every interval a little."""
+
+    @field_validator("arms", "ratios", "seeds", "metrics")
+    @classmethod
+    def _once_each(cls, values: list[Any]) -> list[Any]:
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"must name one or more, each once, got {values}")
+        return values
+
+    @field_validator("own_arms")
+    @classmethod
+    def _plain_names(cls, arms: dict[str, OwnArm]) -> dict[str, OwnArm]:
+        for name in arms:
+            # It names folders, and stands before an @ and a ratio.
+            if not re.fullmatch(r"[a-z0-9_]{1,18}", name) or name in get_args(ArmName):
+                raise ValueError(
+                    f"must name arms in 1 to 18 of a-z, 0-9 and _, otherwise than the built-in ones, got {name!r}"
+                )
+        return arms
+
+    @model_validator(mode="after")
+    def _known_arms(self) -> Comparison:
+        known = [*get_args(ArmName), *self.own_arms]
+        for name in self.arms:
+            if name not in known:
+                raise ValueError(f"must hold in arms some of {', '.join(known)}, got {name!r}")
+        return self

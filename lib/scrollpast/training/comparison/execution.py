@@ -1,0 +1,162 @@
+"""The runs of a comparison: each one trained, measured and left as a result, unless its result is there already.
+
+Runs follow each other in one process (or on the ranks of torchrun), which reads the later days and imports PyTorch
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from scrollpast.config import Comparison, Training
+from scrollpast.errors import ScrollpastError
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.checkpoint import chosen_checkpoint
+from scrollpast.training.command import train_to_the_end
+from scrollpast.training.comparison.arms import Cell, Planned, training_of
+from scrollpast.training.comparison.day_sets import DaySets
+from scrollpast.training.comparison.results import Result, is_there, result_name, run_folder
+from scrollpast.training.evaluation.held_out import HeldOut, read_held_out
+from scrollpast.training.evaluation.report import measure
+from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
+from scrollpast.training.processes import agreement
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run, and where it leaves what."""
+
+    cell: Cell
+    options: Training
+    days: tuple[str, ...]
+    folder: str
+    result: str
+
+
+def planned_runs(
+    planned: Planned, training: Training, options: Comparison, days: DaySets, vocabulary: Vocabulary, out: str
+) -> list[PlannedRun]:
+    """All runs, in the order in which they are done: every arm with the first seed, then with the next.
+
+    Raises:
+        UserError: an arm of the configuration's own has options that do not fit.
+    """
+    name = result_name(options, days.evaluation, days.history)
+    runs = []
+    for seed in sorted(options.seeds):
+        for cell in planned.cells:
+            arm = planned.arms[cell.arm]
+            own, of_arm = training_of(training, arm, cell.ratio, seed), days.of(arm)
+            folder = run_folder(out, cell, own, of_arm, vocabulary.version, num_ranks=dist.get_world_size())
+            runs.append(PlannedRun(cell, own, of_arm, folder, files.join(folder, name)))
+    return runs
+
+
+class Execution:
+    """Does what is left to do of some runs. All ranks have one, with the same arguments."""
+
+    def __init__(
+        self,
+        options: Comparison,
+        days: DaySets,
+        vocabulary: Vocabulary,
+        vocabulary_uri: str,
+        device: torch.device,
+    ) -> None:
+        self._options, self._days, self._device = options, days, device
+        self._vocabulary, self._vocabulary_uri = vocabulary, vocabulary_uri
+        self._held_out: dict[int, HeldOut] = {}
+        self._is_first = dist.get_rank() == 0
+
+    def finish(self, runs: list[PlannedRun]) -> bool:
+        """Train and measure what has no result; returns False where SIGTERM stopped it on the way.
+
+        Raises:
+            ScrollpastError: a run failed; the results of those before it stay.
+        """
+        for number, run in enumerate(runs, 1):
+            name = f"{run.cell.name}, seed {run.options.seed} ({number} of {len(runs)})"
+            if _agreed(is_there(run.result)):
+                self._say(f"{name}: kept {run.result}")
+                continue
+            self._say(f"{name}: training in {run.folder}")
+            outcome = train_to_the_end(
+                run.options, run.days, self._vocabulary, self._vocabulary_uri, run.folder, self._device
+            )
+            if outcome.reason == "stopped":
+                return False
+            self._measure(run, outcome.step)
+        return True
+
+    def _measure(self, run: PlannedRun, step: int) -> None:
+        with agreement():
+            checkpoint = chosen_checkpoint(run.folder, run.options.evaluation.metric)
+            towers, held_out = read_towers(checkpoint, self._vocabulary), self._later_users(run)
+        # As the evaluation job does it, on the CPU: a checkpoint's numbers are the same wherever it was trained.
+        device = torch.device("cpu")
+        users, ads = embed_users(towers, held_out, device), embed_ads(towers, self._vocabulary, device)
+        with agreement():
+            if self._is_first:
+                numbers = measure(users, ads, held_out, self._vocabulary)
+                facts = {
+                    "arm": run.cell.arm,
+                    "ratio": run.cell.ratio,
+                    "seed": run.options.seed,
+                    "steps": step,
+                    "checkpoint": checkpoint.uri,
+                    "num_new_users": int(held_out.is_new.sum()),
+                    "num_ads": self._vocabulary.num_rows - 1,
+                }
+                Result(facts, held_out.user_id, numbers).write(run.result)
+
+    def _later_users(self, run: PlannedRun) -> HeldOut:
+        """The users to measure on: read once, as long as arms look at histories of the same length."""
+        most = run.options.data.max_history
+        if most not in self._held_out:
+            self._held_out = {
+                most: read_held_out(
+                    self._days.history,
+                    self._days.evaluation,
+                    self._vocabulary,
+                    max_history=most,
+                    max_users=self._options.max_users,
+                )
+            }
+        return self._held_out[most]
+
+    def _say(self, text: str) -> None:
+        if self._is_first:
+            print(text, flush=True)
+
+
+def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
+    """The results of runs that are finished, all of the same users.
+
+    Raises:
+        CorruptShardError: a file is not a result.
+        ScrollpastError: results are of other users than each other.
+    """
+    results = [Result.read(run.result) for run in runs]
+    for run, result in zip(runs, results, strict=True):
+        if not np.array_equal(result.user_id, results[0].user_id):
+            raise ScrollpastError(
+                run.result,
+                expected=f"the users of {runs[0].result}",
+                found="others",
+                remedy="move it away and run again: it is computed anew",
+            )
+    return results
+
+
+def _agreed(value: bool) -> bool:
+    """What the first rank found: a file that it has just written the others may not see yet."""
+    values = [value]
+    if dist.get_world_size() > 1:
+        dist.broadcast_object_list(values)
+    return values[0]

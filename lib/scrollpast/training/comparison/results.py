@@ -1,0 +1,116 @@
+"""What one run leaves: a small file with the numbers of every user, named after all that they depend on.
+
+    OUT/runs/arm=weighted/ratio=2/seed=0/inputs=<digest>/   the run: checkpoints, curve.jsonl, tensorboard/
+        result-<digest>.parquet                             user_id and one column for every metric
+
+The first digest is over the days, the vocabulary and the options that something is learned by; the second over
+what it was measured on. So a result that is there is the one that would be computed again, a change of any input is
+another file, and nothing has to be deleted. The version of this library is in neither digest: what an older one
+computed is kept, and says so in its facts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from scrollpast import __version__
+from scrollpast.config import Comparison, Training
+from scrollpast.errors import CorruptShardError
+from scrollpast.example import USER_ID
+from scrollpast.shards import filesystem as files
+from scrollpast.training.comparison.arms import Cell
+from scrollpast.training.comparison.day_sets import content_of, digest
+
+_FACTS = b"scrollpast"
+_NOT_LEARNED_BY = ("days", "vocabulary", "path", "log_every_steps", "checkpoints")
+"""Options of training that say where things are and what is told of a run. Days and vocabulary count by content."""
+_DATA_NOT_LEARNED_BY = ("cache_bytes", "num_workers", "prefetch_batches", "verify")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The numbers of the users after one run."""
+
+    facts: Mapping[str, Any]
+    """arm, ratio, seed, steps, checkpoint, version (of this library), num_new_users, num_ads"""
+    user_id: NDArray[np.int64]
+    """int64 [U], ascending"""
+    numbers: Mapping[str, NDArray[np.float64]]
+    """float64 [U] by metric; NaN where a user has no such number"""
+
+    def write(self, uri: str) -> None:
+        """Write the file, whole or not at all."""
+        table = pa.table({USER_ID: self.user_id, **self.numbers})
+        metadata = {_FACTS: json.dumps({**self.facts, "version": __version__})}
+        sink = pa.BufferOutputStream()
+        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+        filesystem, path = files.resolve(uri)
+        files.write_atomically(filesystem, path, sink.getvalue())
+
+    @staticmethod
+    def read(uri: str) -> Result:
+        """Read what `write` wrote.
+
+        Raises:
+            CorruptShardError: the file is not a result.
+        """
+        filesystem, path = files.resolve(uri)
+        try:
+            table = pq.read_table(pa.BufferReader(files.read_all(filesystem, path)))
+            facts = json.loads(table.schema.metadata[_FACTS])
+            columns = {name: table.column(name).to_numpy() for name in table.column_names}
+            return Result(facts, columns.pop(USER_ID), columns)
+        except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            raise CorruptShardError(
+                uri,
+                expected="the result of a run",
+                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                remedy="move it away and run again: it is computed anew",
+            ) from error
+
+
+def is_there(uri: str) -> bool:
+    """Whether a result was written already."""
+    filesystem, path = files.resolve(uri)
+    return files.exists(filesystem, path)
+
+
+def run_folder(
+    out: str,
+    cell: Cell,
+    options: Training,
+    days: tuple[str, ...],
+    vocabulary_version: str,
+    *,
+    num_ranks: int,
+) -> str:
+    """Where a run of these inputs is."""
+    learned = options.model_dump(mode="json", exclude=set(_NOT_LEARNED_BY))
+    for name in _DATA_NOT_LEARNED_BY:
+        del learned["data"][name]
+    # Two ranks learn from 512 anchors each what one learns from 1024.
+    learned["data"]["batch_size"] *= num_ranks
+    # Chosen by them is the checkpoint that is measured.
+    learned["evaluation"]["days"] = content_of(options.evaluation.days)
+    inputs = digest({"days": content_of(days), "vocabulary": vocabulary_version, "training": learned})
+    return files.join(
+        out, "runs", f"arm={cell.arm}", f"ratio={cell.ratio}", f"seed={options.seed}", f"inputs={inputs}"
+    )
+
+
+def result_name(options: Comparison, evaluation: tuple[str, ...], history: tuple[str, ...]) -> str:
+    """The name of a result that was measured on these days."""
+    measured = {
+        "days": content_of(evaluation),
+        "history": content_of(history),
+        "max_users": options.max_users,
+    }
+    return f"result-{digest(measured)}.parquet"

@@ -1,0 +1,216 @@
+"""The table of a comparison: for people as text, for programs as JSON and as Parquet.
+
+    OUT/comparison.json       everything; written last
+    OUT/comparison.parquet    its rows alone
+    OUT/comparison.txt        the text, at most 100 columns
+
+``comparison.json``, whose bytes depend on the results alone and not on when or in how many goes they were computed:
+
+| field | |
+| --- | --- |
+| ``schema_version`` | 1 |
+| ``baseline`` | ``arm`` and ``ratio`` of the line that all others are held against |
+| ``level`` | 0.95 |
+| ``num_verdicts`` | differences that the joint intervals hold for at once |
+| ``seeds`` | those of every line |
+| ``num_users``, ``num_new_users``, ``num_ads`` | evaluated on; new: without a positive in the days trained on |
+| ``days`` | days trained on, by set: ``filtered``, ``naive``, ``neighbours`` |
+| ``evaluated_on`` | days, all later |
+| ``vocabulary`` | its version |
+| ``metrics`` | by name: ``better``, which is ``higher`` or ``lower`` |
+| ``skipped`` | list of ``arm`` and ``reason``: what was asked for and is not in the table |
+| ``notes`` | list of texts: what a reader has to know besides |
+| ``rows`` | list, metric by metric, arms in the table's order |
+
+A row, in JSON and in Parquet (dotted names are one word there, with ``_`` for the dot):
+
+| field | type | |
+| --- | --- | --- |
+| ``metric``, ``arm``, ``ratio`` | string, string, int | one row each; ratio 0: no draws of the user's own negatives |
+| ``value``, ``low``, ``high`` | float | mean over users and seeds, and its 95 % interval |
+| ``num_users``, ``num_seeds`` | int | users that the number is defined for |
+| ``seed_deviation`` | float or null | standard deviation of the seeds' means; null for one seed |
+| ``difference`` | float or null | value less the baseline's; it and all below are null in the baseline's own rows |
+| ``difference_low``, ``difference_high`` | float or null | 95 % interval of this difference alone |
+| ``joint_low``, ``joint_high`` | float or null | intervals that hold for all differences at once with 95 % |
+| ``verdict`` | string or null | ``better``, ``worse`` or ``no difference shown``, from the joint interval |
+
+Where no user has the number, ``num_users`` is 0 and the other numbers and the verdict are null. `verdicts` says how
+the intervals are made, what they cover and what not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scrollpast.shards import filesystem as files
+from scrollpast.training.comparison.arms import Cell, Planned
+from scrollpast.training.comparison.verdicts import FEWEST_USERS, LEVEL, Judged
+
+SCHEMA_VERSION = 1
+JSON_NAME, PARQUET_NAME, TEXT_NAME = "comparison.json", "comparison.parquet", "comparison.txt"
+LOWER_IS_BETTER = "served share in top"
+"""How the names of metrics begin whose smaller values are good: what users passed over is to stand further down."""
+
+_ROW = pa.schema(
+    [
+        ("metric", pa.string()),
+        ("arm", pa.string()),
+        ("ratio", pa.int64()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("num_users", pa.int64()),
+        ("num_seeds", pa.int64()),
+        ("seed_deviation", pa.float64()),
+        ("difference", pa.float64()),
+        ("difference_low", pa.float64()),
+        ("difference_high", pa.float64()),
+        ("joint_low", pa.float64()),
+        ("joint_high", pa.float64()),
+        ("verdict", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class About:
+    """What the numbers come from."""
+
+    seeds: Sequence[int]
+    num_users: int
+    num_new_users: int
+    num_ads: int
+    days: Mapping[str, Sequence[str]]
+    evaluated_on: Sequence[str]
+    vocabulary: str
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A comparison that is done."""
+
+    planned: Planned
+    metrics: Sequence[str]
+    judged: Mapping[tuple[str, str], Judged | None]
+    """By the name of the cell and the metric"""
+    about: About
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As the module says; every row has every field."""
+        return [self._row(cell, metric) for metric in self.metrics for cell in self.planned.cells]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the module says."""
+        planned, baseline = self.planned, self.planned.baseline
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "baseline": asdict(baseline),
+            "level": LEVEL,
+            "num_verdicts": self._num_verdicts,
+            "metrics": {name: {"better": _direction(name)} for name in self.metrics},
+            **asdict(self.about),
+            "skipped": [asdict(skipped) for skipped in planned.skipped],
+            "rows": self.rows(),
+        }
+
+    def text(self) -> str:
+        """Aligned text of at most 100 columns."""
+        return "\n".join(self._lines()) + "\n"
+
+    def write(self, out: str) -> None:
+        """Write the three files, each whole or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(self.rows(), schema=_ROW), sink)
+        content = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        for name, data in (
+            (PARQUET_NAME, sink.getvalue()),
+            (TEXT_NAME, self.text().encode()),
+            (JSON_NAME, content.encode()),
+        ):
+            filesystem, path = files.resolve(files.join(out, name))
+            files.write_atomically(filesystem, path, data)
+
+    @property
+    def _num_verdicts(self) -> int:
+        return sum(judged is not None and judged.difference is not None for judged in self.judged.values())
+
+    def _row(self, cell: Cell, metric: str) -> dict[str, Any]:
+        judged = self.judged[cell.name, metric]
+        row: dict[str, Any] = dict.fromkeys(_ROW.names)
+        row |= {"metric": metric, "arm": cell.arm, "ratio": cell.ratio, "num_users": 0}
+        if judged is None:
+            return row
+        row |= {
+            "value": judged.value,
+            "low": judged.interval.low,
+            "high": judged.interval.high,
+            "num_users": judged.num_users,
+            "num_seeds": judged.num_seeds,
+            "seed_deviation": judged.seed_deviation,
+        }
+        if (difference := judged.difference) is not None:
+            row |= {
+                "difference": difference.value,
+                "difference_low": difference.interval.low,
+                "difference_high": difference.interval.high,
+                "joint_low": difference.joint_interval.low,
+                "joint_high": difference.joint_interval.high,
+                "verdict": difference.verdict,
+            }
+        return row
+
+    def _lines(self) -> Iterator[str]:
+        about, baseline = self.about, self.planned.baseline.name
+        joint = f"95 % for all {self._num_verdicts:,}"
+        yield f"{'':<25}{'value':>7}  {'95 % interval':>13}  {'difference':>10}  {joint:>18}  verdict"
+        for metric in self.metrics:
+            yield f"{metric}, {_direction(metric)} is better; differences from {baseline}"
+            for cell in self.planned.cells:
+                yield f"  {cell.name:<23}{_cells(self.judged[cell.name, metric])}".rstrip()
+        yield ""
+        seeds = "1 seed" if len(about.seeds) == 1 else f"{len(about.seeds)} seeds"
+        yield f"{about.num_users:,} users, {about.num_new_users:,} of them new, {about.num_ads:,} ads, {seeds}"
+        yield "A verdict is an interval, of those that hold for all differences at once, on one side of 0."
+        for skipped in self.planned.skipped:
+            yield f"skipped: {skipped.arm}: {skipped.reason}"
+        for note in about.notes:
+            yield f"note: {note}"
+
+
+def notes_of(judged: Mapping[tuple[str, str], Judged | None], num_seeds: int) -> list[str]:
+    """What a reader has to know of the intervals."""
+    notes = []
+    if num_seeds == 1:
+        notes.append("one seed: the intervals do not cover what another seed would have given")
+    few = sorted(
+        {metric for (_, metric), found in judged.items() if found and found.num_users < FEWEST_USERS}
+    )
+    notes += [f"{metric}: fewer than {FEWEST_USERS} users have it, too few for a verdict" for metric in few]
+    return notes
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether smaller values of a metric are good."""
+    return metric.startswith(LOWER_IS_BETTER)
+
+
+def _direction(metric: str) -> str:
+    return "lower" if is_lower_better(metric) else "higher"
+
+
+def _cells(judged: Judged | None) -> str:
+    if judged is None:
+        return f"{'–':>7}"
+    text = f"{judged.value:>7.4f}  {judged.interval.low:.4f}–{judged.interval.high:.4f}"
+    if (difference := judged.difference) is None:
+        return text
+    joint = f"[{difference.joint_interval.low:+.4f}, {difference.joint_interval.high:+.4f}]"
+    return f"{text}  {difference.value:>+10.4f}  {joint:>18}  {difference.verdict}"
