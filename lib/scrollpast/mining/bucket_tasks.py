@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict
 
 import numpy as np
@@ -116,9 +116,15 @@ def count_suspects(payload: bytes, suspects: np.ndarray, rules: Rules) -> Column
 
 
 def seal_bucket(
-    bucket: int, payload: bytes, limits: AdLimits, rules: Rules, day_uri: str, num_parts: int = 1
+    bucket: int,
+    payload: bytes,
+    limits: AdLimits,
+    rules: Rules,
+    day_uri: str,
+    num_parts: int = 1,
+    published: Container[str] = (),
 ) -> Iterator[Parcel]:
-    """Apply the ad cap to a bucket's selected rows and write its shard.
+    """Apply the ad cap to a bucket's selected rows and write its shard, unless it is one of those ``published``.
 
     Yields:
         A parcel that says what was written, and the records' ads, counted, in parcels for up to ``num_parts`` parts
@@ -135,7 +141,8 @@ def seal_bucket(
     rows["outcome"] = outcome
     tallied = take({name: rows[name] for name in ("outcome", "surface", "position")}, is_negative)
     kept = take(rows, outcome != Outcome.OVER_CAP)
-    entry = write_shard(day_uri, bucket, gather_records(kept, features, rules)) if len(kept["user"]) else None
+    records = gather_records(kept, features, rules) if len(kept["user"]) else None
+    entry = None if records is None else write_shard(day_uri, bucket, records, published)
     num_positives = int((kept["outcome"] == Outcome.POSITIVE).sum())
     yield Parcel(
         bucket,

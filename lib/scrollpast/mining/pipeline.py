@@ -39,10 +39,12 @@ from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.parcels import Columns, pack, unpack
 from scrollpast.mining.progress import progress
 from scrollpast.mining.publication import (
+    Published,
     check_writable,
     find_published,
     iso,
     make_manifest,
+    with_revocations,
     write_named,
     write_table,
 )
@@ -103,18 +105,17 @@ def mine(
     window = Window.of_days(last_day, num_days, as_of)
     rules = Rules.of(config.mining, window, read_examination(config.mining.examined.table))
     inputs = open_inputs(config, rules, get_spark)
+    published = None
     if not overwrite:
-        published = find_published(uri, config, window, inputs, as_of_given=as_of_given)
-        if published is not None:
-            undecided = f"{published.num_undecided:,} of its impressions were immature then; "
-            note = [undecided + "--overwrite decides them now"] if published.num_undecided else []
-            return MinedDay(uri, published.manifest, is_new=False, warnings=note)
+        published = find_published(uri, config, rules, inputs, as_of_given=as_of_given)
+        if published is not None and not published.news:
+            return MinedDay(uri, published.manifest, is_new=False)
     if inputs["impressions"].num_rows == 0:  # Parquet's footers tell, before Spark starts
         raise no_impressions(inputs["impressions"], window)
     check_writable(uri)
     with ExitStack() as stack:
         run = _Run(get_spark(), config, rules, last_day, stack)
-        return run.mine(inputs, overwrite)
+        return run.mine(inputs, overwrite, published)
 
 
 class _Run:
@@ -131,7 +132,13 @@ class _Run:
         self._stack = stack
         self._warnings: list[str] = []
 
-    def mine(self, inputs: dict[str, Source], overwrite: bool) -> MinedDay:
+    def mine(self, inputs: dict[str, Source], overwrite: bool, published: Published | None) -> MinedDay:
+        """Mine and publish.
+
+        Args:
+            overwrite: replace whatever is published.
+            published: the day as it is published, to be brought up to date: shards that stay are not written again.
+        """
         impressions = inputs["impressions"]
         engagements, engaged_counts, anchored = self._read_engagements(inputs["engagements"])
         attributes = self._read_attributes(inputs.get("ads"))
@@ -147,7 +154,8 @@ class _Run:
         limits = self._limit_ads(decided, suspects)
         with progress(self._spark, "write shards"):
             num_selected = sum(words["num_selected"] for _, words in suspects)
-            sealed, exposure = self._seal(decided, limits, attributes, num_parts(num_selected))
+            paths = frozenset() if published is None else published.paths
+            sealed, exposure = self._seal(decided, limits, attributes, num_parts(num_selected), paths)
         for cells, words in sealed:
             ledger.add(cells, words["surfaces"])
         ledger.check(num_impressions)
@@ -171,12 +179,19 @@ class _Run:
             health={**health.to_json(), "gate": None if verdict is None else verdict.to_json()},
             exposure_file=write_named(exposure.to_json().encode(), "exposure", "json", self._day_uri),
         )
+        manifest = with_revocations(manifest, self._day_uri)
+        is_replaced = overwrite or published is not None
         if verdict is not None and verdict.breaches:
             uri = keep_aside(self._config, self._last_day, manifest)
-            held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=overwrite))
+            held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=is_replaced))
             held.mined = MinedDay(uri, manifest, is_new=True, warnings=self._warnings)
             raise held
-        publish_manifest(self._day_uri, manifest, replace=overwrite)
+        if published is not None:
+            self._warnings.append(
+                f"mined again for news of {', '.join(published.news)}: "
+                f"{published.num_changed(manifest):,} of {manifest.num_buckets:,} buckets changed"
+            )
+        publish_manifest(self._day_uri, manifest, replace=is_replaced)
         sweep_orphans(self._day_uri, manifest, older_than_s=grace_s(self._config))
         discard(held_uri(self._config, self._last_day))
         return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._warnings)
@@ -298,14 +313,19 @@ class _Run:
         return AdLimits.of(((ad, at, n) for ad, at, n in histogram), num_negatives, rules)
 
     def _seal(
-        self, decided: DataFrame, limits: AdLimits, attributes: AdAttributes, parts: int
+        self,
+        decided: DataFrame,
+        limits: AdLimits,
+        attributes: AdAttributes,
+        parts: int,
+        published: frozenset[str],
     ) -> tuple[list[tuple[Columns, dict[str, Any]]], Exposure]:
         """Write the shards: what was written and counted of each, and how all negatives fall on ads."""
         rules, uri = self._rules, self._day_uri
 
         def seal(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for bucket, _, payload in _rows(batches):
-                sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts)
+                sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts, published)
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _parcel_schema())
 
         parcels = map_batches(decided.where("content = 'selected'"), seal, _PARCEL)

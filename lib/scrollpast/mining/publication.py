@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE, Config, Mining, Secti
 from scrollpast.errors import UserError
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.outcomes import Outcome
-from scrollpast.mining.rules import Window
+from scrollpast.mining.rules import Rules, Window, epoch_us
 from scrollpast.mining.sources import Source
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
@@ -22,11 +22,23 @@ from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_
 
 @dataclass(frozen=True)
 class Published:
-    """A day that is there already and was mined from the same input."""
+    """A day that is there already and was mined with the same rules."""
 
     manifest: Manifest
-    num_undecided: int
-    """Impressions that were immature then and that a run would decide now."""
+    news: tuple[str, ...] = ()
+    """What has come since; empty where a run would find what it found before."""
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The shards that are there."""
+        return frozenset(entry.path for entry in self.manifest.shards)
+
+    def num_changed(self, manifest: Manifest) -> int:
+        """Buckets whose shard is another one in ``manifest``."""
+        here, there = (
+            {entry.bucket: entry.sha256 for entry in day.shards} for day in (self.manifest, manifest)
+        )
+        return sum(here.get(bucket) != there.get(bucket) for bucket in here.keys() | there.keys())
 
 
 def write_table(table: pa.Table, folder: str, day_uri: str) -> str:
@@ -92,36 +104,51 @@ def _completed(content: Any, section: type[Section]) -> Any:
 
 
 def find_published(
-    day_uri: str, config: Config, window: Window, inputs: dict[str, Source], *, as_of_given: bool
+    day_uri: str, config: Config, rules: Rules, inputs: dict[str, Source], *, as_of_given: bool
 ) -> Published | None:
-    """The published day, if there is one and it was mined from this input with this configuration.
+    """The published day, if there is one and it was mined with this configuration, and what is known since.
 
     Raises:
-        UserError: the day is published from another input or with another configuration.
+        UserError: the day was mined with another configuration or window, or with later knowledge.
     """
     if not is_published(day_uri):
         return None
+    window, maturity_us = rules.window, rules.maturity_us
     manifest = read_manifest(day_uri)
     changes = []
     if what_decided(manifest) != what_decides(config):
         changes.append("the configuration of mining")
     if (manifest.window_start, manifest.window_end) != (iso(window.start_us), iso(window.end_us)):
         changes.append("the window of days")
-    changes += [
+    known_us = epoch_us(datetime.fromisoformat(manifest.as_of))
+    if as_of_given and window.as_of_us < known_us:
+        changes.append("--as-of to an earlier moment")
+    if changes:
+        raise UserError(
+            day_uri,
+            expected="an unpublished day, or the same configuration as before",
+            found=f"a published day, and a change of {', '.join(changes)}",
+            remedy="pass --overwrite to replace the day, or choose another --out",
+        )
+    news = [
         f"the files of {name}"
         for name, source in inputs.items()
         if source.fingerprint is None or manifest.input.get(name, {}).get("fingerprint") != source.fingerprint
     ]
-    if as_of_given and manifest.as_of != iso(window.as_of_us):
-        changes.append("--as-of")
-    if changes:
-        raise UserError(
-            day_uri,
-            expected="an unpublished day, or the same input and configuration as before",
-            found=f"a published day, and a change of {', '.join(changes)}",
-            remedy="pass --overwrite to replace the day, or choose another --out",
-        )
-    return Published(manifest, manifest.ledger.get(Outcome.IMMATURE.label, 0))
+    if as_of_given and window.as_of_us > known_us:
+        news.append("--as-of")
+    undecided = manifest.ledger.get(Outcome.IMMATURE.label, 0)
+    if undecided and window.as_of_us >= window.end_us + maturity_us:
+        news.append(f"the age of {undecided:,} impressions, which were immature")
+    return Published(manifest, tuple(news))
+
+
+def with_revocations(manifest: Manifest, day_uri: str) -> Manifest:
+    """The manifest with what was revoked of the day before it was mined again: a negative stays revoked."""
+    if not is_published(day_uri):
+        return manifest
+    before = read_manifest(day_uri)
+    return replace(manifest, revocation_file=before.revocation_file, num_revoked=before.num_revoked)
 
 
 def make_manifest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Container
 
 import pyarrow as pa
 from pyarrow import fs
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-_SWEPT_FOLDERS = ("bucket=", "ledger/", "quarantine/", "exposure/")
+_SWEPT_FOLDERS = ("bucket=", "ledger/", "quarantine/", "exposure/", "revocations/")
 
 
 def shard_path(bucket: int, sha256: str) -> str:
@@ -37,10 +38,15 @@ def shard_path(bucket: int, sha256: str) -> str:
     return f"bucket={bucket:05d}/part-{sha256[:16]}.tfrecord"
 
 
-def write_shard(day_uri: str, bucket: int, batch: pa.RecordBatch) -> ShardEntry:
+def write_shard(
+    day_uri: str, bucket: int, batch: pa.RecordBatch, published: Container[str] = ()
+) -> ShardEntry:
     """Encode the rows as records and write them below ``day_uri``, named by content; returns the entry.
 
     A retry or a speculative twin of a task writes the same bytes to the same name. Nothing is published.
+
+    Args:
+        published: paths that are there already and stay as they are.
 
     Raises:
         UserError: the file system is unknown, or a column has a type that no feature has.
@@ -52,8 +58,9 @@ def write_shard(day_uri: str, bucket: int, batch: pa.RecordBatch) -> ShardEntry:
     content = encode_records(batch)
     sha256 = hashlib.sha256(content).hexdigest()
     entry = ShardEntry(shard_path(bucket, sha256), bucket, batch.num_rows, content.nbytes, sha256)
-    filesystem, folder = files.resolve(day_uri)
-    files.write_atomically(filesystem, files.join(folder, entry.path), content)
+    if entry.path not in published:
+        filesystem, folder = files.resolve(day_uri)
+        files.write_atomically(filesystem, files.join(folder, entry.path), content)
     return entry
 
 
@@ -125,8 +132,8 @@ def publish_manifest(day_uri: str, manifest: Manifest, *, replace: bool) -> None
 def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> list[str]:
     """Remove what killed tasks and replaced runs left: files the manifest does not name.
 
-    Looked at: ``bucket=…``, ``ledger``, ``quarantine`` and ``exposure`` folders, and temporary files anywhere in the
-    day's folder. The manifest and files of other names are never touched.
+    Looked at: ``bucket=…``, ``ledger``, ``quarantine``, ``exposure`` and ``revocations`` folders, and temporary files
+    anywhere in the day's folder. The manifest and files of other names are never touched.
 
     Args:
         older_than_s: grace in seconds since the file's last change, for a run that is writing now.

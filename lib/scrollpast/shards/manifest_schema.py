@@ -42,6 +42,9 @@ class Manifest:
 
     ``health`` holds the figures that a gate goes by, ``exposure_file`` the path of the report of how negatives fall
     on ads. Both are None where a day was mined before there were any.
+
+    ``revocation_file`` names the ``num_revoked`` negatives that turned out to be none since; they stay in the shards
+    and in the counts, and readers leave them out.
     """
 
     ds: str
@@ -64,6 +67,8 @@ class Manifest:
     quarantine_files: tuple[str, ...] = ()
     health: dict[str, Any] | None = None
     exposure_file: str | None = None
+    revocation_file: str | None = None
+    num_revoked: int = 0
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -74,9 +79,9 @@ class Manifest:
     @property
     def paths(self) -> tuple[str, ...]:
         """Every file that the manifest names, relative to the day's folder."""
-        exposure = () if self.exposure_file is None else (self.exposure_file,)
+        single = tuple(path for path in (self.exposure_file, self.revocation_file) if path is not None)
         shards = tuple(entry.path for entry in self.shards)
-        return (*shards, *self.ledger_files, *self.quarantine_files, *exposure)
+        return (*shards, *self.ledger_files, *self.quarantine_files, *single)
 
     def to_json(self) -> str:
         """The manifest as indented JSON: fields in the order of the contract, maps by key."""
@@ -152,9 +157,9 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         quarantine_files=fields.strings("quarantine_files", is_inside, "a path inside the day's folder"),
         # Manifests of older days lack what follows.
         health=None if content.get("health") is None else fields.typed("health", dict, "an object or null"),
-        exposure_file=None
-        if content.get("exposure_file") is None
-        else fields.matching("exposure_file", is_inside, "a path inside the day's folder or null"),
+        exposure_file=fields.path_or_none("exposure_file"),
+        revocation_file=fields.path_or_none("revocation_file"),
+        num_revoked=fields.count("num_revoked") if "num_revoked" in content else 0,
     )
     _check_totals(manifest, place)
     return manifest
@@ -218,6 +223,11 @@ class _Fields:
         if not accepts(value):
             raise _malformed(f"{self._place}, {name}", expected, _shown(value))
         return str(value)
+
+    def path_or_none(self, name: str) -> str | None:
+        if self._content.get(name) is None:
+            return None
+        return self.matching(name, is_inside, "a path inside the day's folder or null")
 
     def counts(self, name: str) -> dict[str, int]:
         entries = _Fields(self.typed(name, dict, "an object"), f"{self._place}, {name}")

@@ -11,7 +11,7 @@ from scrollpast.errors import UserError
 from scrollpast.mining.neighbours.shard_tasks import DayShards
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import Manifest, day_folder, read_manifest
-from scrollpast.shards.reader import PublishedShard
+from scrollpast.shards.reader import published_shards
 
 
 class Towers(Protocol):
@@ -42,7 +42,7 @@ class Day:
         return DayShards(
             self.manifest.num_buckets,
             self.manifest.user_features,
-            tuple(PublishedShard(self.uri, self.manifest.ds, entry) for entry in self.manifest.shards),
+            tuple(published_shards(self.uri, self.manifest)),
         )
 
 

@@ -49,6 +49,8 @@ def describe(day: Day, engaged_in: Sequence[Day], towers: Towers, sample: int | 
 
 def _place(day: Day) -> dict[str, str]:
     shards = "\n".join(f"{entry.path} {entry.sha256}" for entry in day.manifest.shards)
+    if day.manifest.revocation_file is not None:
+        shards += f"\n{day.manifest.revocation_file}"
     return {"place": files.absolute(day.uri), "fingerprint": hashlib.sha256(shards.encode()).hexdigest()}
 
 

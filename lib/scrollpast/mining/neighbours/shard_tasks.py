@@ -20,7 +20,7 @@ from scrollpast.mining.neighbours.selection import user_chances
 from scrollpast.mining.parcels import pack
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.manifest import write_shard
-from scrollpast.shards.reader import PublishedShard, check_sides, read_shard_content
+from scrollpast.shards.reader import PublishedShard, decode_shard, read_shard_content
 
 USERS_AT_ONCE = 1024
 """Records that are searched at once: enough for a matrix product, few enough to be small beside an index."""
@@ -96,8 +96,7 @@ def mine_shard(
     # An empty shard is one empty batch.
     for first in range(0, max(1, len(frames)), USERS_AT_ONCE):
         stop = min(first + USERS_AT_ONCE, len(frames))
-        batch = decode_frames(content, frames, schema, shard.uri, first=first, stop=stop, remedy=shard.remedy)
-        check_sides(batch, shard.uri, first, shard.remedy)
+        batch = decode_shard(shard, content, frames, schema, first=first, stop=stop)
         is_wanted = np.ones(len(batch), np.bool_)
         if work.highest_chance is not None:
             chances = user_chances(work.options.seed, batch.column(USER_ID).to_numpy())
