@@ -105,10 +105,10 @@ _FEATURES = tuple(_KEYS.values())[1:]
 
 def _combined(keys: tuple[NDArray[np.int64], ...], places: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     """One number for a place in each of the keys."""
-    combined = np.int64(0)
+    combined = np.zeros(1, np.int64)
     for key, place in zip(keys, places, strict=True):
-        combined = combined * np.int64(len(key)) + place
-    return np.asarray(combined)
+        combined = combined * len(key) + place
+    return combined
 
 
 def write_revocations(table: pa.Table, day_uri: str) -> str:

@@ -63,6 +63,7 @@ def fit_curve(observed: Observed, positions: NDArray[np.int64]) -> Curve:
     # Neither the clicks nor the roughness know the constant: this pins it, and moves nothing else.
     pin = np.full((num_positions, num_positions), 1 / num_positions)
     log_theta, smoothing, dispersion = np.zeros(num_positions), 1.0, 1.0
+    inverse = spread = pin
     for _ in range(_MOST_ROUNDS):
         before = log_theta, smoothing
         log_theta = _climb(log_theta, clicks, exposures, roughness * smoothing * dispersion, pin)
@@ -100,11 +101,11 @@ def _climb(start: Floats, clicks: Floats, exposures: Floats, penalty: Floats, pi
         # A step of more than a factor of 20 in one go is beyond what the quadratic knows.
         step *= min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-300))
         for _ in range(30):
-            following = _likelihood(log_theta + step, clicks, exposures, penalty)
-            if following >= reached - 1e-12 * abs(reached):
+            if _likelihood(log_theta + step, clicks, exposures, penalty) >= reached - 1e-12 * abs(reached):
                 break
             step /= 2
-        log_theta, reached = log_theta + step, following
+        log_theta = log_theta + step
+        reached = _likelihood(log_theta, clicks, exposures, penalty)
         if np.abs(step).max() < 1e-8:
             break
     return np.asarray(log_theta - log_theta.mean())
