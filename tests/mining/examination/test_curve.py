@@ -13,7 +13,7 @@ POSITIONS = np.arange(20)
 CURVES = {
     "a feed": np.exp(-POSITIONS / 14),
     "a list": (1.0 + POSITIONS) ** -0.9,
-    "a list with a floor": np.maximum(np.exp(-POSITIONS / 4), 0.05),
+    "a list that some read to its end": 0.9 * np.exp(-POSITIONS / 4) + 0.1,
 }
 
 

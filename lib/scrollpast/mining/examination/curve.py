@@ -5,7 +5,8 @@ the clicks' distribution is (Craswell et al., WSDM 2008; Wang et al., WSDM 2018)
 its want γ cancels, and position k gets the share e_k θ_k / Σ_j e_j θ_j of them. log θ is a smoothing spline; how smooth
 it is follows from the data (Wood and Fasiolo, Biometrics 2017, the generalised Fellner-Schall method).
 Intervals are those of the spline's posterior with the spread between groups of users in the place of the likelihood's
-own (after Nychka, JASA 1988, and White, Econometrica 1982), for clicks of a user are not independent.
+own (after Nychka, JASA 1988, and White, Econometrica 1982), for clicks of a user are not independent. A step in the
+truth, as at the end of a screen, is smeared over its neighbours, and intervals beside it are too narrow.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _NUM_UNBENT = 3
 """A factor, a power and a rate: what `_roughness` leaves free."""
 _NUM_UNBENT = 3
 """A factor, a power and a rate: what `_roughness` leaves free."""
-_LEAST_SMOOTHING, _MOST_SMOOTHING = 1e-6, 10.0
-"""No log is taken for proof that a curve keeps to the shapes of `_roughness`: it may leave them by a twentieth."""
+_LEAST_SMOOTHING, _MOST_SMOOTHING = 1e-6, 3.0
+"""No log is taken for proof that a curve keeps to the shapes of `_roughness` for good."""
 
 
 @dataclass(frozen=True)

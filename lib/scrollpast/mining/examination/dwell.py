@@ -55,8 +55,9 @@ class DwellMixture:
         """P(scrolled past unseen | bin of the dwell), float64 [NUM_BINS]."""
         densities = _densities(bin_middles(), self)
         unseen = densities[0] / np.maximum(densities.sum(axis=0), 1e-300)
-        # Far below its mean a narrow component falls under a wide one: shorter than unseen is unseen still.
+        # Far from its mean a narrow component falls under a wide one: shorter than unseen is unseen still.
         unseen[bin_middles() < self.means[0]] = 1.0
+        unseen[bin_middles() > self.means[-1]] = 0.0
         return np.asarray(unseen)
 
 
