@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 _GROUP, _STRATUM, _SCORE, _BIN, _OTHER = "user_group", "stratum", "score", "bin", "other"
+_UNKNOWN, _BROKEN = -1, -2
 _PAIR = [SURFACE, _GROUP, USER_ID, AD_ID]
 _IMPRESSION = [REQUEST_ID, AD_ID, POSITION]
 
@@ -68,7 +69,8 @@ def _shown(impressions: DataFrame, rules: Rules, options: Examination) -> DataFr
 
     window = rules.window
     until_us = min(window.end_us - 1, window.as_of_us - rules.maturity_us)
-    log_dwell = sql.floor(sql.log1p(sql.col(DWELL_MS).cast("double")) * BINS_PER_UNIT)
+    dwell_ms = sql.col(DWELL_MS).cast("double")
+    log_bin = sql.least(sql.floor(sql.log1p(dwell_ms) * BINS_PER_UNIT), sql.lit(NUM_BINS - 1))
     score = sql.col(rules.score_column).cast("double") if rules.score_column else sql.lit(None).cast("double")
     return impressions.select(
         REQUEST_ID,
@@ -78,9 +80,9 @@ def _shown(impressions: DataFrame, rules: Rules, options: Examination) -> DataFr
         or_else(SURFACE, sql.lit(WHOLE_SURFACE)).cast("string").alias(SURFACE),
         sql.col(POSITION).cast("long").alias(POSITION),
         or_else(IS_RANDOM, sql.lit(False)).alias(IS_RANDOM),
-        sql.coalesce(sql.least(log_dwell, sql.lit(NUM_BINS - 1)), sql.lit(-1)).alias(_BIN),
+        sql.when(dwell_ms >= 0, log_bin).when(dwell_ms < 0, _BROKEN).otherwise(_UNKNOWN).alias(_BIN),
         score.alias(_SCORE),
-        sql.lit(-1).alias(_STRATUM),
+        sql.lit(_UNKNOWN).alias(_STRATUM),
         sql.expr(f"pmod(xxhash64({USER_ID}), {options.num_groups})").alias(_GROUP),
     ).where(
         sql.col(REQUEST_ID).isNotNull()
@@ -88,7 +90,7 @@ def _shown(impressions: DataFrame, rules: Rules, options: Examination) -> DataFr
         & sql.col(AD_ID).isNotNull()
         & sql.col(SERVED_AT).between(window.start_us, until_us)
         & sql.col(POSITION).between(0, options.num_positions - 1)
-        & (sql.col(_BIN) >= -1)
+        & (sql.col(_BIN) != _BROKEN)
     )
 
 
@@ -113,7 +115,7 @@ def _with_strata(shown: DataFrame, num_strata: int) -> DataFrame:
     shares = [number / num_strata for number in range(1, num_strata)]
     cuts = shown.groupBy(SURFACE).agg(sql.percentile_approx(_SCORE, shares, 10 * num_strata).alias("cuts"))
     below = sql.size(sql.filter("cuts", lambda cut: cut < sql.col(_SCORE)))
-    stratum = sql.when(sql.col(_SCORE).isNull(), -1).otherwise(below)
+    stratum = sql.when(sql.col(_SCORE).isNull(), _UNKNOWN).otherwise(below)
     # One row a surface: every impression finds its own.
     return shown.join(sql.broadcast(cuts), SURFACE, how="inner").withColumn(_STRATUM, stratum).drop("cuts")
 
