@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scrollpast.mining.examination.dwell import NUM_BINS
 
 Floats = NDArray[np.float64]
+UNITS = 1 << 20
+"""In which weighted counts are added up, so that their sums do not depend on an order."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def lay_out(
 
     Args:
         cells: surface, user_group, position, is_random, stratum (-1: no score), impressions, clicks.
-        pairs: surface, user_group, position, other, clicks, weight.
+        pairs: surface, user_group, position, other, clicks and weight in `UNITS`.
         dwell: surface, user_group, bin (-1: not known), impressions, clicks.
     """
     found: dict[str, SurfaceCounts] = {}
@@ -79,8 +81,8 @@ def lay_out(
             random_clicks=_sums(where, shape, own["clicks"] * is_random),
             scored_impressions=_sums(*in_stratum, own["impressions"] * has_score),
             scored_clicks=_sums(*in_stratum, own["clicks"] * has_score),
-            harvested=_sums(*of_pair, own_pairs["clicks"]),
-            harvested_weight=_sums(*of_pair, own_pairs["weight"]),
+            harvested=_sums(*of_pair, own_pairs["clicks"] / UNITS),
+            harvested_weight=_sums(*of_pair, own_pairs["weight"] / UNITS),
             unclicked_dwell=_sums(
                 (own_dwell["user_group"], own_dwell["bin"]),
                 (num_groups, NUM_BINS),

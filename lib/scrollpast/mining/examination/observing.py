@@ -23,7 +23,7 @@ from scrollpast.mining.contracts import (
     USER_ID,
     WHOLE_SURFACE,
 )
-from scrollpast.mining.examination.counts import SurfaceCounts, lay_out
+from scrollpast.mining.examination.counts import UNITS, SurfaceCounts, lay_out
 from scrollpast.mining.examination.dwell import BINS_PER_UNIT, NUM_BINS
 from scrollpast.mining.rules import Rules
 
@@ -169,13 +169,17 @@ def _harvested(shown: DataFrame, clicked: DataFrame) -> DataFrame:
     clicks = clicked.groupBy(*_PAIR, POSITION).agg(sql.count("*").alias("clicks"))
     here = times.join(clicks, [*_PAIR, POSITION], how="left")
     there = times.select(*_PAIR, sql.col(POSITION).alias(_OTHER), sql.col("times").alias("times_there"))
-    together = sql.col("times") + sql.col("times_there")
+    times_there, together = sql.col("times_there"), sql.col("times") + sql.col("times_there")
+
+    def total(part: Column) -> Column:
+        # Whole units add up to the same in any order.
+        return sql.sum(sql.round(part * times_there / together * UNITS).cast("long"))
+
     return (
         here.join(there, _PAIR, how="inner")
         .where(sql.col(POSITION) != sql.col(_OTHER))
         .groupBy(SURFACE, _GROUP, POSITION, _OTHER)
         .agg(
-            sql.sum(sql.coalesce("clicks", sql.lit(0)) * sql.col("times_there") / together).alias("clicks"),
-            sql.sum(sql.col("times") * sql.col("times_there") / together).alias("weight"),
+            total(sql.coalesce("clicks", sql.lit(0))).alias("clicks"), total(sql.col("times")).alias("weight")
         )
     )
