@@ -41,6 +41,7 @@ class Content:
     ledger: Mapping[str, int]
     ledger_files: tuple[str, ...]
     quarantine_files: tuple[str, ...]
+    exposure_file: str | None
 
 
 def content_of(out: Path, day: str = DAY) -> Content:
@@ -49,10 +50,12 @@ def content_of(out: Path, day: str = DAY) -> Content:
     for entry in manifest.shards:
         data = (day_of(out, day) / entry.path).read_bytes()
         assert hashlib.sha256(data).hexdigest() == entry.sha256
-    for path in (*manifest.ledger_files, *manifest.quarantine_files):
+    for path in manifest.paths:
         assert (day_of(out, day) / path).is_file()
     shards = frozenset((entry.path, entry.sha256) for entry in manifest.shards)
-    return Content(shards, manifest.ledger, manifest.ledger_files, manifest.quarantine_files)
+    return Content(
+        shards, manifest.ledger, manifest.ledger_files, manifest.quarantine_files, manifest.exposure_file
+    )
 
 
 def records_of(out: Path, day: str = DAY) -> pa.Table:

@@ -208,8 +208,7 @@ def test_without_a_grace_only_what_the_manifest_names_is_left(folder: Path) -> N
     (day_of(folder / "out") / "notes.txt").write_text("a person's file is not ours to sweep")
     done(again(folder, "--overwrite", "--set", "mining.seed=7", "--set", "output.orphan_grace_h=0"))
     manifest = published(folder / "out")
-    named = {entry.path for entry in manifest.shards} | {*manifest.ledger_files, *manifest.quarantine_files}
-    assert files_of(folder) == named | {"manifest.json", "notes.txt"}
+    assert files_of(folder) == {*manifest.paths, "manifest.json", "notes.txt"}
 
 
 # A change that fails

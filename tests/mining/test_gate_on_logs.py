@@ -24,7 +24,7 @@ from tests.mining.in_process import mine
 
 LAST_DAY = date(2026, 11, 20)
 NUM_DAYS = 15
-ROWS_A_DAY = 30_000
+ROWS_A_DAY = 50_000
 GATE = Gate()
 
 CAUGHT_BY = {

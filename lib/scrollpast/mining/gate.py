@@ -7,8 +7,8 @@ day to day nor chance takes a figure out of it: the wider of
   absolute deviation (Rousseeuw and Croux, *Alternatives to the median absolute deviation*, JASA 88, 1993) and of the
   deciles' distance over 2.563, for which days that come every week, such as Sundays, are usual; less what chance
   alone would make of it, and at least ``least_deviation``;
-* as many standard deviations of a share of so many cases by chance, on the arcsine scale, where they are
-  1 / (2 √cases) for every share (Anscombe, *Biometrika* 35, 1948);
+* as many standard deviations of both together, from day to day and by the chance of so few cases, on the arcsine
+  scale, where that of chance is 1 / (2 √cases) for every share (Anscombe, *Biometrika* 35, 1948);
 * ``least_difference``, for shares that are not small by nature.
 """
 
@@ -124,10 +124,13 @@ def band_of(name: str, past: Sequence[Figure], cases: int | None, options: Gate)
     with_case, without = value * past_cases + 0.5, (1 - value) * past_cases + 0.5
     middle, spread = _centre(np.log(with_case / without))
     by_chance = float(np.median(1 / with_case + 1 / without))
-    half = options.deviations * max(math.sqrt(max(spread**2 - by_chance, 0.0)), least)
-    median = float(np.median(value))
-    angle, reach = math.asin(math.sqrt(median)), options.deviations / (2 * math.sqrt(max(cases, 1)))
+    deviation = max(math.sqrt(max(spread**2 - by_chance, 0.0)), least)
+    half = options.deviations * deviation
     ends = [(_share_of(middle - half), _share_of(middle + half))]
+    median = float(np.median(value))
+    # The angle moves by √(p (1 − p)) / 2 where the logit moves by 1.
+    variance = (deviation**2 * median * (1 - median) + 1 / max(cases, 1)) / 4
+    angle, reach = math.asin(math.sqrt(median)), options.deviations * math.sqrt(variance)
     ends.append((math.sin(max(angle - reach, 0.0)) ** 2, math.sin(min(angle + reach, math.pi / 2)) ** 2))
     if name not in _SMALL_BY_NATURE:
         ends.append((median - options.least_difference, median + options.least_difference))

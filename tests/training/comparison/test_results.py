@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +21,15 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return toy_days(tmp_path_factory.mktemp("days"))
 
 
-def folder(days: dict[str, str], *overrides: str, **changes: Any) -> str:
+def folder(
+    days: dict[str, str],
+    *overrides: str,
+    day_set: str = "filtered",
+    vocabulary_version: str = "v",
+    num_ranks: int = 1,
+) -> str:
     options = load_config(None, [f"training.{override}" for override in overrides]).training
-    arguments: dict[str, Any] = {"vocabulary_version": "v", "num_ranks": 1, "days": (days["filtered"],)}
-    return run_folder("out", CELL, options, **(arguments | changes))
+    return run_folder("out", CELL, options, (days[day_set],), vocabulary_version, num_ranks=num_ranks)
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ def test_where_things_are_does_not(days: dict[str, str], override: str) -> None:
 
 
 def test_other_days_and_another_vocabulary_make_another_run(days: dict[str, str]) -> None:
-    assert folder(days, days=(days["naive"],)) != folder(days)
+    assert folder(days, day_set="naive") != folder(days)
     assert folder(days, vocabulary_version="w") != folder(days)
 
 

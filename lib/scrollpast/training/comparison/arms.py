@@ -142,13 +142,13 @@ def training_of(training: Training, arm: Arm, ratio: int, seed: int) -> Training
         UserError: an arm of the configuration's own names an option that there is not, or a value that does not fit.
     """
     draws = {source: {"count": ratio} for source in arm.sources}
-    options = training.model_dump(mode="json")
     for changes in (arm.changes, {"negatives": draws, "seed": seed}):
-        options = _merged(options, changes)
-    try:
-        return Config.model_validate({"training": options}).training
-    except ValidationError as error:
-        raise explain(error, f"comparison.own_arms.{arm.name}", set()) from None
+        options = _merged(training.model_dump(mode="json"), changes)
+        try:
+            training = Config.model_validate({"training": options}).training
+        except ValidationError as error:
+            raise explain(error, f"comparison.own_arms.{arm.name}", set()) from None
+    return training
 
 
 def _own(name: str, options: Comparison) -> Arm:

@@ -119,7 +119,7 @@ def _overrides(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _refuse_choosing_on_what_is_measured(config: Config, evaluation: Sequence[str]) -> None:
-    chosen_on = {files.resolve(day_folder(day)) for day in config.training.evaluation.days}
+    chosen_on = [files.resolve(day_folder(day)) for day in config.training.evaluation.days]
     for day in evaluation:
         if files.resolve(day) in chosen_on:
             raise UserError(
