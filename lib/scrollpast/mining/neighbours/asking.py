@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from scrollpast.mining.neighbours.outcomes import Outcome
 from scrollpast.mining.neighbours.retriever import Integers, Retriever
 from scrollpast.mining.neighbours.selection import draw_chances, margin_bounds, select
 from scrollpast.shards.vocabulary import Vocabulary
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class Asking:
     def __init__(self, retriever: Retriever, options: Neighbours) -> None:
         self._retriever, self._options = retriever, options
         # Ads find their rows as they do in training; nothing else of a vocabulary is asked for.
-        self._rows = Vocabulary(retriever.ad_ids, np.zeros(len(retriever.ad_ids)), {}, {}, num_user_rows=2)
+        self._rows = Vocabulary(
+            retriever.ad_ids, np.zeros(len(retriever.ad_ids), np.int64), {}, {}, num_user_rows=2
+        )
 
     def answer(self, batch: pa.RecordBatch, engaged: Engaged, is_wanted: NDArray[np.bool_]) -> Answer:
         """The neighbours of some records.
@@ -86,7 +91,7 @@ class Asking:
         row_P = row_UC[is_candidate]
         ad_P = self._retriever.ad_ids[row_P]
 
-        def spread(values: NDArray[np.generic]) -> NDArray[np.generic]:
+        def spread(values: NDArray[_Value]) -> NDArray[_Value]:
             """Values of the candidates [P] as [U, C]; what is no candidate has 0."""
             filled = np.zeros(row_UC.shape, values.dtype)
             filled[users, candidates] = values

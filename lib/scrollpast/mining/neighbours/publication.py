@@ -125,7 +125,7 @@ def ledger_table(ledger: NDArray[np.int64], first_rank: int) -> pa.Table:
     outcomes, ranks = np.nonzero(ledger)
     return pa.table(
         {
-            "outcome": pa.array([Outcome(outcome).label for outcome in outcomes], pa.string()),
+            "outcome": pa.array([Outcome(outcome).label for outcome in outcomes.tolist()], pa.string()),
             "rank": pa.array(first_rank + ranks),
             "count": pa.array(ledger[outcomes, ranks]),
         }
