@@ -124,7 +124,7 @@ def test_it_prints_a_table_and_writes_what_it_printed(whole: tuple[Path, JobRun]
         expected = {None} if is_baseline else {"better", "worse", "no difference shown"}
         assert row["verdict"] in expected
     assert (out / "comparison.txt").read_text() in done.stdout
-    assert max(map(len, (out / "comparison.txt").read_text().splitlines())) <= 100
+    assert max(map(len, (out / "comparison.txt").read_text().splitlines())) <= 110
     assert pq.read_table(out / "comparison.parquet").to_pylist() == rows
     assert len(results(out)) == 8
     assert "filtered@2, seed 1 (8 of 8): training in " in done.stdout

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
+from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import name_vocabulary
 from tests.jobs.job_runs import JobRun, mine
@@ -54,6 +55,11 @@ def manifest_of(folder: Path) -> bytes:
 def files_of(folder: Path) -> set[str]:
     day = day_of(folder / "out")
     return {str(path.relative_to(day)) for path in day.rglob("*") if path.is_file()}
+
+
+def a_user_with_positives(folder: Path) -> int:
+    records = ShardReader([str(day_of(folder / "out"))], features=["user_id"])
+    return int(next(iter(records))["user_id"][0].as_py())
 
 
 def refused(run: JobRun) -> str:
@@ -118,12 +124,14 @@ def test_what_was_too_young_is_decided_by_a_run_that_is_late_enough(folder: Path
 
 
 def test_more_data_changes_the_buckets_that_it_concerns_and_no_other(folder: Path) -> None:
-    """A click that came late, of one user, who is in one bucket."""
+    """Clicks that came late, of one user, who is in one bucket; a limit of ads would tie all buckets together."""
+    unlimited = ("--set", "mining.max_ad_share=1")
+    done(again(folder, "--overwrite", *unlimited))
     before = {entry.bucket: entry for entry in published(folder / "out").shards}
     times = {path: path.stat().st_mtime_ns for path in day_of(folder / "out").rglob("*.tfrecord")}
-    late = pc.equal(LOG.engagements["user_id"], LOG.engagements["user_id"][0])
+    late = pc.equal(LOG.engagements["user_id"], a_user_with_positives(folder))
     write_parquet(LOG.engagements.filter(pc.invert(late)), folder / "log" / "engagements")
-    run = done(again(folder))
+    run = done(again(folder, *unlimited))
     after = {entry.bucket: entry for entry in published(folder / "out").shards}
     assert sum(before.get(bucket) != after.get(bucket) for bucket in range(4)) == 1
     assert "note: mined again for news of the files of engagements: 1 of 4 buckets changed" in run.stdout
@@ -134,7 +142,8 @@ def test_more_data_changes_the_buckets_that_it_concerns_and_no_other(folder: Pat
 
 @pytest.mark.parametrize("table", ["impressions", "engagements"])
 def test_a_day_brought_up_to_date_is_the_day_mined_at_once(folder: Path, tmp_path: Path, table: str) -> None:
-    write_parquet(getattr(LOG, table).slice(50), folder / "log" / table)
+    some = getattr(LOG, table)
+    write_parquet(some.slice(some.num_rows // 2), folder / "log" / table)
     run = done(again(folder))
     assert f"mined again for news of the files of {table}: " in run.stdout
     done(mine(folder / "log", tmp_path / "at once"))

@@ -19,18 +19,15 @@ from tests.toy_logs import write_parquet
 
 LAST_DAY = date(2026, 11, 20)
 DAY = LAST_DAY.isoformat()
-NUM_DAYS = 5
+NUM_DAYS = 8
 DAYS = [(LAST_DAY - timedelta(days=back)).isoformat() for back in reversed(range(NUM_DAYS))]
-FEW_DAYS = ("--set", f"gate.min_trailing_days={NUM_DAYS - 1}")
 
 
 def run(log: Path, out: Path, *arguments: str, day: str = DAY) -> JobRun:
     as_of = date.fromisoformat(day) + timedelta(days=4)
     tables = [f"--{name}={log / name}" for name in ("impressions", "engagements", "ads")]
     small = ("--set", "mining.num_buckets=2", "--set", "spark.num_partitions=1")
-    return run_here(
-        "--date", day, "--as-of", str(as_of), *tables, f"--out={out}", *small, *FEW_DAYS, *arguments
-    )
+    return run_here("--date", day, "--as-of", str(as_of), *tables, f"--out={out}", *small, *arguments)
 
 
 def done(ended: JobRun) -> JobRun:

@@ -143,7 +143,7 @@ def test_from_a_log_to_a_model_that_learns_from_neighbours(spark: SparkSession, 
 
 def train(day: Path, out: Path, *options: str) -> None:
     """Some steps on a day, in a process of their own."""
-    settings = ["max_steps=12", "log_every_steps=4", "data.batch_size=64", "model.embedding_dim=8",
+    settings = ["max_steps=12", "epochs=4", "log_every_steps=4", "data.batch_size=64", "model.embedding_dim=8",
                 "model.output_dim=8", "negatives.random.count=16", "negatives.hard.weight=1.0", *options]  # fmt: skip
     command = [sys.executable, str(ROOT / "jobs" / "train_two_tower.py"), str(day), "--out", str(out)]
     for setting in settings:

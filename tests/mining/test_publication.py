@@ -16,6 +16,7 @@ from scrollpast.errors import UserError
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.publication import (
+    Published,
     check_writable,
     find_published,
     iso,
@@ -24,7 +25,7 @@ from scrollpast.mining.publication import (
     what_decides,
     write_table,
 )
-from scrollpast.mining.rules import Window
+from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.sources import Source, open_source
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest
 from tests.toy_logs import toy_log, write_parquet
@@ -135,9 +136,14 @@ def test_the_manifest_names_every_outcome_and_orders_shards_and_files(inputs: di
     assert Manifest.from_json(manifest.to_json(), "here") == manifest
 
 
-def find(tmp_path: Path, config: Config, inputs: dict[str, Source], **changes: Any) -> Any:
-    window, as_of_given = changes.get("window", WINDOW), changes.get("as_of_given", True)
-    return find_published(str(tmp_path / "day"), config, window, inputs, as_of_given=as_of_given)
+def find(tmp_path: Path, config: Config, inputs: dict[str, Source], **changes: Any) -> Published | None:
+    rules = Rules.of(config.mining, changes.get("window", WINDOW), {})
+    as_of_given = changes.get("as_of_given", True)
+    return find_published(str(tmp_path / "day"), config, rules, inputs, as_of_given=as_of_given)
+
+
+def at(moment: datetime) -> Window:
+    return Window.of_days(date(2026, 11, 20), 1, moment)
 
 
 def test_an_unpublished_day_is_not_found(tmp_path: Path, inputs: dict[str, Source]) -> None:
@@ -147,29 +153,41 @@ def test_an_unpublished_day_is_not_found(tmp_path: Path, inputs: dict[str, Sourc
 def test_a_day_of_the_same_input_and_configuration_is_found(
     tmp_path: Path, inputs: dict[str, Source]
 ) -> None:
-    manifest = manifest_for(Config(), inputs, ledger=ledger_of(immature=7, negative=3))
+    manifest = manifest_for(Config(), inputs)
     publish_manifest(str(tmp_path / "day"), manifest, replace=False)
     found = find(tmp_path, load_config(None, ["spark.num_partitions=3"]), inputs)
-    assert found.manifest == manifest
-    assert found.num_undecided == 7
+    assert found == Published(manifest, news=())
 
 
-def test_every_change_is_named(tmp_path: Path, inputs: dict[str, Source]) -> None:
+def test_every_change_is_refused_and_named(tmp_path: Path, inputs: dict[str, Source]) -> None:
     publish_manifest(str(tmp_path / "day"), manifest_for(Config(), inputs), replace=False)
-    write_parquet(toy_log(11).impressions, tmp_path / "impressions")
-    changed = {"impressions": open_impressions(tmp_path)}
-    window = Window.of_days(date(2026, 11, 20), 2, datetime(2026, 11, 29, tzinfo=UTC))
+    window = Window.of_days(date(2026, 11, 20), 2, datetime(2026, 11, 27, tzinfo=UTC))
     with pytest.raises(UserError) as caught:
-        find(tmp_path, load_config(None, ["mining.seed=1"]), changed, window=window)
+        find(tmp_path, load_config(None, ["mining.seed=1"]), inputs, window=window)
     assert caught.value.found == (
         "a published day, and a change of the configuration of mining, the window of days, "
-        "the files of impressions, --as-of"
+        "--as-of to an earlier moment"
     )
 
 
-def test_a_moment_that_nobody_chose_is_no_change(tmp_path: Path, inputs: dict[str, Source]) -> None:
+def test_what_is_known_since_is_news(tmp_path: Path, inputs: dict[str, Source]) -> None:
+    early = manifest_for(
+        Config(), inputs, window=at(datetime(2026, 11, 21, tzinfo=UTC)), ledger=ledger_of(immature=7)
+    )
+    publish_manifest(str(tmp_path / "day"), early, replace=False)
+    write_parquet(toy_log(11).impressions, tmp_path / "impressions")
+    changed = {"impressions": open_impressions(tmp_path)}
+    found = find(tmp_path, Config(), changed)
+    assert found is not None
+    assert found.news == (
+        "the files of impressions",
+        "--as-of",
+        "the age of 7 impressions, which were immature",
+    )
+
+
+def test_a_moment_that_nobody_chose_is_no_news(tmp_path: Path, inputs: dict[str, Source]) -> None:
     publish_manifest(str(tmp_path / "day"), manifest_for(Config(), inputs), replace=False)
-    later = Window(WINDOW.start_us, WINDOW.end_us, WINDOW.as_of_us + 1)
-    assert find(tmp_path, Config(), inputs, window=later, as_of_given=False) is not None
-    with pytest.raises(UserError, match="a change of --as-of"):
-        find(tmp_path, Config(), inputs, window=later)
+    for moment in (datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 29, tzinfo=UTC)):
+        found = find(tmp_path, Config(), inputs, window=at(moment), as_of_given=False)
+        assert found is not None and not found.news

@@ -55,6 +55,7 @@ def test_the_json_is_the_output_contract(manifest: Manifest) -> None:
         ),
         *("input", "ledger", "num_records", "num_positives", "num_negatives", "kinds", "shards", "ads"),
         *("user_features", "ledger_files", "quarantine_files", "health", "exposure_file"),
+        *("revocation_file", "num_revoked"),
     ]
     assert list(json.loads(manifest.to_json())["shards"][0]) == [
         "path",
@@ -70,7 +71,7 @@ def test_the_order_of_a_map_does_not_change_the_bytes(manifest: Manifest) -> Non
     assert turned.to_json() == manifest.to_json()
 
 
-LATER_FIELDS = ("health", "exposure_file")
+LATER_FIELDS = ("health", "exposure_file", "revocation_file", "num_revoked")
 """Fields that manifests of older days lack."""
 
 
@@ -97,7 +98,13 @@ def test_every_field_is_missed(name: str, manifest: Manifest) -> None:
 
 
 def test_a_manifest_of_an_older_day_is_read_without_what_came_later(manifest: Manifest) -> None:
-    full = dataclasses.replace(manifest, health={"lag_h": 24.0}, exposure_file="exposure/part-0.json")
+    full = dataclasses.replace(
+        manifest,
+        health={"lag_h": 24.0},
+        exposure_file="exposure/part-0.json",
+        revocation_file="revocations/part-0.parquet",
+        num_revoked=3,
+    )
     content = json.loads(full.to_json())
     assert Manifest.from_json(json.dumps(content), "m") == full
     older = {name: value for name, value in content.items() if name not in LATER_FIELDS}

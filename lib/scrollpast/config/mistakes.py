@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -97,12 +97,20 @@ def _expectation(problem: Mapping[str, Any], location: list[str]) -> str:
     message = str(problem["msg"]).removeprefix("Input should be ")
     if problem["type"] not in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         return message
-    section = _section_at(location)
-    metadata = section.model_fields[location[-1]].metadata if section else []
-    bounds = {name: value for item in metadata for name, value in _bounds_of(item).items()}
+    bounds = {name: value for item in _constraints(location) for name, value in _bounds_of(item).items()}
     low = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds.get('gt', '-inf')}"
     high = f"{bounds['le']}]" if "le" in bounds else f"{bounds.get('lt', 'inf')})"
     return f"a value in {low}, {high}"
+
+
+def _constraints(location: list[str]) -> Iterable[Any]:
+    """What is asked of the value at a location: an option, or one value of an option's list or map."""
+    section = _section_at(location)
+    if section:
+        return section.model_fields[location[-1]].metadata
+    around = _section_at(location[:-1])
+    kinds = get_args(around.model_fields[location[-2]].annotation) if around else ()
+    return [item for kind in kinds for field in getattr(kind, "__metadata__", ()) for item in field.metadata]
 
 
 def _bounds_of(constraint: Any) -> dict[str, Any]:

@@ -28,6 +28,14 @@ def test_three_kinds_of_dwell_are_told_apart() -> None:
     assert 3000 < linger < 5000
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_seen_is_found_however_little_it_is(seed: int) -> None:
+    """Most slots of a deep slate: the seen ones must not be taken for one wide component."""
+    mixture = fit_dwell(histogram((60_000, UNSEEN), (11_000, SKIPPED), (2_500, LINGERED), seed=seed))
+    assert mixture is not None
+    assert mixture.shares == pytest.approx([0.816, 0.15, 0.034], abs=0.01)
+
+
 def test_a_threshold_lies_where_both_sides_are_as_likely() -> None:
     """Equal shares and spreads: the geometric middle."""
     mixture = fit_dwell(histogram((50_000, (100.0, 0.5)), (50_000, (1600.0, 0.5))))

@@ -226,8 +226,10 @@ def test_the_vocabulary_of_the_served_day_is_that_of_the_day_with_neighbours(
     spark: SparkSession, world: World, tmp_path: Path
 ) -> None:
     day = plant_day(PLAN, tmp_path / "served")
-    ids = PLAN.ad_ids(np.arange(PLAN.num_ads + 1))
-    words = Vocabulary(ids, np.ones(len(ids)), {}, {"user_age": ("20",)}, num_user_rows=10)
+    row = np.arange(PLAN.num_ads + 1)
+    # Row 0 means nothing: it has no id and no count.
+    ids, counts = np.where(row > 0, PLAN.ad_ids(row), 0), (row > 0).astype(np.int64)
+    words = Vocabulary(ids, counts, {}, {"user_age": ("20",)}, num_user_rows=10)
     name_vocabulary(day, read_manifest(day), words.write(str(tmp_path / "served")))
     (mined,) = mine(spark, world, [day], tmp_path / "out")
     assert resolve_vocabulary([mined.uri], None)[0].version == words.version

@@ -20,7 +20,7 @@ def batch_of(rows: list[dict[str, Any]]) -> pa.RecordBatch:
 
 
 def added(rows: list[dict[str, Any]], neighbours: list[list[int]]) -> list[dict[str, Any]]:
-    lengths = np.array([len(ads) for ads in neighbours])
+    lengths = np.array([len(ads) for ads in neighbours], np.int64)
     ads = np.array([ad for own in neighbours for ad in own], np.int64)
     found = with_neighbours(batch_of(rows), lengths, ads)
     assert found.schema == record_schema(("age",))

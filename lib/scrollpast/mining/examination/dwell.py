@@ -7,6 +7,7 @@ number of components is what the Bayesian information criterion prefers (Schwarz
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,9 +74,11 @@ def fit_dwell(counts: Floats) -> DwellMixture | None:
     """
     if counts.sum() < _SKIPPED:
         return None
-    found = [_fit(counts, num_components) for num_components in (1, 2, 3)]
-    best = min(found, key=lambda fitted: fitted[1])[0]
-    candidates = [best] if len(best.shares) < 3 else [best, found[1][0]]
+    one = _best([_whole(counts)], counts)
+    two = _best([*_splits(one[0]), *_at_quantiles(counts, 2)], counts)
+    three = _best([*_splits(two[0]), *_at_quantiles(counts, 3)], counts)
+    best = min(one, two, three, key=lambda fitted: fitted[1])[0]
+    candidates = [best] if len(best.shares) < 3 else [best, two[0]]
     return next((mixture for mixture in candidates if _falls_apart(mixture)), None)
 
 
@@ -86,24 +89,44 @@ def _falls_apart(mixture: DwellMixture) -> bool:
     return bool(distances.min() >= _LEAST_DISTANCE)
 
 
-def _fit(counts: Floats, num_components: int) -> tuple[DwellMixture, float]:
-    """The mixture, and its information criterion; begun at quantiles, the best of a few."""
-    at, total = bin_middles(), counts.sum()
-    cumulated = np.cumsum(counts) / total
-    best: tuple[DwellMixture, float] | None = None
-    for outer in (0.05, 0.15, 0.3):
-        quantiles = np.linspace(outer, 1 - outer, num_components) if num_components > 1 else [0.5]
-        start = DwellMixture(
-            np.full(num_components, 1 / num_components),
-            at[np.searchsorted(cumulated, quantiles).clip(0, NUM_BINS - 1)],
-            np.full(num_components, 0.5),
-        )
+def _best(starts: Iterable[DwellMixture], counts: Floats) -> tuple[DwellMixture, float]:
+    """What the best of the starts climbs to, and its information criterion: maximisation finds the nearest summit."""
+    fitted = []
+    for start in starts:
         mixture, likelihood = _climb(start, counts)
-        criterion = (3 * num_components - 1) * np.log(total) - 2 * likelihood
-        if best is None or criterion < best[1]:
-            best = mixture, float(criterion)
-    assert best is not None
-    return best
+        num_parameters = 3 * len(start.shares) - 1
+        fitted.append((mixture, num_parameters * float(np.log(counts.sum())) - 2 * likelihood))
+    return min(fitted, key=lambda found: found[1])
+
+
+def _whole(counts: Floats) -> DwellMixture:
+    at, weights = bin_middles(), counts / counts.sum()
+    mean = weights @ at
+    spread = np.sqrt(weights @ (at - mean) ** 2)
+    return DwellMixture(np.ones(1), np.array([mean]), np.maximum(np.array([spread]), _LEAST_SPREAD))
+
+
+def _splits(mixture: DwellMixture) -> Iterator[DwellMixture]:
+    """One more component: each in turn falls into halves."""
+    for component in range(len(mixture.shares)):
+        mean, spread = mixture.means[component], mixture.spreads[component]
+        yield DwellMixture(
+            _replaced(mixture.shares, component, [mixture.shares[component] / 2] * 2),
+            _replaced(mixture.means, component, [mean - spread, mean + spread]),
+            _replaced(mixture.spreads, component, [max(spread / 2, _LEAST_SPREAD)] * 2),
+        )
+
+
+def _replaced(values: Floats, at: int, parts: list[float]) -> Floats:
+    return np.concatenate([values[:at], parts, values[at + 1 :]])
+
+
+def _at_quantiles(counts: Floats, num_components: int) -> Iterator[DwellMixture]:
+    at, cumulated = bin_middles(), np.cumsum(counts) / counts.sum()
+    for outer in (0.05, 0.15, 0.3):
+        quantiles = np.linspace(outer, 1 - outer, num_components)
+        means = at[np.searchsorted(cumulated, quantiles).clip(0, NUM_BINS - 1)]
+        yield DwellMixture(np.full(num_components, 1 / num_components), means, np.full(num_components, 0.5))
 
 
 def _climb(mixture: DwellMixture, counts: Floats) -> tuple[DwellMixture, float]:
