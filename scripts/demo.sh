@@ -79,7 +79,7 @@ fi
 
 # The last day is held out. The days before it are mined with what was known when it began, as a nightly job
 # would, so that nothing of it is in what is trained on; the held-out day itself with what was known three days
-# later (the guard window), so that its labels are final. Moments are named, rather than now, so that the same
+# later, so that clicks that came late are known. Moments are named, rather than now, so that the same
 # logs give the same shards whenever this runs.
 read -r last_day day_before num_days as_of < <(
     $python - "$out/logs/impressions" <<'PYTHON'

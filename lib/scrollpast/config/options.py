@@ -95,7 +95,7 @@ class Guard(Section):
 
     before_h: float = Field(168.0, ge=0, le=24 * 365)
     """Hours before an impression in which an engagement guards it."""
-    after_h: float = Field(72.0, ge=0, le=24 * 365)
+    after_h: float = Field(168.0, ge=0, le=24 * 365)
     """Hours after an impression in which an engagement guards it, as far as ``--as-of`` knows."""
     keys: list[str] = []
     """Columns of the ads table, such as advertiser_id: an engagement guards every ad with the same value."""
