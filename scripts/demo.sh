@@ -45,14 +45,6 @@ environment .venv mining training
 spark_environment .venv
 python=.venv/bin/python
 
-# Shows a command as one could type it here, and runs it.
-run() {
-    printf '\n$'
-    printf ' %q' "$@"
-    printf '\n'
-    "$@"
-}
-
 # DIR/.demo holds the command that made the logs, and below it `done` when it had finished: a folder that
 # this script did not make is left alone, and one that it left half-made is made again.
 make_logs() {

@@ -18,6 +18,14 @@ fail() {
     exit 1
 }
 
+# Shows a command as one could type it here, and runs it.
+run() {
+    printf '\n$'
+    printf ' %q' "$@"
+    printf '\n'
+    "$@"
+}
+
 # environment FOLDER LOCK… — FOLDER (relative to the repository) becomes an environment with these locks in
 # it and with lib/ on its import path.
 environment() {
