@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -89,6 +91,35 @@ def test_without_the_other_ranks_positives_the_loss_is_another(
             "training.negatives.in_batch.log_q=false",
         )
     assert alone[0] < together[0] - 0.05, "half as many candidates make a smaller loss"
+
+
+def checkpoints_seen(day: str, run: str, *overrides: str) -> list[int]:
+    """Steps of the checkpoints that this rank sees as soon as its training is over; the first rank publishes late."""
+    from scrollpast.training import checkpoint
+
+    publish = checkpoint.files.write_atomically
+
+    def publish_late(*arguments: Any) -> None:
+        time.sleep(1.0)
+        publish(*arguments)
+
+    options = load_config(None, [*OPTIONS, *overrides]).training
+    facts = {"vocabulary": {"uri": "", "version": vocabulary().version}, "days": [day]}
+    with patch.object(checkpoint.files, "write_atomically", publish_late):
+        Run(options, [day], vocabulary(), run, torch.device("cpu"), facts=facts).train()
+        return [found.facts["step"] for found in checkpoint.published_checkpoints(run)]
+
+
+def test_no_rank_goes_on_before_the_last_checkpoint_is_published(day: str, tmp_path: Path) -> None:
+    overrides = [
+        "training.max_steps=4",
+        "training.checkpoints.every_steps=2",
+        f"training.data.batch_size={BATCH // 2}",
+    ]
+    assert (
+        on_ranks(2, tmp_path / "ranks", checkpoints_seen, day, str(tmp_path / "run"), *overrides)
+        == [[2, 4]] * 2
+    )
 
 
 def gathered(values: torch.Tensor) -> dict[str, Any]:

@@ -203,10 +203,14 @@ class CheckpointWriter:
             files.delete_file(filesystem, files.join(folder, FACTS_NAME))
         dist.barrier(group=self._group)
         dcp.save(state, storage_writer=_writer(uri), process_group=self._group)
-        if is_first:
-            content = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, allow_nan=False)
-            files.write_atomically(filesystem, files.join(folder, FACTS_NAME), content.encode())
-            self._prune()
+        try:
+            if is_first:
+                content = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, allow_nan=False)
+                files.write_atomically(filesystem, files.join(folder, FACTS_NAME), content.encode())
+                self._prune()
+        finally:
+            # No rank goes on, and looks for the newest checkpoint, before the first one has published it.
+            dist.barrier(group=self._group)
 
     def _prune(self) -> None:
         """Remove all but the last ones and the best; first what publishes them."""
