@@ -18,6 +18,8 @@ import tempfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from benchmarking import ROOT
+
 from scrollpast.config import Config, load_config
 from scrollpast.entry import run_job
 from scrollpast.importing.kuairand import import_kuairand
@@ -30,13 +32,7 @@ from scrollpast.training.comparison.verdicts import Judged
 from scrollpast.training.console import silence_libraries
 from scrollpast.training.processes import process_group
 
-SERVED_NOT_ENGAGED = (
-    "mining.examined.min_dwell_ms=null",
-    "mining.examined.max_dwell_ms=null",
-    "mining.examined.lingering_rules_out=impression",
-    "mining.guard.before_h=0",
-    "mining.guard.after_h=0",
-)
+NAIVE = str(ROOT / "conf" / "naive.yaml")
 BASELINE = "in_batch"
 TITLES = {
     BASELINE: "in-batch only",
@@ -99,16 +95,16 @@ def _mine(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
     begins = datetime(first_held_out.year, first_held_out.month, first_held_out.day, tzinfo=UTC)
     tables = [f"input.{name}.path={logs}/{name}" for name in ("impressions", "engagements", "ads")]
     plans = {
-        "filtered": (first_held_out - timedelta(days=1), num_days, begins, ()),
-        "naive": (first_held_out - timedelta(days=1), num_days, begins, SERVED_NOT_ENGAGED),
-        "held out": (last_day, arguments.hold_out, begins + timedelta(days=30), SERVED_NOT_ENGAGED),
+        "filtered": (first_held_out - timedelta(days=1), num_days, begins, None),
+        "naive": (first_held_out - timedelta(days=1), num_days, begins, NAIVE),
+        "held out": (last_day, arguments.hold_out, begins + timedelta(days=30), NAIVE),
     }
     found = {}
     base = load_config(None, ["mining.num_buckets=8"])
     with session_when_needed(base.spark, "bench_negatives", debug=arguments.debug) as get_spark:
         for name, (day, count, as_of, rules) in plans.items():
             out = folder / "days" / name.replace(" ", "_")
-            config = load_config(None, ["mining.num_buckets=8", f"output.path={out}", *tables, *rules])
+            config = load_config(rules, ["mining.num_buckets=8", f"output.path={out}", *tables])
             result = mine(config, day, count, as_of, get_spark, as_of_given=True)
             found[name] = result.uri
             negatives = result.manifest.num_negatives

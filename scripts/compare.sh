@@ -39,15 +39,10 @@ print(day, before["ds"], (end - start).days, before["as_of"], held_out["ds"], he
 PYTHON
 ) || fail "$out/negatives: expected the manifests of two days"
 
-served_not_engaged=(
-    --set mining.examined.min_dwell_ms=null --set mining.examined.max_dwell_ms=null
-    --set mining.examined.lingering_rules_out=impression
-    --set mining.guard.before_h=0 --set mining.guard.after_h=0
-)
 mine() {
-    run $python jobs/mine_negatives.py --config conf/local.yaml --impressions "$out/logs/impressions" \
-        --engagements "$out/logs/engagements" --ads "$out/logs/ads" --out "$out/naive" "${served_not_engaged[@]}" "$@" |
-        tail -n 3
+    run $python jobs/mine_negatives.py --config conf/naive.yaml --set mining.num_buckets=16 \
+        --impressions "$out/logs/impressions" --engagements "$out/logs/engagements" --ads "$out/logs/ads" \
+        --out "$out/naive" "$@" | tail -n 3
 }
 mine --date "$date" --days "$num_days" --as-of "$as_of"
 mine --date "$held_out_date" --as-of "$held_out_as_of"

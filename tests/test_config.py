@@ -90,7 +90,7 @@ def test_base_yaml_explains_what_a_kind_says() -> None:
     assert [name for name in Kind.model_fields if not re.search(rf"^ +# +{name} ", text, re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize("name", ["local.yaml", "cluster.yaml"])
+@pytest.mark.parametrize("name", ["local.yaml", "cluster.yaml", "naive.yaml"])
 def test_the_other_files_hold_only_what_differs(name: str) -> None:
     config, defaults = load_config(CONF / name).model_dump(), Config().model_dump()
 

@@ -28,13 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 JOB = str(ROOT / "jobs" / "compare_negatives.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"}
-NAIVE = (
-    "mining.examined.min_dwell_ms=null",
-    "mining.examined.max_dwell_ms=null",
-    "mining.examined.lingering_rules_out=impression",
-    "mining.guard.before_h=0",
-    "mining.guard.after_h=0",
-)
+NAIVE = ("--config", ROOT / "conf" / "naive.yaml")
 SMALL = (
     "training.max_steps=6",
     "training.data.batch_size=64",
@@ -76,7 +70,7 @@ def days(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[
     }
     found = {}
     for name, (date, num_days, as_of, rules) in plans.items():
-        options = settings("mining.num_buckets=2", "spark.num_partitions=2", *rules)
+        options = [*rules, *settings("mining.num_buckets=2", "spark.num_partitions=2")]
         out = f"--out={folder / name}"
         done = run(
             "mine_negatives", "--date", date, "--days", num_days, "--as-of", as_of, *tables, out, *options
