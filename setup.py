@@ -43,8 +43,7 @@ EXTRAS = {
         "safetensors>=0.5",
     ],
     "neighbours": ["faiss-cpu>=1.10"],
-    # Reports read manifests and metrics with the core alone. The name stays, so that an install line does.
-    "report": [],
+    "report": ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.9"],
     # Airflow belongs in an environment of its own: its constraints do not agree with Spark's.
     "dag": ["apache-airflow>=3.3,<4", "apache-airflow-providers-apache-spark>=6.3"],
     "dev": [
@@ -78,7 +77,7 @@ if __name__ == "__main__":
         python_requires=">=3.11",
         package_dir={"": "lib"},
         packages=find_packages("lib"),
-        include_package_data=True,
+        package_data={"scrollpast.report": ["*.css", "*.j2"]},
         install_requires=CORE,
         extras_require=EXTRAS,
         zip_safe=False,

@@ -8,7 +8,7 @@ case ${1-} in
     "" | --fix) ;;
     *) fail "$1: expected no argument or --fix" ;;
 esac
-environment .venv mining development
+environment .venv mining report development
 
 bin=.venv/bin
 failed=()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From ad logs to a measured retriever in one command:
+# From ad logs to a measured retriever and a report on both in one command:
 #
 #   scripts/demo.sh [--rows N] [--out DIR]            simulated logs (2 million impressions of 3 days)
 #   scripts/demo.sh --log KIND PATH [--out DIR]       a public log: kuairand, ebnerd, openbandit or mind
@@ -41,7 +41,7 @@ if [[ $PWD != "$root" ]]; then
 fi
 out=${out:-demo${kind:+/$kind}}
 
-environment .venv mining training
+environment .venv mining training report
 spark_environment .venv
 python=.venv/bin/python
 
@@ -56,7 +56,8 @@ make_logs() {
         printf '\n%s/logs is there, made by: %s\n' "$out" "$*"
         return
     fi
-    rm -rf "${out:?}/logs" "${out:?}/negatives" "${out:?}/vocabulary" "${out:?}/run"
+    rm -rf "${out:?}/logs" "${out:?}/negatives" "${out:?}/vocabulary" "${out:?}/run" \
+        "${out:?}/examination" "${out:?}/report.html"
     mkdir -p "$out"
     printf '%s\n' "$*" >"$mark"
     run "$@"
@@ -106,6 +107,18 @@ run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature adve
 run $python jobs/train_two_tower.py "$day" --config conf/local.yaml --out "$out/run"
 run $python jobs/evaluate_two_tower.py "$out/run" "$held_out"
 
+# Not every public log says at what position an ad was engaged with; the report then says what is missing.
+examined=()
+examination=$out/examination/ds=$day_before
+if [[ -e $examination/examination.json ]]; then
+    printf '\n%s is there\n' "$examination"
+    examined=(--examination "$examination")
+elif run $python jobs/estimate_examination.py --config conf/local.yaml --date "$day_before" --days "$num_days" \
+    --as-of "$as_of" "${tables[@]:0:4}" --out "$out"; then
+    examined=(--examination "$examination")
+fi
+run $python jobs/write_report.py "$day" --run "$out/run" "${examined[@]}" --out "$out/report.html"
+
 cat <<EOF
 
 Where everything is
@@ -115,6 +128,7 @@ Where everything is
   $held_out
                         the day held out
   $out/vocabulary       rows of ads, codes of their features
+  $out/examination      how probable it is that a position is looked at
   $out/run              checkpoints, the loss curve, TensorBoard's scalars; metrics.json with the checkpoint
 What to try next
   $python scripts/inspect_shard.py $day --limit 3
@@ -123,4 +137,6 @@ What to try next
   $python jobs/evaluate_two_tower.py $out/easy $held_out
   scripts/demo.sh --rows 1e7 --out demo/large
   scripts/demo.sh --log kuairand PATH_OF_KUAIRAND
+
+Open $out/report.html
 EOF

@@ -2,7 +2,7 @@
 # Python environments, made from the locks in scripts/locks and kept equal to them.
 #
 #   scripts/environment.sh [LOCK…]     makes or completes .venv from these locks (mining if none is named)
-#   source scripts/environment.sh      gives `environment` and `spark_environment` to another script
+#   source scripts/environment.sh      gives `environment`, `spark_environment` and `chromium_environment` to another
 #
 # What is there already is recognised in a fraction of a second. An installation that was interrupted is
 # completed by the next call, and two scripts that want the same environment at once take turns.
@@ -58,8 +58,76 @@ spark_environment() {
     export JAVA_HOME
 }
 
+# chromium_environment — a browser for what looks at pages, exported as CHROMIUM: the one that is named there already,
+# this machine's own, or Debian's packages unpacked into .envs/chromium, which changes nothing else on the machine.
+# Where none of these can be had, CHROMIUM stays empty, and who needs it says so.
+chromium_environment() {
+    local name folder=$root/.envs/chromium
+    if [[ -n ${CHROMIUM:-} ]]; then return; fi
+    for name in chromium chromium-browser google-chrome; do
+        if CHROMIUM=$(command -v "$name"); then
+            export CHROMIUM
+            return
+        fi
+    done
+    if [[ ! -x $folder/start ]] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+        mkdir -p "$root/.envs"
+        (
+            if command -v flock >/dev/null; then flock 9; fi
+            [[ -x $folder/start ]] || _unpack_chromium "$folder"
+        ) 9>"$root/.envs/chromium.lock" || say "Chromium could not be unpacked; $root/.envs/chromium.log says why"
+    fi
+    if [[ -x $folder/start ]]; then
+        export CHROMIUM=$folder/start
+    fi
+}
+
 # Where an environment's packages are; without its `site` module (-S) Python would name the base's folder.
 _purelib() { "$1" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+
+# What Chromium needs beside what is installed, fonts too, as files in a folder, and a program that starts it from there.
+_unpack_chromium() {
+    local folder=$1 draft=$1.new log=$1.log package packages
+    local wanted=(apt-get install --simulate --no-install-recommends chromium fonts-liberation)
+    say "unpacking Chromium into ${folder#"$root"/}"
+    rm -rf "$folder" "$draft"
+    mkdir -p "$draft/debs"
+    # Lists of packages may not be there yet; only root can fetch them.
+    "${wanted[@]}" >"$log" 2>&1 || { apt-get update && "${wanted[@]}"; } >"$log" 2>&1 || return 1
+    packages=$(awk '/^Inst /{print $2}' "$log")
+    # shellcheck disable=SC2086 # one word a package
+    (cd "$draft/debs" && apt-get download $packages) >>"$log" 2>&1 || return 1
+    for package in "$draft"/debs/*.deb; do
+        dpkg-deb --extract "$package" "$draft" >>"$log" 2>&1 || return 1
+    done
+    rm -rf "$draft/debs"
+    cat >"$draft/fonts.conf" <<FONTS
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>$folder/usr/share/fonts</dir>
+  <dir>/usr/share/fonts</dir>
+  <cachedir>$folder/fonts</cachedir>
+  <match target="pattern">
+    <edit name="family" mode="append_last"><string>Liberation Sans</string></edit>
+  </match>
+  <match target="pattern">
+    <test name="family"><string>monospace</string></test>
+    <edit name="family" mode="prepend" binding="strong"><string>Liberation Mono</string></edit>
+  </match>
+</fontconfig>
+FONTS
+    cat >"$draft/start" <<START
+#!/bin/sh
+for libraries in $folder/usr/lib/*-linux-gnu*; do
+    LD_LIBRARY_PATH=\$libraries:\$libraries/pulseaudio\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH FONTCONFIG_FILE=$folder/fonts.conf
+exec $folder/usr/lib/chromium/chromium "\$@"
+START
+    chmod +x "$draft/start"
+    mv "$draft" "$folder"
+}
 
 # The stamp of an installed lock: the interpreter, the place (an environment cannot be moved) and the lock
 # itself, so that a change of any of them is seen.

@@ -4,9 +4,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$root"
 
-environment .venv mining training development
+environment .venv mining training report development
 environment .envs/tensorflow tensorflow
 spark_environment .venv
+chromium_environment
 scripts/archive_classes.sh
 
 # One thread a process: the tests run side by side, and more threads than cores make every one slower.

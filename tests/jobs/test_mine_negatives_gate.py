@@ -69,7 +69,10 @@ def test_a_day_in_order_passes_with_its_figures_and_the_days_they_were_held_agai
     assert "note: the gate" not in ended.stdout
     health = published(out).health
     assert health is not None
-    assert health["gate"] == {"trailing_days": DAYS[:-1], "breaches": []}
+    gate = health["gate"]
+    assert (gate["trailing_days"], gate["breaches"]) == (DAYS[:-1], [])
+    band = gate["bands"]["engagement_rate"]
+    assert band["low"] < health["figures"]["engagement_rate"]["value"] < band["high"]
     assert health["lag_h"] == 72.0
     ledger = published(out).ledger
     assert health["figures"]["impressions"]["value"] == sum(ledger.values())

@@ -11,8 +11,8 @@ import pytest
 
 from scrollpast.example import record_schema
 from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.rules import Rules
+from scrollpast.outcomes import Outcome
 from scrollpast.shards.codec import decode_records
 from tests.mining.in_process import (
     DAY_START_US,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.exposure import Exposure, count_ads, num_parts, profile_of
-from scrollpast.mining.outcomes import Outcome
+from scrollpast.outcomes import Outcome
 from tests.mining.in_process import DAY_START_US, HOUR_US, rules_of
 
 RULES = rules_of(exposure={"new_ad_h": 24})

@@ -132,6 +132,11 @@ def test_a_figure_out_of_its_band_is_a_breach_with_the_band_and_the_median() -> 
     assert breach.low is not None and RATE / 2 < breach.low < RATE
 
 
+def test_a_verdict_keeps_the_bands_that_figures_were_held_against() -> None:
+    verdict = judge(health(engagement_rate=RATE), trailing(28, engagement_rate=RATE), GATE)
+    assert verdict.bands["engagement_rate"] == band([RATE] * 28)
+
+
 def test_too_few_trailing_days_make_no_band() -> None:
     verdict = judge(health(engagement_rate=RATE / 2), trailing(6, engagement_rate=RATE), GATE)
     assert verdict == Verdict()

@@ -15,8 +15,8 @@ from scrollpast.config import FIGURES
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.health import SKETCH_SIZE, BucketSigns, Figure, Health, hardness, smallest
 from scrollpast.mining.ledger import Ledger
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.rules import Rules
+from scrollpast.outcomes import Outcome
 from tests.mining.in_process import (
     DAY_START_US,
     HOUR_US,

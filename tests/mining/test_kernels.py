@@ -23,8 +23,8 @@ from scrollpast.mining.groups import (
     rank_in_group,
 )
 from scrollpast.mining.ledger import Ledger, count_cells
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import pack, split_by_bucket, unpack
+from scrollpast.outcomes import Outcome
 from tests.mining.in_process import rules_of
 
 INT64S = st.integers(-(2**63), 2**63 - 1)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scrollpast.hashing import hash_column
 from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.outcomes import Outcome
+from scrollpast.outcomes import Outcome
 from tests.mining import reference
 from tests.mining.in_process import (
     DAY_START_US,

@@ -14,7 +14,6 @@ import pytest
 from scrollpast.config import Config, load_config
 from scrollpast.errors import UserError
 from scrollpast.mining.ledger import Ledger
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.publication import (
     Published,
     check_writable,
@@ -27,6 +26,7 @@ from scrollpast.mining.publication import (
 )
 from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.sources import Source, open_source
+from scrollpast.outcomes import Outcome
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest
 from tests.toy_logs import toy_log, write_parquet
 

@@ -164,3 +164,41 @@ def test_a_moved_repository_gets_its_environment_made_again_by_one_of_two_script
     assert [process.returncode for process in both] == [0, 0], outputs
     assert sum("making .venv" in output for output in outputs) == 1
     assert moved.pebble() == "1.0"
+
+
+def chromium(project: Project, path: Path, **variables: str) -> str:
+    """What `chromium_environment` exports, with nothing but this folder and the shell's own tools on the PATH."""
+    tools = path / "tools"
+    tools.mkdir(exist_ok=True)
+    for name in ("dirname", "mkdir", "bash"):
+        if not (tools / name).exists():
+            (tools / name).symlink_to(str(shutil.which(name)))
+    script = (
+        f'source {project.root}/scripts/environment.sh; chromium_environment; printf %s "${{CHROMIUM:-none}}"'
+    )
+    environment = {"PATH": f"{path}:{tools}", **variables}
+    done = subprocess.run([tools / "bash", "-c", script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_chromium_that_is_named_goes_over_one_that_is_found(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    found = tmp_path / "chromium"
+    found.write_text("#!/bin/sh\n", encoding="utf-8")
+    found.chmod(0o755)
+    assert chromium(project, tmp_path) == str(found)
+    assert chromium(project, tmp_path, CHROMIUM="/opt/browser") == "/opt/browser"
+
+
+def test_a_chromium_that_was_unpacked_before_is_taken(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    start = project.root / ".envs" / "chromium" / "start"
+    start.parent.mkdir(parents=True)
+    start.write_text("#!/bin/sh\n", encoding="utf-8")
+    start.chmod(0o755)
+    assert chromium(project, tmp_path) == str(start)
+
+
+def test_without_a_chromium_and_without_apt_there_is_none_and_nothing_fails(tmp_path: Path) -> None:
+    assert chromium(Project(tmp_path / "project"), tmp_path) == "none"

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOCKS = REPOSITORY / "scripts" / "locks"
 NAMES = sorted(path.stem for path in LOCKS.glob("*.txt"))
 
-SHARED = ("mining", "training", "development")
+SHARED = ("mining", "training", "development", "report")
 """The locks that scripts/test.sh puts into one environment."""
 
 PLACES = {
@@ -23,7 +23,7 @@ PLACES = {
     "spark": ("mining",),
     "train": ("mining", "training"),
     "neighbours": ("training",),
-    "report": ("mining",),
+    "report": ("mining", "report"),
     "dag": ("airflow",),
     "dev": ("mining", "development"),
 }
@@ -70,7 +70,7 @@ def test_what_setup_py_asks_for_is_pinned_at_a_version_it_accepts(
 
 
 def test_every_extra_has_its_locks() -> None:
-    assert {extra for extra, _ in requirements()} | {"report"} == set(PLACES)
+    assert {extra for extra, _ in requirements()} == set(PLACES)
 
 
 def test_locks_that_share_an_environment_agree() -> None:
@@ -79,7 +79,9 @@ def test_locks_that_share_an_environment_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("mining",), ("mining", "training"), ("mining", "development")], ids="+".join
+    "names",
+    [("mining",), ("mining", "training"), ("mining", "development"), ("mining", "report")],
+    ids="+".join,
 )
 def test_locks_are_complete_though_installed_without_dependencies(names: tuple[str, ...]) -> None:
     pinned = pins(*names)

@@ -108,4 +108,4 @@ def test_setup_py_builds_a_wheel_with_an_extra_for_each_half(tmp_path: Path) -> 
     extras = {line.split(": ")[1] for line in text.splitlines() if line.startswith("Provides-Extra")}
     assert extras == {"spark", "train", "neighbours", "report", "dag", "dev"}
     assert "Requires-Python: >=3.11" in text
-    assert "scrollpast/errors.py" in wheel.namelist()
+    assert {"scrollpast/errors.py", "scrollpast/report/page.html.j2"} <= set(wheel.namelist())

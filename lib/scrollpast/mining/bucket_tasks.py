@@ -16,12 +16,12 @@ from scrollpast.mining.decide import decide, latest_features
 from scrollpast.mining.exposure import count_ads
 from scrollpast.mining.health import BucketSigns, engaged_in_window, signs_of
 from scrollpast.mining.ledger import count_cells
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, concatenate, pack, take, unpack
 from scrollpast.mining.publication import write_table
 from scrollpast.mining.records import gather_records
 from scrollpast.mining.rules import Rules
 from scrollpast.mining.scan import ENGAGEMENTS, QUARANTINE, ROWS, TALLY, Parcel
+from scrollpast.outcomes import Outcome
 from scrollpast.shards.manifest import write_shard
 
 SELECTED = "selected"

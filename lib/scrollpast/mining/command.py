@@ -7,10 +7,10 @@ import argparse
 from scrollpast.config import load_config
 from scrollpast.mining.arguments import parse_days, with_paths
 from scrollpast.mining.held import day_uri, release
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.pipeline import DayHeld, MinedDay
 from scrollpast.mining.pipeline import mine as mine_day
 from scrollpast.mining.session import session_when_needed
+from scrollpast.outcomes import Outcome
 
 
 def mine(arguments: argparse.Namespace) -> int:

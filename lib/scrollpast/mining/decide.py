@@ -24,9 +24,9 @@ from scrollpast.mining.groups import (
     last_at_or_before,
     rank_in_group,
 )
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, take
 from scrollpast.mining.rules import DAY_US, Rules, SurfaceTable
+from scrollpast.outcomes import Outcome
 
 UNDECIDED = np.int8(-1)
 SERVED_KIND = np.int8(-1)

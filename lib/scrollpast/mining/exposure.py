@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scrollpast.hashing import bucket_of, xxhash64
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.contracts import CREATED_AT
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, concatenate, split_by_bucket
 from scrollpast.mining.rules import Rules
+from scrollpast.outcomes import Outcome
 
 Ints = NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
@@ -77,10 +77,16 @@ class Verdict:
     breaches: tuple[Breach, ...] = ()
     days: tuple[str, ...] = ()
     """The trailing days whose figures made the bands; none if they were too few."""
+    bands: Mapping[str, Band] = field(default_factory=dict)
+    """By figure, those that figures were held against."""
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds it, beside the figures."""
-        return {"trailing_days": list(self.days), "breaches": [asdict(breach) for breach in self.breaches]}
+        return {
+            "trailing_days": list(self.days),
+            "breaches": [asdict(breach) for breach in self.breaches],
+            "bands": {name: asdict(band) for name, band in self.bands.items()},
+        }
 
 
 def judge(
@@ -96,14 +102,15 @@ def judge(
     if len(trailing) < options.min_trailing_days:
         return Verdict(tuple(breaches))
     known = {breach.figure for breach in breaches}
+    bands = {}
     for name, figure in _judged(health, options):
         past = [day.figures[name] for day in trailing.values() if name in day.figures]
         if name in _NO_BAND | known or len(past) < options.min_trailing_days:
             continue
-        band = band_of(name, past, figure.cases, options)
+        bands[name] = band = band_of(name, past, figure.cases, options)
         if not band.low <= figure.value <= band.high:
             breaches.append(Breach(name, figure.value, band.low, band.high, band.median))
-    return Verdict(tuple(breaches), tuple(trailing))
+    return Verdict(tuple(breaches), tuple(trailing), bands)
 
 
 def band_of(name: str, past: Sequence[Figure], cases: int | None, options: Gate) -> Band:

@@ -19,9 +19,9 @@ from scrollpast.mining.bucket import Bucket
 from scrollpast.mining.decide import Decided
 from scrollpast.mining.exposure import Exposure
 from scrollpast.mining.ledger import Ledger
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, pack, unpack
 from scrollpast.mining.rules import HOUR_US, Rules
+from scrollpast.outcomes import Outcome
 
 Ints = NDArray[np.int64]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, frozen
 from scrollpast.errors import ScrollpastError
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns
+from scrollpast.outcomes import Outcome
 
 SCHEMA = pa.schema(
     [

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE, Config, Mining, Section
 from scrollpast.errors import UserError
 from scrollpast.mining.ledger import Ledger
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.rules import Rules, Window, epoch_us
 from scrollpast.mining.sources import Source
+from scrollpast.outcomes import Outcome
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scrollpast import example
 from scrollpast.config import SERVED_CODE
 from scrollpast.mining.decide import SERVED_KIND
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, take
 from scrollpast.mining.rules import Rules
+from scrollpast.outcomes import Outcome
 
 
 def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordBatch:

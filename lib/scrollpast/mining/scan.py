@@ -20,9 +20,9 @@ from scrollpast.hashing import bucket_of, hash_column, ids_of, integers, seeded_
 from scrollpast.mining import contracts as column
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.ledger import Ledger, count_cells
-from scrollpast.mining.outcomes import Outcome
 from scrollpast.mining.parcels import Columns, concatenate, pack, split_by_bucket
 from scrollpast.mining.rules import Rules
+from scrollpast.outcomes import Outcome
 
 MAX_BUFFERED_ROWS = 4_000_000
 """Surviving rows that a task holds before it hands over parcels: bounds its memory."""

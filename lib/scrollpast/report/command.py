@@ -1,0 +1,35 @@
+"""The command line of the report: days and what was made from them in, one HTML file out."""
+
+from __future__ import annotations
+
+import argparse
+
+from scrollpast.errors import UserError
+from scrollpast.report.inputs import read_inputs
+from scrollpast.report.page import compose, render
+from scrollpast.shards import filesystem as files
+
+_NAME = "report.html"
+
+
+def write_report(arguments: argparse.Namespace) -> int:
+    """Write the report and print where it is; returns the exit code.
+
+    Raises:
+        UserError: what the command line names is not there, is broken, or cannot be written.
+    """
+    inputs = read_inputs(arguments.days, arguments.run, arguments.comparison, arguments.examination)
+    page = compose(inputs)
+    out = arguments.out or files.join(files.absolute(inputs.day.uri).rpartition("/")[0], _NAME)
+    filesystem, path = files.resolve(out)
+    try:
+        files.write_atomically(filesystem, path, render(page).encode())
+    except OSError as error:
+        raise UserError(
+            out,
+            expected="a place to write the report to",
+            found=str(error),
+            remedy="name a file of a folder that can be written with --out",
+        ) from error
+    print(f"{page.title}: {len(page.sections)} sections; wrote {out}")
+    return 0

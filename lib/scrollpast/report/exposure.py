@@ -1,0 +1,132 @@
+"""How unequally the negatives fall on the ads of the catalogue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrollpast.report import plotting, wording
+from scrollpast.report.documents import Exposure, Lorenz
+from scrollpast.report.inputs import Inputs
+from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "How negatives fall on ads"
+_EVERY = 10
+_SLICES = {
+    "head": "head: half of the positives",
+    "tail": "tail: the other half",
+    "without_positives": "without positives",
+    "old": "not new",
+    "new": "new",
+    "not_listed": "not in the table of ads",
+}
+
+
+def exposure(inputs: Inputs) -> Section:
+    """The Lorenz curve with the Gini coefficient and the share of the top 1 %, and the slices of the catalogue."""
+    found = inputs.day.exposure
+    if found is None:
+        command = f"jobs/mine_negatives.py --date {inputs.day.manifest.ds} --overwrite …"
+        return Section(
+            "exposure", TITLE, [Missing("The day was mined without a report of exposure.", command)]
+        )
+    catalogue = (
+        "the table of ads"
+        if found.catalogue == "ads"
+        else "the ads that records hold (no table of ads was given)"
+    )
+    blocks: list[Block] = [
+        Paragraph(
+            f"The catalogue is {catalogue}: {wording.count(found.num_ads)} ads, of which "
+            f"{wording.share(found.share_of_ads_with_negatives)} have a negative."
+        )
+    ]
+    if found.lorenz is not None:
+        blocks.append(_plot(found, found.lorenz))
+    else:
+        blocks.append(Paragraph("There are no negatives to share."))
+    rows = [
+        (
+            _SLICES.get(name, wording.words(name)),
+            wording.count(part.num_ads),
+            wording.count(part.num_positives),
+            wording.count(part.num_negatives),
+            wording.share(wording.ratio(part.num_negatives, found.num_negatives)),
+            wording.share(part.share_of_ads_with_negatives),
+        )
+        for name, part in found.slices.items()
+    ]
+    columns = ("ads", "number", "positives", "negatives", "of all negatives", "ads with a negative")
+    return Section("exposure", TITLE, [*blocks, Table("Slices of the catalogue", columns, rows)])
+
+
+def _plot(found: Exposure, lorenz: Lorenz) -> Block:
+    told = (
+        f"Gini coefficient {wording.decimal(found.gini, 3)} (0: every ad has as many, 1: one ad has all); the top 1% "
+        f"of the ads have {wording.share(found.top_1_percent_share)} of the negatives."
+    )
+    places = [
+        place for place in range(len(lorenz.ads)) if place % _EVERY == 0 or place == len(lorenz.ads) - 1
+    ]
+    numbers = Table(
+        "The ads with the fewest negatives, and their part of all negatives",
+        ("ads", "negatives"),
+        [(f"{lorenz.ads[place]:.0%}", wording.share(lorenz.negatives[place])) for place in places],
+    )
+
+    def paint(figure: Figure, is_narrow: bool) -> None:
+        panels = plotting.grid_of(figure, 2, 1 if is_narrow else 2)
+        _paint_lorenz(panels[0], lorenz)
+        _paint_slices(panels[1], found)
+
+    return plotting.plot(
+        "exposure",
+        "Lorenz curve of negatives over ads, and the parts that slices of the catalogue have",
+        told,
+        numbers,
+        paint,
+        (380, 640),
+    )
+
+
+def _paint_lorenz(axes: Axes, lorenz: Lorenz) -> None:
+    axes.plot([0, 1], [0, 1], color=plotting.MUTED, linewidth=1.2, linestyle="--")
+    axes.fill_between(
+        lorenz.ads, lorenz.negatives, lorenz.ads, color=plotting.SERIES[0], alpha=0.18, linewidth=0
+    )
+    axes.plot(lorenz.ads, lorenz.negatives, color=plotting.SERIES[0])
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("ads, those with the fewest negatives first")
+    axes.set_ylabel("negatives")
+    axes.xaxis.set_major_formatter(wording.per_cent)
+    axes.yaxis.set_major_formatter(wording.per_cent)
+    axes.set_title("dashed: every ad as many")
+
+
+def _paint_slices(axes: Axes, found: Exposure) -> None:
+    slices = {name: part for name, part in found.slices.items() if part.num_ads}
+    kinds = (("ads", "num_ads", found.num_ads), ("positives", "num_positives", found.num_positives),
+             ("negatives", "num_negatives", found.num_negatives))  # fmt: skip
+    colours = (plotting.MUTED, plotting.SERIES[2], plotting.SERIES[0])
+    for place, ((label, field, whole), colour) in enumerate(zip(kinds, colours, strict=True)):
+        shares = [wording.ratio(getattr(part, field), whole) or 0.0 for part in slices.values()]
+        heights = [row + (place - 1) * 0.26 for row in range(len(slices))]
+        axes.barh(heights, shares, height=0.22, color=colour, label=f"of the {label}")
+    axes.set_yticks(range(len(slices)), [wording.words(name) for name in slices])
+    axes.tick_params(axis="y", length=0, labelcolor=plotting.INK)
+    axes.set_ylim(len(slices) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_formatter(wording.per_cent)
+    axes.locator_params(axis="x", nbins=5)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=3,
+        borderaxespad=0.2,
+        columnspacing=1.0,
+        handlelength=1.0,
+    )

@@ -1,0 +1,158 @@
+"""The day's figures, where the gate expected them, and where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from scrollpast.config import FIGURES
+from scrollpast.report import plotting, wording
+from scrollpast.report.documents import Band, Health
+from scrollpast.report.inputs import Day, Inputs
+from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "The gate"
+_COUNTS = {"impressions"}
+_FARTHEST = 1.6
+"""Half-widths of a band from its middle at which a figure is drawn at most."""
+
+
+def gate(inputs: Inputs) -> Section:
+    """Every figure of the day's health with its band, its bound and whether it was inside."""
+    day = inputs.day
+    if day.health is None:
+        command = f"jobs/mine_negatives.py --date {day.manifest.ds} --overwrite …"
+        return Section("gate", TITLE, [Missing("The day was mined without figures of its health.", command)])
+    blocks: list[Block] = [Paragraph(_told(day.health))]
+    bands = day.health.gate.bands if day.health.gate is not None else {}
+    banded = {name: band for name, band in bands.items() if name in day.health.figures}
+    if banded:
+        blocks.append(_plot(day.health, banded))
+    blocks.append(_table(day, day.health, bands))
+    return Section("gate", TITLE, blocks)
+
+
+def verdict(health: Health | None) -> tuple[str, str]:
+    """What the gate said, in a word or two and with what it went by."""
+    if health is None or health.gate is None:
+        return "not judged", "no gate when it was mined"
+    days = len(health.gate.trailing_days)
+    went_by = f"held against {wording.plural(days, 'day')}" if days else "bounds alone: too few days before"
+    if not health.gate.breaches:
+        return "passed", went_by
+    return f"{len(health.gate.breaches)} out", went_by
+
+
+def _told(health: Health) -> str:
+    if health.gate is None:
+        return "The gate was switched off when the day was mined; these are the figures that it goes by."
+    days = health.gate.trailing_days
+    if not days:
+        text = "Too few comparable days were published before this one to make bands: only bounds held."
+    else:
+        text = (
+            f"Bands were made from {wording.plural(len(days), 'trailing day')}, {min(days)} to {max(days)}."
+        )
+    if not health.gate.breaches:
+        return f"{text} Every figure was where it was expected."
+    names = wording.listed([wording.words(breach.figure) for breach in health.gate.breaches])
+    return f"{text} Not where it was expected: {names}."
+
+
+def _table(day: Day, health: Health, bands: Mapping[str, Band]) -> Table:
+    breached = {breach.figure for breach in health.gate.breaches} if health.gate is not None else set()
+    judged = health.gate is not None
+    rows = []
+    for name in [*FIGURES, *(name for name in health.figures if name not in FIGURES)]:
+        figure = health.figures.get(name)
+        if figure is None:
+            continue
+        band = bands.get(name)
+        bound = _bound(day.manifest.config, name)
+        is_held = judged and (band is not None or bound is not None)
+        around = (
+            _shown(name, band.median) if band else wording.NONE,
+            f"{_shown(name, band.low)} to {_shown(name, band.high)}" if band else wording.NONE,
+        )
+        rows.append(
+            (
+                wording.words(name),
+                _shown(name, figure.value),
+                wording.count(figure.cases),
+                *(around if bands else ()),
+                bound or wording.NONE,
+                ("out" if name in breached else "in") if is_held else wording.NONE,
+                FIGURES.get(name, ""),
+            )
+        )
+    columns = ("figure", "value", "cases", *(("median before", "band") if bands else ()), "bound", "verdict")
+    words = frozenset(range(len(columns) - 2, len(columns) + 1))
+    return Table("The figures of the day", (*columns, "share of, or what it counts"), rows, words)
+
+
+def _bound(config: Mapping[str, Any], name: str) -> str | None:
+    """A configured bound of a figure, in words."""
+    options = config.get("gate")
+    bounds = options.get("bounds") if isinstance(options, dict) else None
+    bound = bounds.get(name) if isinstance(bounds, dict) else None
+    if not isinstance(bound, dict):
+        return None
+    ends = [
+        f"{word} {_shown(name, bound[end])}"
+        for end, word in (("low", "at least"), ("high", "at most"))
+        if isinstance(bound.get(end), int | float)
+    ]
+    return ", ".join(ends) or None
+
+
+def _shown(name: str, value: float) -> str:
+    return wording.count(value) if name in _COUNTS else f"{value:.3%}"
+
+
+def _plot(health: Health, bands: Mapping[str, Band]) -> Plot:
+    places = {name: _place(health.figures[name].value, band) for name, band in bands.items()}
+    num_out = sum(abs(place) > 1 for place in places.values())
+    description = f"{len(places)} figures with a band, {num_out} of them outside."
+    numbers = Table(
+        "Place of each figure in its band: −1 its lower end, 0 the median before, 1 its upper end",
+        ("figure", "place in the band"),
+        [
+            (wording.words(name), f"{place:+.2f}".replace("-", "\N{MINUS SIGN}"))
+            for name, place in places.items()
+        ],
+    )
+
+    def paint(figure: Figure, is_narrow: bool) -> None:
+        axes = figure.subplots()
+        axes.axvspan(-1, 1, color=plotting.SERIES[0], alpha=0.12, linewidth=0)
+        axes.axvline(0, color=plotting.MUTED, linewidth=1)
+        for row, place in enumerate(places.values()):
+            is_out = abs(place) > 1
+            axes.plot(
+                min(max(place, -_FARTHEST), _FARTHEST),
+                row,
+                marker="D" if is_out else "o",
+                markersize=7 if is_out else 6,
+                color=plotting.SERIES[1] if is_out else plotting.SERIES[0],
+            )
+        axes.set_yticks(range(len(places)), [wording.words(name) for name in places])
+        axes.tick_params(axis="y", length=0, labelcolor=plotting.INK)
+        axes.set_ylim(len(places) - 0.4, -0.6)
+        axes.set_xlim(-_FARTHEST - 0.1, _FARTHEST + 0.1)
+        ends = ("low", "median", "high") if is_narrow else ("lower end", "median before", "upper end")
+        axes.set_xticks([-1, 0, 1], ends)
+        axes.grid(visible=False, axis="x")
+
+    height = 60 + 22 * len(places)
+    return plotting.plot(
+        "gate", "Where each figure lies in its band", description, numbers, paint, (height, height)
+    )
+
+
+def _place(value: float, band: Band) -> float:
+    end = band.high if value >= band.median else band.low
+    width = abs(end - band.median)
+    return (value - band.median) / width if width else 0.0

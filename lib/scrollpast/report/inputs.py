@@ -1,0 +1,228 @@
+"""What a report is made from: days, what is known of them, runs, a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow import fs
+
+from scrollpast.errors import CorruptShardError, UserError
+from scrollpast.report.documents import (
+    Comparison,
+    Estimate,
+    Examination,
+    Exposure,
+    Health,
+    Metrics,
+    checked,
+    read_document,
+    read_text,
+)
+from scrollpast.report.examination_table import read_examination_table
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.manifest import Manifest, day_folder, read_manifest
+
+MOST_DAYS = 92
+"""Days beside the one that is reported on, the latest ones."""
+_EXAMINATION, _COMPARISON, _CURVE, _METRICS = (
+    "examination.json",
+    "comparison.json",
+    "curve.jsonl",
+    "metrics.json",
+)
+
+
+@dataclass(frozen=True)
+class Day:
+    """A published day, or one that is held."""
+
+    uri: str
+    manifest: Manifest
+    exposure: Exposure | None
+    health: Health | None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The section ``mining`` of the configuration that it was mined with."""
+        mining = self.manifest.config.get("mining")
+        return mining if isinstance(mining, dict) else {}
+
+    @property
+    def examined(self) -> Mapping[str, Any]:
+        """The section ``mining.examined``."""
+        examined = self.options.get("examined")
+        return examined if isinstance(examined, dict) else {}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Curves of examination: every estimate, or only the table that is mined with."""
+
+    uri: str
+    estimates: Examination | None
+    table: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A training run: the points of its curve, and the last evaluation of one of its checkpoints."""
+
+    name: str
+    uri: str
+    points: Sequence[Mapping[str, float]]
+    metrics: Metrics | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a report says something of."""
+
+    day: Day
+    days: Sequence[Manifest]
+    """All that the trend is made of, in order; the day among them"""
+    left_out: Sequence[str]
+    """Folders beside the day whose manifests cannot be read"""
+    are_days_named: bool
+    """Else the days are those that were found beside the one"""
+    examined: Examined | None
+    runs: Sequence[TrainedRun]
+    comparison: Comparison | None
+
+
+def read_inputs(
+    days: Sequence[str], runs: Sequence[str], comparison: str | None, examination: str | None
+) -> Inputs:
+    """Read what the command line names; the report is on the latest day.
+
+    Raises:
+        UserError: something is not there or not what it should be.
+    """
+    found = {folder: _read_day(folder) for folder in dict.fromkeys(map(day_folder, days))}
+    uri, manifest = max(found.items(), key=lambda item: (item[1].ds, item[0]))
+    others, left_out = ([], []) if len(found) > 1 else _beside(uri, manifest.ds)
+    day = Day(uri, manifest, _exposure_of(uri, manifest), _health_of(uri, manifest))
+    trend = sorted([*found.values(), *others], key=lambda one: one.ds)
+    return Inputs(
+        day=day,
+        days=trend,
+        left_out=left_out,
+        are_days_named=len(found) > 1,
+        examined=_examination_of(examination, day),
+        runs=_read_runs(runs),
+        comparison=_read_comparison(comparison),
+    )
+
+
+def _read_day(uri: str) -> Manifest:
+    try:
+        return read_manifest(uri)
+    except CorruptShardError as error:
+        raise UserError(
+            error.place, expected=error.expected, found=error.found, remedy=error.remedy
+        ) from error
+
+
+def _beside(uri: str, ds: str) -> tuple[list[Manifest], list[str]]:
+    """The other published days of the folder, and the names of those that cannot be read."""
+    parent = files.absolute(uri).rpartition("/")[0]
+    parent = parent.removesuffix("/held")
+    filesystem, folder = files.resolve(parent)
+    selector = fs.FileSelector(folder, allow_not_found=True)
+    names = sorted(info.base_name for info in filesystem.get_file_info(selector))
+    days = [name for name in names if name.startswith("ds=") and name != f"ds={ds}"]
+    found, left_out = [], []
+    for name in days[-MOST_DAYS:]:
+        try:
+            found.append(read_manifest(files.join(parent, name)))
+        except UserError:
+            continue  # not published
+        except (CorruptShardError, OSError):
+            left_out.append(name)
+    return found, left_out
+
+
+def _exposure_of(uri: str, manifest: Manifest) -> Exposure | None:
+    if manifest.exposure_file is None:
+        return None
+    place = files.join(uri, manifest.exposure_file)
+    return read_document(Exposure, place, "mine the day again with --overwrite")
+
+
+def _health_of(uri: str, manifest: Manifest) -> Health | None:
+    if manifest.health is None:
+        return None
+    return checked(Health, manifest.health, f"{uri}/manifest.json, health", "mine the day again")
+
+
+def _examination_of(uri: str | None, day: Day) -> Examined | None:
+    """From the folder that is named, else from where the day's table was."""
+    configured = day.examined.get("table")
+    if uri is None and configured is None:
+        return None
+    given = str(uri or configured)
+    folder = given.rpartition("/")[0] if given.endswith((".parquet", ".json")) else given.rstrip("/")
+    document = files.join(folder, _EXAMINATION)
+    if _is_there(document):
+        remedy = "run estimate_examination again"
+        return Examined(document, read_document(Examination, document, remedy), {})
+    table = given if given.endswith(".parquet") else files.join(folder, "table.parquet")
+    if uri is None and not _is_there(table):
+        return (
+            None  # the table that the day was mined with has gone since: that is no mistake of this command
+        )
+    return Examined(table, None, read_examination_table(table))
+
+
+def _read_runs(uris: Sequence[str]) -> list[TrainedRun]:
+    runs: list[TrainedRun] = []
+    for given in dict.fromkeys(uri.rstrip("/") for uri in uris):
+        name = given.rpartition("/")[2]
+        names = {run.name for run in runs}
+        runs.append(
+            TrainedRun(given if name in names else name, given, _read_curve(given), _last_metrics(given))
+        )
+    return runs
+
+
+def _read_curve(run_uri: str) -> list[dict[str, float]]:
+    place = files.join(run_uri, _CURVE)
+    remedy = "name the folder that train_two_tower wrote with --out"
+    points = []
+    for number, line in enumerate(read_text(place, remedy).splitlines(), start=1):
+        try:
+            point = json.loads(line)
+            points.append(
+                {"step": int(point["step"]), **{k: float(v) for k, v in point.items() if k != "step"}}
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{place}, line {number}", expected="step and numbers as JSON", found=line[:60], remedy=remedy
+            ) from error
+    return points
+
+
+def _last_metrics(run_uri: str) -> Metrics | None:
+    """Of the latest checkpoint that was evaluated."""
+    filesystem, folder = files.resolve(files.join(run_uri, "checkpoints"))
+    selector = fs.FileSelector(folder, allow_not_found=True)
+    steps = sorted(info.base_name for info in filesystem.get_file_info(selector))
+    for step in reversed(steps):
+        place = files.join(run_uri, "checkpoints", step, _METRICS)
+        if _is_there(place):
+            return read_document(Metrics, place, "run evaluate_two_tower again")
+    return None
+
+
+def _read_comparison(uri: str | None) -> Comparison | None:
+    if uri is None:
+        return None
+    place = uri if uri.endswith(".json") else files.join(uri, _COMPARISON)
+    return read_document(Comparison, place, "name the folder that compare_negatives wrote with --out")
+
+
+def _is_there(uri: str) -> bool:
+    filesystem, path = files.resolve(uri)
+    return files.exists(filesystem, path)

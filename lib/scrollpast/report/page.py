@@ -1,0 +1,117 @@
+"""The page: everything that was found, in one HTML text that needs nothing beside it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from scrollpast.report import wording
+from scrollpast.report.comparison import comparison
+from scrollpast.report.dwell import dwell
+from scrollpast.report.examination import examination
+from scrollpast.report.exposure import exposure
+from scrollpast.report.funnel import funnel
+from scrollpast.report.gate import gate, verdict
+from scrollpast.report.inputs import Inputs, TrainedRun
+from scrollpast.report.per_user import per_user
+from scrollpast.report.revocations import revocations
+from scrollpast.report.sections import Page, Tile, Tiles
+from scrollpast.report.training import training
+from scrollpast.report.trend import trend
+
+_SECTIONS = (funnel, examination, dwell, per_user, exposure, gate, revocations, comparison, training, trend)
+_RECALL = "recall@100"
+
+
+def compose(inputs: Inputs) -> Page:
+    """All sections, with those that lack data saying what would make it.
+
+    Raises:
+        UserError: a file of the day is missing or broken.
+    """
+    manifest = inputs.day.manifest
+    return Page(
+        title=f"Hard negatives of {manifest.ds}",
+        subtitle=inputs.day.uri,
+        facts=[
+            ("Window", f"{_moment(manifest.window_start)} to {_moment(manifest.window_end)} UTC"),
+            ("Known as of", f"{_moment(manifest.as_of)} UTC"),
+            ("Mined", f"{_moment(manifest.created_at)} UTC"),
+            ("Shards", _shards(inputs)),
+            *(("Training run", _run(run)) for run in inputs.runs),
+        ],
+        tiles=_tiles(inputs),
+        sections=[make(inputs) for make in _SECTIONS],
+    )
+
+
+def render(page: Page) -> str:
+    """The page as HTML; whatever text it shows is escaped."""
+    own = files("scrollpast.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(own.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    style = Markup(own.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704 (a file of this package)
+    return template.render(page=page, style=style) + "\n"
+
+
+def _moment(text: str) -> str:
+    """An ISO time of UTC to the minute."""
+    return text[:16].replace("T", " ")
+
+
+def _shards(inputs: Inputs) -> str:
+    manifest = inputs.day.manifest
+    size = sum(entry.num_bytes for entry in manifest.shards) / 2**20
+    return f"{wording.count(len(manifest.shards))} in {manifest.num_buckets:,} buckets, {size:,.1f} MiB"
+
+
+def _run(run: TrainedRun) -> str:
+    # The last step need not be one whose loss was logged.
+    steps = max(
+        [0 if run.metrics is None else run.metrics.step, *(int(point["step"]) for point in run.points)]
+    )
+    return f"{run.uri}, {wording.plural(steps, 'step')}"
+
+
+def _tiles(inputs: Inputs) -> Tiles:
+    manifest, found = inputs.day.manifest, inputs.day.exposure
+    total = sum(manifest.ledger.values())
+    per_positive = wording.ratio(manifest.num_negatives, manifest.num_positives)
+    word, went_by = verdict(inputs.day.health)
+    tiles = [
+        Tile("impressions", wording.count(total), "every one ends with one outcome"),
+        Tile(
+            "negatives",
+            wording.count(manifest.num_negatives),
+            f"{wording.decimal(per_positive, 1)} a positive",
+        ),
+        Tile("positives", wording.count(manifest.num_positives), "engaged with"),
+        Tile("users", wording.count(manifest.num_records), "with a record each"),
+        Tile(
+            "revoked",
+            wording.count(manifest.num_revoked),
+            f"{wording.share(wording.ratio(manifest.num_revoked, manifest.num_negatives))} of the negatives",
+        ),
+        Tile("gate", word, went_by),
+    ]
+    if found is not None and found.gini is not None:
+        tiles.append(
+            Tile(
+                "Gini over ads",
+                wording.decimal(found.gini, 3),
+                f"top 1% have {wording.share(found.top_1_percent_share)}",
+            )
+        )
+    for run in inputs.runs[:1]:
+        recall = run.metrics.metrics.get(_RECALL) if run.metrics is not None else None
+        if recall is not None:
+            tiles.append(
+                Tile(
+                    _RECALL, wording.decimal(recall.mean), f"95%: {wording.interval(recall.low, recall.high)}"
+                )
+            )
+    return Tiles(tiles)

@@ -1,0 +1,156 @@
+"""How many negatives the day's users have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from scrollpast.errors import CorruptShardError, UserError
+from scrollpast.example import NEGATIVE_FEATURES
+from scrollpast.report import plotting, wording
+from scrollpast.report.inputs import Day, Inputs
+from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Negatives a user"
+MOST_BYTES = 256 * 2**20
+"""Shards are read until they add up to so many bytes; buckets are hashes of users, so that any of them are a sample."""
+_FEATURE = "negative_ad_id"
+_MOST_BARS = 40
+_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class NegativesByUser:
+    """Users by their number of negatives: int64 [most negatives + 1]."""
+
+    num_users: NDArray[np.int64]
+    num_shards: int
+    """Shards that were read"""
+    num_all_shards: int
+
+    @property
+    def mean(self) -> float:
+        return float((np.arange(len(self.num_users)) * self.num_users).sum() / self.num_users.sum())
+
+    def quantile(self, level: float) -> int:
+        """The number of negatives that this share of the users does not exceed."""
+        passed = np.cumsum(self.num_users)
+        return int(np.searchsorted(passed, level * passed[-1]))
+
+
+def count_by_user(day: Day, most_bytes: int = MOST_BYTES) -> NegativesByUser:
+    """Count the negatives of the records, less those that were revoked, one shard at a time.
+
+    Raises:
+        UserError: a shard is not there or not what the manifest says.
+    """
+    # Decoding needs a compiler, which takes a while to import.
+    from scrollpast.shards.reader import decode_shard, published_shards, read_shard_content
+
+    schema = pa.schema([(_FEATURE, NEGATIVE_FEATURES[_FEATURE])])
+    num_users, num_bytes, num_shards = np.zeros(1, np.int64), 0, 0
+    try:
+        shards = published_shards(day.uri, day.manifest)
+        for shard in shards:
+            if num_shards and num_bytes + shard.entry.num_bytes > most_bytes:
+                break
+            content, frames = read_shard_content(shard)
+            batch = decode_shard(shard, content, frames, schema)
+            found = np.bincount(pc.list_value_length(batch[_FEATURE]).fill_null(0).to_numpy())
+            longer = np.zeros(max(len(found), len(num_users)), np.int64)
+            longer[: len(num_users)] += num_users
+            longer[: len(found)] += found
+            num_users, num_bytes, num_shards = longer, num_bytes + shard.entry.num_bytes, num_shards + 1
+    except CorruptShardError as error:
+        raise UserError(
+            error.place, expected=error.expected, found=error.found, remedy=error.remedy
+        ) from error
+    return NegativesByUser(num_users, num_shards, len(shards))
+
+
+def per_user(inputs: Inputs) -> Section:
+    """The distribution of negatives over the users of the day's records."""
+    day = inputs.day
+    if not day.manifest.num_records:
+        reason = "The day has no records: no user has a positive."
+        return Section("per-user", TITLE, [Missing(reason, "jobs/mine_negatives.py --date D …")])
+    found = count_by_user(day)
+    most = day.options.get("negatives_per_user")
+    cap = most if isinstance(most, int) else None
+    num_users = int(found.num_users.sum())
+    without = int(found.num_users[0])
+    told = (
+        f"{wording.plural(num_users, 'user')} with {found.mean:.1f} negatives in the mean and "
+        f"{found.quantile(0.5)} in the median; {wording.share(without / num_users)} have none."
+    )
+    if cap is not None:
+        told += f" At most {cap:,} served ones of a user are kept (mining.negatives_per_user)."
+    if day.manifest.num_revoked:
+        told += " Revoked negatives are not counted."
+    blocks: list[Block] = [Paragraph(told)]
+    if found.num_shards < found.num_all_shards:
+        blocks.append(
+            Paragraph(
+                f"A sample: read were {found.num_shards:,} of {found.num_all_shards:,} shards. A user's shard follows "
+                "from a hash of the user, so that shards differ by chance alone."
+            )
+        )
+    rows = _bars(found.num_users)
+    numbers = Table(
+        "Users by their number of negatives",
+        ("negatives", "users", "share"),
+        [(_span(low, high), wording.count(n), wording.share(n / num_users)) for low, high, n in rows],
+    )
+    quantiles = Table(
+        "Negatives that a share of the users does not exceed",
+        ("users", *(f"{level:.0%}" for level in _QUANTILES), "all"),
+        [("negatives", *(f"{found.quantile(q):,}" for q in _QUANTILES), f"{len(found.num_users) - 1:,}")],
+    )
+    plot = plotting.plot(
+        "per-user",
+        "Users by their number of negatives",
+        told,
+        numbers,
+        lambda figure, is_narrow: _paint(rows, found.quantile(0.5), figure, is_narrow=is_narrow),
+        (260, 240),
+    )
+    return Section("per-user", TITLE, [*blocks, plot, quantiles])
+
+
+def _bars(num_users: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """(fewest, most negatives, users): one bar for none, then as many as are well told apart."""
+    width = max(1, -(-(len(num_users) - 1) // _MOST_BARS))
+    starts = range(1, len(num_users), width)
+    return [
+        (0, 0, int(num_users[0])),
+        *((low, low + width - 1, int(num_users[low : low + width].sum())) for low in starts),
+    ]
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _paint(bars: list[tuple[int, int, int]], median: int, figure: Figure, *, is_narrow: bool) -> None:
+    axes = figure.subplots()
+    for low, high, number in bars:
+        axes.bar(
+            (low + high) / 2, number, width=(high - low + 1) * 0.86, color=plotting.SERIES[0], linewidth=0
+        )
+    axes.axvline(median, color=plotting.INK, linestyle="--", linewidth=1.4, label=f"median {median:,}")
+    axes.set_xlim(-0.8, bars[-1][1] + 0.8)
+    axes.yaxis.set_major_formatter(wording.brief)
+    axes.locator_params(axis="x", integer=True, nbins=5 if is_narrow else 9)
+    axes.locator_params(axis="y", nbins=5)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel("negatives")
+    axes.set_ylabel("users")
+    plotting.legend_above(figure, axes, 1)

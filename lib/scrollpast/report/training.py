@@ -1,0 +1,149 @@
+"""Training runs: loss, what the sources of negatives push, and what the checkpoints are worth on later days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from scrollpast.report import plotting, wording
+from scrollpast.report.documents import Estimated
+from scrollpast.report.inputs import Inputs, TrainedRun
+from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Training"
+_LOSS, _GRADIENT, _EVALUATION = "loss", "gradient/", "evaluation/"
+_MOST_ROWS = 40
+_MOST_RUNS = len(plotting.SERIES)
+
+
+def training(inputs: Inputs) -> Section:
+    """Curves of the runs, and the metrics of their last evaluated checkpoints."""
+    if not inputs.runs:
+        command = f"jobs/train_two_tower.py {inputs.day.uri} --out RUN, then name it with --run RUN"
+        return Section("training", TITLE, [Missing("No training run was named.", command)])
+    blocks: list[Block] = []
+    runs = inputs.runs[:_MOST_RUNS]
+    if len(inputs.runs) > len(runs):
+        blocks.append(Paragraph(f"Drawn are the first {len(runs)} of {len(inputs.runs)} runs."))
+    curves = {run.name: _curve(run, _LOSS) for run in runs}
+    if any(curves.values()):
+        told = "; ".join(
+            f"{name} from {curve[0][1]:.3f} at step {curve[0][0]:,} to {curve[-1][1]:.3f} at step {curve[-1][0]:,}"
+            for name, curve in curves.items()
+            if curve
+        )
+        blocks.append(_plot("loss", "Loss", f"{told}.", curves, "loss"))
+    for number, run in enumerate(runs):
+        blocks.extend(_gradient(number, run))
+    metrics = sorted(
+        {name for run in runs for point in run.points for name in point if name.startswith(_EVALUATION)}
+    )
+    for number, name in enumerate(metrics):
+        label = name.removeprefix(_EVALUATION)
+        curves = {run.name: _curve(run, name) for run in runs}
+        told = "; ".join(f"{run} ends at {curve[-1][1]:.4f}" for run, curve in curves.items() if curve)
+        blocks.append(_plot(f"evaluation-{number}", f"{label} while training", f"{told}.", curves, label))
+    blocks.extend(_evaluated(inputs.runs))
+    return Section("training", TITLE, blocks)
+
+
+def _curve(run: TrainedRun, name: str) -> list[tuple[int, float]]:
+    return [(int(point["step"]), point[name]) for point in run.points if name in point]
+
+
+def _gradient(number: int, run: TrainedRun) -> list[Plot]:
+    names = sorted({name for point in run.points for name in point if name.startswith(_GRADIENT)})
+    curves = {name.removeprefix(_GRADIENT).replace("_", " "): _curve(run, name) for name in names}
+    curves = {name: curve for name, curve in curves.items() if any(value for _, value in curve)}
+    if not curves:
+        return []
+    told = ", ".join(f"{name} {wording.share(curve[-1][1])}" for name, curve in curves.items())
+    title = f"{run.name}: the sources' shares of the push away from negatives"
+    return [_plot(f"gradient-{number}", title, f"At the end: {told}.", curves, "share", is_share=True)]
+
+
+def _plot(
+    name: str,
+    title: str,
+    told: str,
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    label: str,
+    *,
+    is_share: bool = False,
+) -> Plot:
+    curves = {run: curve for run, curve in curves.items() if curve}
+    steps = sorted({step for curve in curves.values() for step, _ in curve})
+    every = -(-len(steps) // _MOST_ROWS)
+    # From the end, so that the last step is there whatever is left out.
+    shown = steps[::-1][::every][::-1]
+    by_step = {run: dict(curve) for run, curve in curves.items()}
+    caption = title if every == 1 else f"{title}; one of {every} steps"
+    numbers = Table(
+        caption,
+        ("step", *curves),
+        [
+            (f"{step:,}", *(_number(by_step[run].get(step), is_share=is_share) for run in curves))
+            for step in shown
+        ],
+    )
+
+    def paint(figure: Figure, is_narrow: bool) -> None:
+        axes = figure.subplots()
+        for place, (run, curve) in enumerate(curves.items()):
+            axes.plot(
+                *zip(*curve, strict=True),
+                color=plotting.SERIES[place],
+                linestyle=plotting.LINES[place],
+                marker=plotting.MARKERS[place] if len(curve) < 12 else None,
+                markersize=4,
+                linewidth=1.6,
+                label=run,
+            )
+        if is_share:
+            axes.set_ylim(0, 1)
+            axes.yaxis.set_major_formatter(wording.per_cent)
+        axes.xaxis.set_major_formatter(wording.brief)
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        plotting.legend_above(figure, axes, 2 if is_narrow else 4)
+
+    return plotting.plot(f"training-{name}", title, told, numbers, paint, (270, 250))
+
+
+def _number(value: float | None, *, is_share: bool) -> str:
+    return wording.share(value) if is_share else wording.decimal(value)
+
+
+def _evaluated(runs: Sequence[TrainedRun]) -> list[Block]:
+    blocks: list[Block] = []
+    for run in runs:
+        if run.metrics is None:
+            command = f"jobs/evaluate_two_tower.py {run.uri} DAY"
+            blocks.append(Missing(f"No checkpoint of {run.name} was evaluated on later days.", command))
+            continue
+        found = run.metrics
+        days = wording.listed([day.rstrip("/").rpartition("/")[2] for day in found.evaluated_on])
+        caption = f"{run.name}, checkpoint at step {found.step:,}, on {days}: {wording.plural(found.num_users, 'user')}"
+        columns = ("metric", "value", "95% interval", "users")
+        rows = [(_metric(name), *_cells(value)) for name, value in found.metrics.items()]
+        blocks.append(Table(caption, columns, rows))
+    return blocks
+
+
+def _metric(name: str) -> str:
+    """``slices/recall@100, tail ads`` without its section; what is not exact says so."""
+    section, _, label = name.rpartition("/")
+    return f"{label}, through the quantised index" if section == "quantised" else label
+
+
+def _cells(value: Estimated | None) -> tuple[str, str, str]:
+    if value is None:
+        return wording.NONE, wording.NONE, wording.NONE
+    return (
+        wording.decimal(value.mean),
+        wording.interval(value.low, value.high),
+        wording.count(value.num_users),
+    )
