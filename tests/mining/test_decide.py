@@ -357,18 +357,27 @@ def test_no_ad_has_more_than_its_share_of_the_negatives(tmp_path: Path) -> None:
     assert mined.ledger.totals()[Outcome.OVER_CAP] == 28
 
 
-def test_weight_is_examination_times_confidence(tmp_path: Path) -> None:
+def test_a_weight_is_the_position_s_where_the_dwell_is_short_or_unknown_and_the_dwell_s_where_it_is_long(
+    tmp_path: Path,
+) -> None:
     import dataclasses
 
-    rules = dataclasses.replace(rules_of(), examination={"feed": np.array([1.0, 0.5, 0.25])})
+    rules = dataclasses.replace(
+        rules_of(), examination={"feed": np.array([1.0, 0.5, 0.3])}
+    )  # 0.6 in the mean
     rows = [
-        impression(10, position=1),
+        impression(10, position=2, dwell_ms=1500),
         impression(11, position=9, dwell_ms=250),
-        impression(12, dwell_ms=None),
+        impression(12, position=0, dwell_ms=250),
+        impression(13, position=1, dwell_ms=None),
+        impression(14, position=None, dwell_ms=250),
     ]
     (record,) = records(run(rows, [], rules, tmp_path), tmp_path)
     weights = dict(zip(record["negative_ad_id"], record["negative_weight"], strict=True))
-    assert weights == {10: 0.5, 11: 0.25 * 0.25, 12: 0.5 * 0.5}
+    # Odds of 1 : 3 by the dwell alone, times those of the position (3 : 7), over those of the mean (6 : 4).
+    odds = (1 / 3) * (3 / 7) / (6 / 4)
+    expected = {10: 1.0, 11: odds / (1 + odds), 12: 1.0, 13: 0.5 * 0.5, 14: 0.25}
+    assert weights == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_record_holds_the_latest_value_of_a_user_feature(tmp_path: Path) -> None:
