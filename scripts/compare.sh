@@ -5,7 +5,7 @@
 #
 # The demo's days are mined once more as served and not engaged with, for the naive arm and, held out, for what
 # everything is measured on; towers trained on the demo's negatives give the neighbours. The table lands in
-# DIR/comparison; a call that was stopped goes on where it was.
+# DIR/comparison and in the report; a call that was stopped goes on where it was.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 case ${1-} in
@@ -19,7 +19,7 @@ fi
 cd "$root"
 [[ -e $out/run/metrics.json ]] || fail "$out: expected what scripts/demo.sh --out $out leaves, found no run/metrics.json"
 
-environment .venv mining training
+environment .venv mining training report
 spark_environment .venv
 python=.venv/bin/python
 
@@ -51,3 +51,8 @@ run $python jobs/mine_neighbours.py "$days" --towers "$out/export" --out "$out/n
 run $python jobs/compare_negatives.py --config conf/local.yaml --days "filtered=$days" \
     --days "naive=$out/naive/ds=$date" --days "neighbours=$out/neighbours/ds=$date" \
     --evaluate "$out/naive/ds=$held_out_date" --out "$out/comparison" "$@"
+
+examined=()
+[[ ! -e $out/examination/ds=$date ]] || examined=(--examination "$out/examination/ds=$date")
+run $python jobs/write_report.py "$days" --run "$out/run" --comparison "$out/comparison" "${examined[@]}" \
+    --out "$out/report.html"

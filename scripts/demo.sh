@@ -56,8 +56,11 @@ make_logs() {
         printf '\n%s/logs is there, made by: %s\n' "$out" "$*"
         return
     fi
-    rm -rf "${out:?}/logs" "${out:?}/negatives" "${out:?}/vocabulary" "${out:?}/run" \
-        "${out:?}/examination" "${out:?}/report.html"
+    # What scripts/compare.sh made of the old logs goes with them.
+    local name
+    for name in logs negatives vocabulary run examination report.html naive export neighbours comparison; do
+        rm -rf "${out:?}/$name"
+    done
     mkdir -p "$out"
     printf '%s\n' "$*" >"$mark"
     run "$@"
@@ -108,13 +111,14 @@ run $python jobs/train_two_tower.py "$day" --config conf/local.yaml --out "$out/
 run $python jobs/evaluate_two_tower.py "$out/run" "$held_out"
 
 # Not every public log says at what position an ad was engaged with; the report then says what is missing.
-examined=()
+examined=() score=()
+[[ -n $kind ]] || score=(--set mining.score_column=ranker_score)
 examination=$out/examination/ds=$day_before
 if [[ -e $examination/examination.json ]]; then
     printf '\n%s is there\n' "$examination"
     examined=(--examination "$examination")
 elif run $python jobs/estimate_examination.py --config conf/local.yaml --date "$day_before" --days "$num_days" \
-    --as-of "$as_of" "${tables[@]:0:4}" --out "$out"; then
+    --as-of "$as_of" "${tables[@]:0:4}" "${score[@]}" --out "$out"; then
     examined=(--examination "$examination")
 fi
 run $python jobs/write_report.py "$day" --run "$out/run" "${examined[@]}" --out "$out/report.html"
