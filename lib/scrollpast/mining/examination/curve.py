@@ -21,8 +21,6 @@ Floats = NDArray[np.float64]
 _MOST_ROUNDS = 200
 _NUM_UNBENT = 3
 """A factor, a power and a rate: what `_roughness` leaves free."""
-_NUM_UNBENT = 3
-"""A factor, a power and a rate: what `_roughness` leaves free."""
 _LEAST_SMOOTHING, _MOST_SMOOTHING = 1e-6, 3.0
 """No log is taken for proof that a curve keeps to the shapes of `_roughness` for good."""
 
