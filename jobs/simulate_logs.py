@@ -21,6 +21,9 @@ def main() -> int:
            help="last day of impressions, UTC (default: 2026-11-20)")  # fmt: skip
     option("--set", action="append", default=[], metavar="NAME=VALUE",
            help="a knob of scrollpast.simulation.shape, such as broken=0.05; repeatable")  # fmt: skip
+    option("--only-day", type=int, metavar="N", help="write only this day of the log, from 0 on")
+    option("--retrieved", type=Path, metavar="FILE",
+           help="ads that a retriever put into the users' pools, as numpy.save writes them")  # fmt: skip
     option("--processes", type=count, default=2, metavar="P", help="processes (default: 2)")
     option("--overwrite", action="store_true", help="replace a log that is there")
     return run_job(parser, simulate)
@@ -42,12 +45,20 @@ def simulate(arguments: argparse.Namespace) -> int:
     from scrollpast.simulation.shape import shape_from
 
     shape = shape_from(arguments.set)
-    request = LogRequest(arguments.rows, arguments.days, arguments.last_day, arguments.seed, shape)
+    request = LogRequest(
+        arguments.rows,
+        arguments.days,
+        arguments.last_day,
+        arguments.seed,
+        shape,
+        only_day=arguments.only_day,
+        retrieved=arguments.retrieved,
+    )
     started = time.monotonic()
     counts = simulate_log(request, arguments.out, arguments.processes, arguments.overwrite)
     seconds = time.monotonic() - started
     print(summary_of(counts))
-    print(f"{arguments.out}: {seconds:.1f} s, {arguments.rows / seconds:,.0f} rows/s")
+    print(f"{arguments.out}: {seconds:.1f} s, {counts['impressions'] / seconds:,.0f} rows/s")
     return 0
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
 from scrollpast.simulation import tables
@@ -45,6 +46,11 @@ class LogRequest:
     seed: int = 0
     """Seed of everything that is drawn."""
     shape: LogShape = dataclasses.field(default_factory=LogShape)
+    only_day: int | None = None
+    """Write only this one of the days, from 0 on, as it stands in the whole log; it has to be whole files."""
+    retrieved: Path | None = None
+    """A file of `numpy.save`: int32 [users, shape.pool_ads], rows of ads (``ad_id`` − 1) that a retriever put into
+    the pool of each user (``user_id`` − 1); -1 leaves the funnel's own ad. Users, ads and tastes stay the same."""
 
     def __post_init__(self) -> None:
         bounds = {"num_rows": (1, 10**11), "num_days": (1, 3650), "seed": (0, 2**62)}
@@ -56,6 +62,25 @@ class LogRequest:
                     found=str(getattr(self, name)),
                     remedy="pass another one",
                 )
+        if self.only_day is not None:
+            self._check_only_day(self.only_day)
+
+    def _check_only_day(self, day: int) -> None:
+        num_files = plan_of(self.num_rows, self.shape).num_stretches
+        if not 0 <= day < self.num_days:
+            raise UserError(
+                "--only-day",
+                expected=f"a day of the log's {self.num_days}, from 0 to {self.num_days - 1}",
+                found=str(day),
+                remedy="pass another one",
+            )
+        if num_files % self.num_days:
+            raise UserError(
+                "--only-day",
+                expected=f"as many files on each of the {self.num_days} days",
+                found=f"{num_files} files of up to {self.shape.rows_per_file:,} rows",
+                remedy="pass --set rows_per_file with the rows of a day, or of a whole part of one",
+            )
 
     @property
     def first_us(self) -> int:
@@ -97,7 +122,8 @@ def simulate_log(
     started = time.monotonic()
     for part in _parts(request, intercept, world, plan, folder, min(num_processes, plan.num_stretches)):
         counts.update(part)
-        _show_progress(counts["impressions"], request.num_rows, time.monotonic() - started)
+        num_rows = request.num_rows if request.only_day is None else request.num_rows // request.num_days
+        _show_progress(counts["impressions"], num_rows, time.monotonic() - started)
     _write_record(request, intercept, world, counts, folder)
     return counts
 
@@ -109,8 +135,9 @@ def calibrate_intercept(request: LogRequest) -> float:
     sample's size is fixed, and so is the log's mean up to sampling error.
     """
     num_rows = min(request.num_rows, _CALIBRATION_ROWS)
+    without = dataclasses.replace(request, retrieved=None)
     rows, _ = make_stretch(
-        _world(request, 0.0), request.shape, Plan(num_rows, 1), 0, request.seed, request.until_us
+        _world(without, 0.0), request.shape, Plan(num_rows, 1), 0, request.seed, request.until_us
     )
     relevance = np.clip(rows.relevance.astype(np.float64), 1e-7, 1 - 1e-7)
     odds = np.log(relevance / (1 - relevance))
@@ -124,9 +151,47 @@ def calibrate_intercept(request: LogRequest) -> float:
 
 
 def _world(request: LogRequest, intercept: float) -> World:
-    return build_world(
-        request.shape, request.num_rows, request.first_us, request.num_days, request.seed, intercept
+    retrieved = None if request.retrieved is None else _read_retrieved(request.retrieved)
+    world = build_world(
+        request.shape,
+        request.num_rows,
+        request.first_us,
+        request.num_days,
+        request.seed,
+        intercept,
+        retrieved,
     )
+    if retrieved is not None:
+        _check_retrieved(world, request)
+    return world
+
+
+def _read_retrieved(path: Path) -> NDArray[np.int32]:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--retrieved {path}",
+            expected="an array as numpy.save writes it",
+            found=str(error),
+            remedy="write it with numpy.save",
+        ) from error
+    # Compiled loops are compiled for what they are given: always the same kind of array.
+    return np.array(found, np.int32, ndmin=2) if found.dtype.kind == "i" else found
+
+
+def _check_retrieved(world: World, request: LogRequest) -> None:
+    found, num_ads = world.retrieved, world.ad_created_us.size
+    shape = (world.user_keep.size, int(request.shape.pool_ads))
+    if found.dtype != np.int32 or found.shape != shape or found.min() < -1 or found.max() >= num_ads:
+        is_numbers = found.dtype == np.int32 and found.size > 0
+        bounds = f" from {found.min()} to {found.max()}" if is_numbers else ""
+        raise UserError(
+            f"--retrieved {request.retrieved}",
+            expected=f"int32 {list(shape)} from -1 to {num_ads - 1}: users, slots of a pool, rows of ads",
+            found=f"{found.dtype} {list(found.shape)}{bounds}",
+            remedy="make it for this log: the numbers of users and ads follow from --rows",
+        )
 
 
 _Task = tuple[LogRequest, float, Plan, int, Path]
@@ -136,7 +201,11 @@ _worlds: dict[tuple[LogRequest, float], World] = {}
 def _parts(
     request: LogRequest, intercept: float, world: World, plan: Plan, folder: Path, num_processes: int
 ) -> Iterator[Counter[str]]:
-    tasks = [(request, intercept, plan, stretch, folder) for stretch in range(plan.num_stretches)]
+    stretches = range(plan.num_stretches)
+    if request.only_day is not None:
+        a_day = plan.num_stretches // request.num_days
+        stretches = range(request.only_day * a_day, (request.only_day + 1) * a_day)
+    tasks = [(request, intercept, plan, stretch, folder) for stretch in stretches]
     if num_processes <= 1:
         _worlds.clear()
         _worlds[request, intercept] = world
@@ -193,6 +262,8 @@ def _write_record(
         "num_days": request.num_days,
         "last_day": request.last_day.isoformat(),
         "seed": request.seed,
+        "only_day": request.only_day,
+        "retrieved": None if request.retrieved is None else str(request.retrieved),
         "shape": dataclasses.asdict(request.shape),
         "num_users": world.user_keep.size,
         "num_bots": number_of_bots(request.shape, request.num_rows, request.num_days),

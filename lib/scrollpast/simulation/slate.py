@@ -46,10 +46,13 @@ def is_wanted(seed, user, ad, relevance):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def pool_ad(world, rates, seed, user, slot, day, num_alive):  # type: ignore[no-untyped-def]
-    """The ad in one slot of the user's pool on a day: the best match of a few popular ones; -1 if none lives.
+    """The ad in one slot of the user's pool on a day; -1 if none lives.
 
-    The slots change on different days, every ``pool_days``.
+    What a retriever put there, if it lives; else the best match of a few popular ones, which changes every
+    ``pool_days``, slot by slot on different days.
     """
+    if user < world.retrieved.shape[0] and 0 <= world.retrieved[user, slot] < num_alive:
+        return np.int64(world.retrieved[user, slot])
     epoch = (day + slot) // rates.pool_days
     best = -1
     best_odds = -np.inf

@@ -49,10 +49,19 @@ class World(NamedTuple):
     first_us: int
     num_days: int
     intercept: float
+    retrieved: NDArray[
+        np.int32
+    ]  # [U - bots, pool_ads], rows of ads in the users' pools; -1 = the funnel's own; or [0, 0]
 
 
 def build_world(
-    shape: LogShape, num_rows: int, first_us: int, num_days: int, seed: int, intercept: float
+    shape: LogShape,
+    num_rows: int,
+    first_us: int,
+    num_days: int,
+    seed: int,
+    intercept: float,
+    retrieved: NDArray[np.int32] | None = None,
 ) -> World:
     """Draw the world of a log.
 
@@ -63,6 +72,8 @@ def build_world(
         num_days: days of the window.
         seed: seed of the log.
         intercept: log-odds added to every relevance (``calibrate_intercept`` finds it).
+        retrieved: rows of ads that a retriever put into the users' pools, int32 [users, pool_ads], -1 where the
+            funnel's own ad stays; None = everywhere. All else of the world is as without.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, 1]))
     num_bots = number_of_bots(shape, num_rows, num_days)
@@ -105,6 +116,7 @@ def build_world(
         first_us=first_us,
         num_days=num_days,
         intercept=intercept,
+        retrieved=np.empty((0, 0), np.int32) if retrieved is None else retrieved,
     )
 
 
