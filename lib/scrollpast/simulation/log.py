@@ -113,9 +113,10 @@ def simulate_log(
         UserError: the folder holds something and ``overwrite`` is not given.
     """
     plan = plan_of(request.num_rows, request.shape)
-    _clear(folder, overwrite)
+    _check_may_be_cleared(folder, overwrite)
     intercept = calibrate_intercept(request)
     world = _world(request, intercept)
+    _clear(folder)
     tables.write_part(tables.ads_of(world), folder / "ads")
     tables.write_part(tables.examination_of(world), folder / "truth_examination")
     counts: Counter[str] = Counter(ads=world.ad_created_us.size)
@@ -238,7 +239,7 @@ def _write_stretch(task: _Task) -> Counter[str]:
     )
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
+def _check_may_be_cleared(folder: Path, overwrite: bool) -> None:
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if found and not overwrite:
         raise UserError(
@@ -247,6 +248,9 @@ def _clear(folder: Path, overwrite: bool) -> None:
             found=", ".join(found[:6]),
             remedy="pass --overwrite",
         )
+
+
+def _clear(folder: Path) -> None:
     # The record first: without it, nobody takes what is left of an interrupted run for a log.
     (folder / RECORD).unlink(missing_ok=True)
     for name in tables.TABLES:
