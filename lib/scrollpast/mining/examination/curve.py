@@ -68,7 +68,7 @@ def fit_curve(observed: Observed, positions: NDArray[np.int64]) -> Curve:
         log_theta = _climb(log_theta, clicks, exposures, roughness * smoothing * dispersion, pin)
         information = _information(log_theta, clicks, exposures)
         inverse = np.linalg.inv(information / dispersion + smoothing * roughness + pin)
-        spread = _spread_between_groups(log_theta, observed)
+        spread = _spread_between_groups(log_theta, observed, inverse / dispersion)
         dispersion = max(float(np.trace(inverse @ spread) / np.trace(inverse @ information)), 1e-3)
         inverse = np.linalg.inv(information / dispersion + smoothing * roughness + pin)
         smoothing = _next_smoothing(smoothing, log_theta, inverse, roughness)
@@ -132,14 +132,27 @@ def _information(log_theta: Floats, clicks: Floats, exposures: Floats) -> Floats
     return np.asarray(np.diag(weighted.sum(axis=0)) - shares.T @ weighted)
 
 
-def _spread_between_groups(log_theta: Floats, observed: Observed) -> Floats:
-    """Covariance [K, K] of the slope of the likelihood, as the groups of users show it."""
+def _spread_between_groups(log_theta: Floats, observed: Observed, inverse: Floats) -> Floats:
+    """Covariance [K, K] of the slope of the likelihood, as the groups of users show it.
+
+    The curve was fitted to each group as well and lies too near to it: each slope is what it would be without the group
+    (Bell and McCaffrey, Survey Methodology 2002).
+
+    Args:
+        inverse: [K, K], of the penalised information.
+    """
     clicks, exposures = observed.clicks.sum(axis=0), observed.exposures.sum(axis=0)
     theta = np.exp(log_theta - log_theta.max())
     shares = _shares(log_theta, exposures)
     wants = clicks.sum(axis=1) / np.maximum(exposures @ theta, 1e-300)
     residuals = observed.clicks - observed.exposures * (wants[:, None] * theta)
     slopes = (residuals - residuals.sum(axis=2, keepdims=True) * shares).sum(axis=1)
+    totals = observed.clicks.sum(axis=2)
+    weighted = np.einsum("gx,xk->gk", totals, shares)
+    information = -np.einsum("gx,xk,xl->gkl", totals, shares, shares, optimize=True)
+    information[:, range(len(theta)), range(len(theta))] += weighted
+    without = np.eye(len(theta)) - information @ inverse
+    slopes = np.linalg.solve(without, slopes[:, :, None])[:, :, 0]
     centred = slopes - slopes.mean(axis=0)
     num_groups = len(centred)
     return np.asarray(centred.T @ centred * (num_groups / (num_groups - 1)))
