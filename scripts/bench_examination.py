@@ -111,7 +111,10 @@ def _coverage(
             groups = slice(run * GROUPS_A_RUN, (run + 1) * GROUPS_A_RUN)
             result = estimate_surface(surface, own.of_groups(groups), config.examination)
             for name, one in result.estimates.items():
-                held[name][surface] += _are_held(one, truth[surface])
+                hits = _are_held(one, truth[surface])
+                held[name][surface] += hits
+                if name == result.chosen:
+                    held["the one used"][surface] += hits
     return {
         name: {
             **{surface: float(np.mean(hits)) for surface, hits in by_surface.items()},
