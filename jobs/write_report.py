@@ -31,6 +31,9 @@ def main() -> int:
         metavar="FOLDER",
         help="what estimate_examination wrote (beside the table that the day was mined with)",
     )
+    parser.add_argument(
+        "--purity", metavar="FILE.json", help="what scripts/bench_quality.py found on simulated logs"
+    )
     parser.add_argument("--out", metavar="FILE.html", help="the report (report.html beside the day)")
     return run_job(parser, _write)
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from benchmarking import RESULTS, save
 
 from scrollpast.config import load_config
 from scrollpast.entry import run_job
@@ -101,6 +102,7 @@ def main() -> int:
     parser.add_argument("--wait-days", type=float, default=3, help="days after the last until the run (3)")
     parser.add_argument("--set", action="append", default=[], help="an option of the mining, for all arms")
     parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables go (scripts/results)")
     return run_job(parser, compare)
 
 
@@ -129,9 +131,28 @@ def compare(arguments: argparse.Namespace) -> int:
             overrides = [f"mining.examined.table={table}", *arguments.set]
             day = _mine(logs, "examination", overrides, arguments.days, last_day, as_of, spark)
             examined.append(_judge(day, truth))
-    print(render(found))
-    print()
-    print(render_purity(found[NAIVE], found[DEFAULTS], examined))
+    purity = purity_of(found[NAIVE], found[DEFAULTS], examined)
+    table = f"{render(found)}\n\n{render_purity(purity)}\n"
+    print(table)
+    base = found[NAIVE]
+    arms = {
+        arm: {
+            "num_negatives": round(median(run.num_negatives for run in runs)),
+            "share_of_naive": median(
+                a.num_negatives / b.num_negatives for a, b in zip(runs, base, strict=True)
+            ),
+            "false_share": median(run.false_share for run in runs),
+        }
+        for arm, runs in found.items()
+    }
+    about = {
+        "num_logs": len(base),
+        "num_rows": int(arguments.rows),
+        "arms": arms,
+        "yields": YIELDS,
+        "purity": purity,
+    }
+    save(arguments.results, "quality", table, about)
     return 0
 
 
@@ -214,23 +235,33 @@ def render(found: dict[str, list[Mined]]) -> str:
     return "\n".join(lines)
 
 
-def render_purity(naive: list[Mined], defaults: list[Mined], examined: list[Mined]) -> str:
-    """Pure negatives at equal yields: medians over the seeds; a dash where an arm has not so many."""
+def purity_of(
+    naive: list[Mined], defaults: list[Mined], examined: list[Mined]
+) -> dict[str, list[float | None]]:
+    """Pure negatives at equal yields: medians over the seeds; None where an arm has not so many."""
     arms: dict[str, tuple[list[Mined], Callable[[Mined], np.ndarray]]] = {
         "naive: any": (naive, lambda mined: np.zeros(mined.num_negatives)),
         "naive: first positions": (naive, lambda mined: np.where(mined.position < 0, 2**31, mined.position)),
         "defaults: largest weights": (defaults, lambda mined: -mined.weight),
         "defaults, weighted by examination": (examined, lambda mined: -mined.weight),
     }
-    lines = [f"{'pure negatives at a yield of':<36}" + "".join(f"{share:>8.0%}" for share in YIELDS)]
+    found: dict[str, list[float | None]] = {}
     for arm, (runs, order) in arms.items():
-        cells = []
+        found[arm] = []
         for share in YIELDS:
             pairs = [(run, share * base.num_negatives) for run, base in zip(runs, naive, strict=True)]
             is_enough = all(count <= run.num_negatives for run, count in pairs)
-            cells.append(
-                f"{median(run.purity(order(run), count) for run, count in pairs):.1%}" if is_enough else "–"
+            found[arm].append(
+                median(run.purity(order(run), count) for run, count in pairs) if is_enough else None
             )
+    return found
+
+
+def render_purity(purity: dict[str, list[float | None]]) -> str:
+    """A line an arm, a column a yield."""
+    lines = [f"{'pure negatives at a yield of':<36}" + "".join(f"{share:>8.0%}" for share in YIELDS)]
+    for arm, values in purity.items():
+        cells = ("–" if value is None else f"{value:.1%}" for value in values)
         lines.append(f"{arm:<36}" + "".join(f"{cell:>8}" for cell in cells))
     return "\n".join(lines)
 

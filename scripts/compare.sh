@@ -54,5 +54,7 @@ run $python jobs/compare_negatives.py --config conf/local.yaml --days "filtered=
 
 examined=()
 [[ ! -e $out/examination/ds=$date ]] || examined=(--examination "$out/examination/ds=$date")
-run $python jobs/write_report.py "$days" --run "$out/run" --comparison "$out/comparison" "${examined[@]}" \
+purity=()
+[[ ! -e $out/logs/truth ]] || purity=(--purity scripts/results/quality.json)
+run $python jobs/write_report.py "$days" --run "$out/run" --comparison "$out/comparison" "${examined[@]}" "${purity[@]}" \
     --out "$out/report.html"

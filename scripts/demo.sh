@@ -121,7 +121,10 @@ elif run $python jobs/estimate_examination.py --config conf/local.yaml --date "$
     --as-of "$as_of" "${tables[@]:0:4}" "${score[@]}" --out "$out"; then
     examined=(--examination "$examination")
 fi
-run $python jobs/write_report.py "$day" --run "$out/run" "${examined[@]}" --out "$out/report.html"
+# What a simulation alone can say: how pure such negatives are.
+purity=()
+[[ -n $kind ]] || purity=(--purity scripts/results/quality.json)
+run $python jobs/write_report.py "$day" --run "$out/run" "${examined[@]}" "${purity[@]}" --out "$out/report.html"
 
 cat <<EOF
 

@@ -113,6 +113,16 @@ COMPARISON: dict[str, Any] = {
         for arm, ratio in (("random", 0), ("filtered", 2))
     ],
 }  # fmt: skip
+PURITY: dict[str, Any] = {
+    "num_logs": 3,
+    "num_rows": 2_000_000,
+    "arms": {
+        "naive": {"num_negatives": 213_258, "share_of_naive": 1.0, "false_share": 0.0673},
+        "defaults": {"num_negatives": 154_958, "share_of_naive": 0.7266, "false_share": 0.0204},
+    },
+    "yields": [0.1, 0.5, 0.8],
+    "purity": {"naive: any": [0.351, 0.351, 0.351], "defaults: largest weights": [0.987, 0.911, None]},
+}
 RECALL = {"mean": 0.2284, "low": 0.2114, "high": 0.2465, "num_users": 1_907}
 
 
@@ -132,6 +142,7 @@ class Output:
             "runs": [str(self.root / "run")],
             "comparison": str(self.root / "comparison"),
             "examination": str(self.root / "examination"),
+            "purity": str(self.root / "quality.json"),
         } | named
         return read_inputs([str(day) for day in days or (self.day,)], **given)
 
@@ -142,6 +153,7 @@ class Output:
             "run": [str(self.root / "run")],
             "comparison": str(self.root / "comparison"),
             "examination": str(self.root / "examination"),
+            "purity": str(self.root / "quality.json"),
             "out": str(self.root / "report.html"),
         }
         return Namespace(**(given | named))
@@ -190,6 +202,7 @@ def make_output(root: Path) -> Output:
         num_revoked=1,
     )
     write_json(root / "examination" / "examination.json", EXAMINATION)
+    write_json(root / "quality.json", PURITY)
     write_json(root / "comparison" / "comparison.json", COMPARISON)
     write_json(
         root / "run" / "checkpoints" / "step=00000003" / "metrics.json",

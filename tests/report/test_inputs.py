@@ -151,7 +151,7 @@ def test_what_is_missing_or_broken_is_the_users_to_mend(output: Output, fault: s
 
 def test_a_folder_that_is_no_day_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name the folder ds=… of a published day"):
-        read_inputs([str(tmp_path)], [], None, None)
+        read_inputs([str(tmp_path)], [], None, None, None)
 
 
 def test_what_a_later_version_adds_is_passed_over(output: Output) -> None:

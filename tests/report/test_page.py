@@ -12,7 +12,8 @@ from scrollpast.report.page import compose, render
 from tests.report.published import DS, EXAMINATION, Output, write_json
 
 SECTIONS = [
-    "funnel", "examination", "dwell", "per-user", "exposure", "gate", "revocations", "comparison", "training", "trend",
+    "funnel", "examination", "dwell", "per-user", "exposure", "gate", "revocations", "purity",
+    "comparison", "training", "trend",
 ]  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_a_section_without_data_says_what_would_make_it(output: Output) -> None:
         config={}, health=None, exposure_file=None, revocation_file=None, num_revoked=0, ledger={"bot": 0}
     )
     (output.root / "negatives" / "ds=2026-11-20" / "manifest.json").unlink()
-    page = compose(output.inputs(runs=[], comparison=None, examination=None))
+    page = compose(output.inputs(runs=[], comparison=None, examination=None, purity=None))
     assert [each.name for each in page.sections] == SECTIONS
     html = render(page)
     jobs = {
@@ -65,6 +66,7 @@ def test_a_section_without_data_says_what_would_make_it(output: Output) -> None:
     }  # fmt: skip
     for name, job in jobs.items():
         assert f"jobs/{job}.py" in section(html, name), name
+    assert "scripts/bench_quality.py" in section(html, "purity")
     assert "<svg" in section(html, "per-user")
 
 
@@ -82,7 +84,7 @@ def test_the_report_lies_beside_the_day_if_no_place_is_named(
     assert write_report(output.arguments(out=None)) == 0
     path = output.root / "negatives" / "report.html"
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert capsys.readouterr().out == f"Hard negatives of {DS}: 10 sections; wrote {path}\n"
+    assert capsys.readouterr().out == f"Hard negatives of {DS}: 11 sections; wrote {path}\n"
 
 
 def test_a_report_replaces_the_one_before_at_once(output: Output) -> None:

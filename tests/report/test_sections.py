@@ -19,6 +19,7 @@ from scrollpast.report.exposure import exposure
 from scrollpast.report.funnel import funnel, in_order
 from scrollpast.report.gate import gate, verdict
 from scrollpast.report.per_user import NegativesByUser, count_by_user, per_user
+from scrollpast.report.purity import purity
 from scrollpast.report.revocations import revocations
 from scrollpast.report.sections import Missing, Paragraph, Plot, Section, Table
 from scrollpast.report.training import training
@@ -215,3 +216,15 @@ def test_the_trend_has_a_row_a_day(output: Output) -> None:
     assert latest["engagement rate"] == f"{LEDGER['positive'] / (total - LEDGER['invalid']):.2%}"
     assert latest["not examined"] == f"{LEDGER['not_examined'] / total:.2%}"
     assert "bot" not in latest
+
+
+# Purity
+
+
+def test_purity_is_told_by_yield_and_where_there_are_too_few_nothing_is(output: Output) -> None:
+    section = purity(output.inputs())
+    (plot,) = plots_of(section)
+    assert plot.numbers.columns == ("kept first", "10%", "50%", "80%")
+    assert row(plot.numbers, "defaults: largest weights")[1:] == ("98.70%", "91.10%", "–")
+    assert row(table_of(section), "defaults")[1:] == ("154,958", "72.66%", "2.04%")
+    assert "Not of this day: 3 simulated logs of 2,000,000 impressions" in text_of(section)

@@ -18,7 +18,9 @@ def write_report(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: what the command line names is not there, is broken, or cannot be written.
     """
-    inputs = read_inputs(arguments.days, arguments.run, arguments.comparison, arguments.examination)
+    inputs = read_inputs(
+        arguments.days, arguments.run, arguments.comparison, arguments.examination, arguments.purity
+    )
     page = compose(inputs)
     out = arguments.out or files.join(files.absolute(inputs.day.uri).rpartition("/")[0], _NAME)
     filesystem, path = files.resolve(out)

@@ -17,6 +17,7 @@ from scrollpast.report.documents import (
     Exposure,
     Health,
     Metrics,
+    Purity,
     checked,
     read_document,
     read_text,
@@ -90,10 +91,15 @@ class Inputs:
     examined: Examined | None
     runs: Sequence[TrainedRun]
     comparison: Comparison | None
+    purity: Purity | None
 
 
 def read_inputs(
-    days: Sequence[str], runs: Sequence[str], comparison: str | None, examination: str | None
+    days: Sequence[str],
+    runs: Sequence[str],
+    comparison: str | None,
+    examination: str | None,
+    purity: str | None,
 ) -> Inputs:
     """Read what the command line names; the report is on the latest day.
 
@@ -113,6 +119,9 @@ def read_inputs(
         examined=_examination_of(examination, day),
         runs=_read_runs(runs),
         comparison=_read_comparison(comparison),
+        purity=None
+        if purity is None
+        else read_document(Purity, purity, "run scripts/bench_quality.py again"),
     )
 
 

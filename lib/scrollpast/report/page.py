@@ -16,12 +16,25 @@ from scrollpast.report.funnel import funnel
 from scrollpast.report.gate import gate, verdict
 from scrollpast.report.inputs import Inputs, TrainedRun
 from scrollpast.report.per_user import per_user
+from scrollpast.report.purity import purity
 from scrollpast.report.revocations import revocations
 from scrollpast.report.sections import Page, Tile, Tiles
 from scrollpast.report.training import training
 from scrollpast.report.trend import trend
 
-_SECTIONS = (funnel, examination, dwell, per_user, exposure, gate, revocations, comparison, training, trend)
+_SECTIONS = (
+    funnel,
+    examination,
+    dwell,
+    per_user,
+    exposure,
+    gate,
+    revocations,
+    purity,
+    comparison,
+    training,
+    trend,
+)
 _RECALL = "recall@100"
 
 

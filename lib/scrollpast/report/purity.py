@@ -1,0 +1,79 @@
+"""How pure negatives are: measured where the truth is known, on simulated logs, at equal yields."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrollpast.report import plotting, wording
+from scrollpast.report.documents import Purity
+from scrollpast.report.inputs import Inputs
+from scrollpast.report.sections import Missing, Paragraph, Plot, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "How pure such negatives are"
+
+
+def purity(inputs: Inputs) -> Section:
+    """Of the negatives that are kept, the share that was looked at and not wanted; by yield, beside plain rules."""
+    found = inputs.purity
+    if found is None:
+        reason = (
+            "Only a simulation knows what its users looked at and wanted, and no figures of one were named."
+        )
+        return Section("purity", TITLE, [Missing(reason, "scripts/bench_quality.py")])
+    arms = Table(
+        "Ways of mining, with the same caps",
+        ("negatives", "number", "of the first way's", "the user wanted the ad"),
+        [
+            (
+                name,
+                wording.count(arm.num_negatives),
+                wording.share(arm.share_of_naive),
+                wording.share(arm.false_share),
+            )
+            for name, arm in found.arms.items()
+        ],
+    )
+    text = (
+        f"Not of this day: {wording.plural(found.num_logs, 'simulated log')} of {wording.count(found.num_rows)} "
+        "impressions, medians. Whoever keeps fewer is easily purer, so the ways are held at equal yields: parts of "
+        "what was served and not engaged with. A negative is pure if the user looked at the ad and did not want it."
+    )
+    return Section("purity", TITLE, [Paragraph(text), _plot(found), arms])
+
+
+def _plot(found: Purity) -> Plot:
+    yields = [f"{share:.0%}" for share in found.yields]
+    numbers = Table(
+        "Pure negatives by yield",
+        ("kept first", *yields),
+        [(name, *(wording.share(value) for value in values)) for name, values in found.purity.items()],
+    )
+    told = "; ".join(
+        f"{name}: {', '.join(wording.share(value) for value in values)}"
+        for name, values in found.purity.items()
+    )
+
+    def paint(figure: Figure, is_narrow: bool) -> None:
+        (axes,) = plotting.grid_of(figure, 1, 1)
+        places = range(len(found.yields))
+        for number, (name, values) in enumerate(found.purity.items()):
+            axes.plot(
+                places,
+                [float("nan") if value is None else value for value in values],
+                color=plotting.SERIES[number % len(plotting.SERIES)],
+                linestyle=plotting.LINES[number % len(plotting.LINES)],
+                marker=plotting.MARKERS[number % len(plotting.MARKERS)],
+                label=name,
+            )
+        axes.set_xticks(places, yields)
+        axes.set_xlabel("yield")
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(wording.per_cent)
+        plotting.legend_above(figure, axes, 1 if is_narrow else 2)
+
+    return plotting.plot(
+        "purity", f"Pure negatives by yield: {', '.join(yields)}", f"{told}.", numbers, paint, (300, 340)
+    )
