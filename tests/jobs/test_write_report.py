@@ -66,7 +66,7 @@ def test_what_the_jobs_wrote_is_reported(mined: Path, tmp_path: Path) -> None:
     day, out = mined / f"ds={DAYS[-1]}", tmp_path / "report.html"
     done = run("write_report", day, "--examination", mined / "examination" / f"ds={DAYS[-1]}", "--out", out)
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == f"Hard negatives of 2026-11-20: 10 sections; wrote {out}\n"
+    assert done.stdout == f"Hard negatives of 2026-11-20: 11 sections; wrote {out}\n"
     html = out.read_text(encoding="utf-8")
     manifest = read_manifest(str(day))
     for name, number in manifest.ledger.items():
