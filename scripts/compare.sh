@@ -17,7 +17,7 @@ if (($#)) && [[ $1 != -* ]]; then
     [[ $out == /* || $PWD == "$root" ]] || out=$PWD/$out
 fi
 cd "$root"
-[[ -e $out/run/metrics.json ]] || fail "$out: expected what scripts/demo.sh --out $out leaves, found no run/metrics.json"
+[[ -d $out/run/checkpoints ]] || fail "$out: expected what scripts/demo.sh --out $out leaves, found no run/checkpoints"
 
 environment .venv mining training report
 spark_environment .venv
