@@ -46,7 +46,7 @@ mine() {
 }
 mine --date "$date" --days "$num_days" --as-of "$as_of"
 mine --date "$held_out_date" --as-of "$held_out_as_of"
-run $python jobs/export_towers.py "$out/run" --out "$out/export"
+[[ -e $out/export/export.json ]] || run $python jobs/export_towers.py "$out/run" --out "$out/export"
 run $python jobs/mine_neighbours.py "$days" --towers "$out/export" --out "$out/neighbours" --config conf/local.yaml
 run $python jobs/compare_negatives.py --config conf/local.yaml --days "filtered=$days" \
     --days "naive=$out/naive/ds=$date" --days "neighbours=$out/neighbours/ds=$date" \
