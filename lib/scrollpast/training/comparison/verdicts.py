@@ -7,8 +7,9 @@
 * Seeds are few, and resampling three of them would tell too little (of n values it finds (n − 1) / n of the variance,
   and its tails end at the extremes). So the spread of the seeds' means is taken as normal, its variance pooled over
   the arms of a metric, and each sample draws from Student's t with the pooled degrees of freedom; an arm whose own
-  variance is larger has that. Seeds of different arms are taken as independent, although the same seed gives the same
-  first weights: where that makes two arms alike, the interval is wider than it need be.
+  variance is larger has that. All arms are trained with the same seeds, which are the blocks of a randomised block
+  design (Fisher, The Design of Experiments, 1935): what a seed does to all arms alike, by its first weights and the
+  order of the data, is no part of a difference. What it does to one arm and not to the others is.
 
 The variance that is neither of users nor of seeds alone is in both parts, as in the pigeonhole bootstrap (Owen, Annals
 of Applied Statistics 1, 2007): intervals err on the side of "no difference shown". With one seed an arm they cover
@@ -92,11 +93,11 @@ def judge(
 ) -> dict[Key, Judged | None]:
     """Hold every arm against the baseline, in every metric.
 
-    The order of arms, metrics and seeds changes nothing.
+    The order of arms and metrics changes nothing, nor does that of the seeds, where it is the same for all arms.
 
     Args:
-        numbers: float64 [S, U] of every arm in every metric: S seeds, the same U users everywhere; NaN where a
-            user has no such number.
+        numbers: float64 [S, U] of every arm in every metric: the same S seeds in the same order and the same U users
+            everywhere; NaN where a user has no such number.
         lower_is_better: metrics whose smaller values are good.
 
     Returns:
@@ -127,6 +128,8 @@ class _Sample:
 
     value_C: Numbers
     drawn_RC: Numbers
+    paired_RC: Numbers
+    """The same without what a seed does to all arms alike: only differences of arms have a meaning"""
     seed_means: Sequence[Numbers]
     """float64 [S] by arm"""
     num_users: int
@@ -156,14 +159,14 @@ class _Sample:
             interval=_percentiles(self.drawn_RC[:, arm]),
             num_users=self.num_users,
             num_seeds=len(means),
-            seed_deviation=float(means.std(ddof=1)) if len(means) > 1 else None,
+            seed_deviation=float(np.sort(means).std(ddof=1)) if len(means) > 1 else None,
             difference=difference,
         )
 
     def _differences(self, baseline: int) -> tuple[Numbers, Numbers]:
         return (
             self.value_C - self.value_C[baseline],
-            self.drawn_RC - self.drawn_RC[:, baseline, None],
+            self.paired_RC - self.paired_RC[:, baseline, None],
         )
 
 
@@ -173,31 +176,50 @@ def _sample(by_arm: Sequence[Numbers], metric: str, seed: int, num_resamples: in
     is_defined = ~np.isnan(user_UC).any(axis=1)
     if not is_defined.any():
         nothing = np.full(len(by_arm), np.nan)
-        return _Sample(nothing, nothing[None], [nothing[:0]] * len(by_arm), 0)
+        return _Sample(nothing, nothing[None], nothing[None], [nothing[:0]] * len(by_arm), 0)
     # Users without the number stay in the table: the samples are then the same users for all metrics.
     user_UC[~is_defined] = np.nan
     value_C = user_UC[is_defined].mean(axis=0)
     drawn_RC = resampled_means(user_UC, seed=seed, num_resamples=num_resamples)
     # Of very few users a sample may hold none that has the number.
     drawn_RC = np.where(np.isnan(drawn_RC), value_C, drawn_RC)
-    seed_means = [np.sort(numbers_SU[:, is_defined].mean(axis=1)) for numbers_SU in by_arm]
-    drawn_RC += _seed_errors(seed_means, metric, seed, num_resamples)
-    return _Sample(value_C, drawn_RC, seed_means, int(is_defined.sum()))
+    mean_CS = np.stack([numbers_SU[:, is_defined].mean(axis=1) for numbers_SU in by_arm])
+    of_arms_CS = mean_CS - _sorted_mean(mean_CS)
+    of_arms_alone_CS = of_arms_CS - of_arms_CS.mean(axis=0)
+    num_arms, num_seeds = mean_CS.shape
+    errors, paired_errors = (
+        _seed_errors(deviation_CS, freedom_of_an_arm, f"{kind} {seed} {metric}", num_resamples)
+        for kind, deviation_CS, freedom_of_an_arm in (
+            ("seeds", of_arms_CS, num_seeds - 1),
+            ("arms", of_arms_alone_CS, (num_seeds - 1) * (num_arms - 1) / num_arms),
+        )
+    )
+    return _Sample(value_C, drawn_RC + errors, drawn_RC + paired_errors, list(mean_CS), int(is_defined.sum()))
 
 
-def _seed_errors(seed_means: Sequence[Numbers], metric: str, seed: int, num_resamples: int) -> Numbers:
-    """What other seeds would add to the arms' means: float64 [R, C], multivariate t; 0 where arms have one seed."""
-    freedom_C = np.array([len(means) - 1 for means in seed_means])
-    freedom = int(freedom_C.sum())
-    if not freedom:
-        return np.zeros((num_resamples, len(seed_means)))
-    squares_C = np.array([((means - means.mean()) ** 2).sum() for means in seed_means])
-    variance_C = np.maximum(squares_C / np.maximum(freedom_C, 1), squares_C.sum() / freedom)
-    key = int.from_bytes(hashlib.sha256(f"seeds {seed} {metric}".encode()).digest()[:16], "little")
+def _sorted_mean(mean_CS: Numbers) -> Numbers:
+    """Over the seeds, [C, 1], the same to the last digit in any order of them."""
+    return np.asarray(np.sort(mean_CS, axis=1).mean(axis=1, keepdims=True))
+
+
+def _seed_errors(deviation_CS: Numbers, freedom_of_an_arm: float, stream: str, num_resamples: int) -> Numbers:
+    """What other seeds would add to the arms' means: float64 [R, C], multivariate t; 0 where arms have one seed.
+
+    Args:
+        deviation_CS: of the seeds' means.
+        freedom_of_an_arm: degrees of freedom of the squares of each arm.
+    """
+    num_arms, num_seeds = deviation_CS.shape
+    freedom = num_arms * freedom_of_an_arm
+    if freedom < 1:
+        return np.zeros((num_resamples, num_arms))
+    squares_C = np.sort(deviation_CS**2, axis=1).sum(axis=1)
+    variance_C = np.maximum(squares_C / freedom_of_an_arm, squares_C.sum() / freedom)
+    key = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:16], "little")
     generator = np.random.Generator(np.random.Philox(key=key))
     scale_R1 = np.sqrt(freedom / generator.chisquare(freedom, (num_resamples, 1)))
-    normal_RC = generator.standard_normal((num_resamples, len(seed_means)))
-    drawn_RC: Numbers = np.sqrt(variance_C / (freedom_C + 1)) * scale_R1 * normal_RC
+    normal_RC = generator.standard_normal((num_resamples, num_arms))
+    drawn_RC: Numbers = np.sqrt(variance_C / num_seeds) * scale_R1 * normal_RC
     return drawn_RC
 
 
