@@ -149,13 +149,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+_FOLDERS = ("--folder", "--results", "--out")
+
+
 def _without_folders(words: Sequence[str]) -> list[str]:
     """A command line that measures the same elsewhere: where files were kept is this machine's affair."""
     told, is_folder = [], False
     for word in words:
-        if not is_folder and not word.startswith(("--folder", "--results")):
+        if not is_folder and not word.startswith(_FOLDERS):
             told.append(word)
-        is_folder = word in ("--folder", "--results")
+        is_folder = word in _FOLDERS
     return told
 
 
