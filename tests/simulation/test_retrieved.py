@@ -32,6 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def saved(pools: NDArray[Any], folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / "retrieved.npy"
     np.save(path, pools)
     return path
@@ -79,9 +80,11 @@ def test_users_ads_and_tastes_stay_the_same(whole: Path, tmp_path: Path) -> None
 
 
 def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
-    request = replace(REQUEST, retrieved=saved(pools_of(2), tmp_path), only_day=2)
+    request = replace(REQUEST, only_day=2)
     for num_processes in (1, 2):
-        simulate_log(request, tmp_path / str(num_processes), num_processes)
+        # Where the file lies is not part of the log.
+        moved = saved(pools_of(2), tmp_path / f"pools-{num_processes}")
+        simulate_log(replace(request, retrieved=moved), tmp_path / str(num_processes), num_processes)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import hashlib
 import json
 import math
 import multiprocessing
@@ -267,7 +268,8 @@ def _write_record(
         "last_day": request.last_day.isoformat(),
         "seed": request.seed,
         "only_day": request.only_day,
-        "retrieved": None if request.retrieved is None else str(request.retrieved),
+        # What it held, not where it lay: the same request gives the same bytes.
+        "retrieved_sha256": None if request.retrieved is None else _sha256(request.retrieved),
         "shape": dataclasses.asdict(request.shape),
         "num_users": world.user_keep.size,
         "num_bots": number_of_bots(request.shape, request.num_rows, request.num_days),
@@ -276,6 +278,11 @@ def _write_record(
         "counts": dict(sorted(counts.items())),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _show_progress(done: int, total: int, seconds: float) -> None:
