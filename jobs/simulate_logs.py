@@ -44,16 +44,9 @@ def simulate(arguments: argparse.Namespace) -> int:
     from scrollpast.simulation.log import LogRequest, simulate_log, summary_of
     from scrollpast.simulation.shape import shape_from
 
-    shape = shape_from(arguments.set)
-    request = LogRequest(
-        arguments.rows,
-        arguments.days,
-        arguments.last_day,
-        arguments.seed,
-        shape,
-        only_day=arguments.only_day,
-        retrieved=arguments.retrieved,
-    )
+    shape, last_day = shape_from(arguments.set), arguments.last_day
+    part = {"only_day": arguments.only_day, "retrieved": arguments.retrieved}
+    request = LogRequest(arguments.rows, arguments.days, last_day, arguments.seed, shape, **part)
     started = time.monotonic()
     counts = simulate_log(request, arguments.out, arguments.processes, arguments.overwrite)
     seconds = time.monotonic() - started
