@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -54,11 +55,15 @@ def arguments_of(folder: Path, out: Path) -> list[str]:
 
 
 def run_here(*arguments: str) -> JobRun:
-    """Run ``main`` in this process with a command line of its own."""
-    from jobs.mine_negatives import main
+    """Mine in this process with a command line of its own."""
+    return run_job("mine_negatives", *arguments)
 
+
+def run_job(job: str, *arguments: object) -> JobRun:
+    """Run a job's ``main`` in this process, on the session that runs in it if one does."""
+    main = import_module(f"jobs.{job}").main
     stdout, stderr = io.StringIO(), io.StringIO()
-    command_line = patch.object(sys, "argv", ["mine_negatives.py", *map(str, arguments)])
+    command_line = patch.object(sys, "argv", [f"{job}.py", *map(str, arguments)])
     with command_line, redirect_stdout(stdout), redirect_stderr(stderr):
         try:
             exit_code = main()

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from jobs.build_vocabulary import main
 
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
+from tests.jobs.job_runs import run_job
 from tests.training.data.days import records, write_day
 
 if TYPE_CHECKING:
@@ -30,14 +26,8 @@ ADVERTISERS = {ad: f"advertiser {ad % 3}" for ad in range(60)}
 
 def _run(*arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of the job in this process."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    command_line = patch.object(sys, "argv", ["build_vocabulary.py", *arguments])
-    with command_line, redirect_stdout(stdout), redirect_stderr(stderr):
-        try:
-            exit_code = main()
-        except SystemExit as ended:  # argparse's way out
-            exit_code = int(ended.code or 0)
-    return exit_code, stdout.getvalue(), stderr.getvalue()
+    done = run_job("build_vocabulary", *arguments)
+    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun
+from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, run_job
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,16 +37,6 @@ SMALL = (
 ENDLESS = ("training.max_steps=null", "training.epochs=100000")
 
 
-def run(job: str, *arguments: object) -> JobRun:
-    """Run a job's ``main`` in this process."""
-    main = import_module(f"jobs.{job}").main
-    stdout, stderr = io.StringIO(), io.StringIO()
-    line = patch.object(sys, "argv", [f"{job}.py", *map(str, arguments)])
-    with line, redirect_stdout(stdout), redirect_stderr(stderr):
-        exit_code = main()
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
-
-
 def settings(*options: str) -> list[str]:
     return [part for option in options for part in ("--set", option)]
 
@@ -60,7 +46,7 @@ def days(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """Two days mined in two ways, and a third one, of a log of three."""
     folder = tmp_path_factory.mktemp("days")
     log = folder / "log"
-    done = run("simulate_logs", log, "--rows", "4e4", "--days", "3", "--seed", "5", "--processes", "1")
+    done = run_job("simulate_logs", log, "--rows", "4e4", "--days", "3", "--seed", "5", "--processes", "1")
     assert done.exit_code == 0, done.stderr
     tables = [f"--{name}={log / name}" for name in ("impressions", "engagements", "ads")]
     plans = {
@@ -72,13 +58,13 @@ def days(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[
     for name, (date, num_days, as_of, rules) in plans.items():
         options = [*rules, *settings("mining.num_buckets=2", "spark.num_partitions=2")]
         out = f"--out={folder / name}"
-        done = run(
+        done = run_job(
             "mine_negatives", "--date", date, "--days", num_days, "--as-of", as_of, *tables, out, *options
         )
         assert done.exit_code == 0, done.stderr
         found[name] = str(folder / name / f"ds={date}")
     options = [f"--ads={log / 'ads'}", "--feature=advertiser_id", "--num-user-rows=1000", f"--out={folder}"]
-    done = run("build_vocabulary", found["filtered"], *options)
+    done = run_job("build_vocabulary", found["filtered"], *options)
     assert done.exit_code == 0, done.stderr
     return found
 
@@ -96,7 +82,7 @@ def arguments(days: dict[str, str], out: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(days: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobRun]:
     out = tmp_path_factory.mktemp("whole")
-    return out, run("compare_negatives", *arguments(days, out))
+    return out, run_job("compare_negatives", *arguments(days, out))
 
 
 def results(out: Path) -> dict[str, int]:
@@ -129,7 +115,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(
 ) -> None:
     out, _ = whole
     before, table = results(out), (out / "comparison.json").read_bytes()
-    again = run("compare_negatives", *arguments(days, out))
+    again = run_job("compare_negatives", *arguments(days, out))
     assert again.exit_code == 0, again.stderr
     assert again.stdout.count(": kept ") == 8 and "training" not in again.stdout
     assert results(out) == before
@@ -157,7 +143,7 @@ def test_a_comparison_that_is_killed_goes_on_as_if_it_had_never_been(
     kept = results(tmp_path)
     assert 2 <= len(kept) < 8
     assert not (tmp_path / "comparison.json").exists()
-    again = run("compare_negatives", *arguments(days, tmp_path))
+    again = run_job("compare_negatives", *arguments(days, tmp_path))
     assert again.exit_code == 0, again.stderr
     assert {path: results(tmp_path)[path] for path in kept} == kept
     assert (tmp_path / "comparison.json").read_bytes() == (whole[0] / "comparison.json").read_bytes()
@@ -199,7 +185,7 @@ def test_two_ranks_compare_what_one_compares(
     assert (tmp_path / "comparison.txt").read_text() in together.stdout
     assert together.stdout.count("recall@10, higher is better") == 1
     # The same inputs: one rank with the whole batch keeps what two have made, and would have found the same.
-    alone = run("compare_negatives", *fewer)
+    alone = run_job("compare_negatives", *fewer)
     assert alone.stdout.count(": kept ") == 2
     assert (tmp_path / "comparison.txt").read_text() in alone.stdout
     for path in results(tmp_path):
@@ -213,7 +199,7 @@ def test_two_ranks_compare_what_one_compares(
 def test_an_arm_without_its_days_is_skipped_and_said_to_be(
     whole: tuple[Path, JobRun], days: dict[str, str], tmp_path: Path
 ) -> None:
-    done = run(
+    done = run_job(
         "compare_negatives", *arguments(days, tmp_path), "--seeds", "0", "--arms", "neighbours", "naive"
     )
     assert done.exit_code == 0, done.stderr
@@ -236,7 +222,7 @@ def test_an_arm_without_its_days_is_skipped_and_said_to_be(
     ],
 )
 def test_a_mistake_is_one_line(days: dict[str, str], tmp_path: Path, more: list[str], fragment: str) -> None:
-    done = run("compare_negatives", *arguments(days, tmp_path), *more)
+    done = run_job("compare_negatives", *arguments(days, tmp_path), *more)
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1 and fragment in done.stderr
     assert list(tmp_path.iterdir()) == []

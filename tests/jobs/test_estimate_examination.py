@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +13,7 @@ from pyspark.sql import SparkSession
 from scrollpast.mining.examination.table import read_examination
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from
-from tests.jobs.job_runs import JobRun
+from tests.jobs.job_runs import JobRun, run_job
 
 LAST_DAY = np.datetime64("2026-11-20").item()
 FOLDER = Path("examination") / "ds=2026-11-20"
@@ -33,29 +29,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def estimate(log: Path, out: Path, *arguments: str) -> JobRun:
-    from jobs.estimate_examination import main
-
     tables = [f"--{name}={log / name}" for name in ("impressions", "engagements")]
-    line = [
-        "--date",
-        "2026-11-20",
-        "--days",
-        "3",
-        "--as-of",
-        "2026-11-28",
-        *tables,
-        "--out",
-        str(out),
-        *arguments,
-    ]
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        redirect_stdout(stdout),
-        redirect_stderr(stderr),
-        patch.object(sys, "argv", ["estimate_examination.py", *line]),
-    ):
-        exit_code = main()
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+    days = ("--date", "2026-11-20", "--days", "3", "--as-of", "2026-11-28")
+    return run_job("estimate_examination", *days, *tables, "--out", out, *arguments)
 
 
 def test_every_estimator_finds_the_planted_curve(log: Path, tmp_path: Path, spark: SparkSession) -> None:

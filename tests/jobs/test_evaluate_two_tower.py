@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,7 +12,7 @@ import torch
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.loop import Run
 from scrollpast.training.processes import process_group
-from tests.jobs.job_runs import JobRun
+from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import records, vocabulary
 from tests.training.evaluation.toy import day
 from tests.training.runs import small_options
@@ -25,13 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def evaluate(*arguments: str) -> JobRun:
-    from jobs.evaluate_two_tower import main
-
-    stdout, stderr = io.StringIO(), io.StringIO()
-    line = patch.object(sys, "argv", ["evaluate_two_tower.py", *arguments])
-    with line, redirect_stdout(stdout), redirect_stderr(stderr):
-        exit_code = main()
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+    return run_job("evaluate_two_tower", *arguments)
 
 
 @pytest.fixture(scope="module")

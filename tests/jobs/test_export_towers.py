@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -17,7 +13,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.processes import process_group
 from scrollpast.training.serving.user_tower import UserTower
 from scrollpast.training.step_model import StepModel
-from tests.jobs.job_runs import JobRun
+from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import vocabulary
 from tests.training.runs import small_day, small_run
 
@@ -25,14 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def run(*arguments: object) -> JobRun:
-    """Run the job in this process."""
-    from jobs.export_towers import main
-
-    stdout, stderr = io.StringIO(), io.StringIO()
-    line = ["export_towers.py", *map(str, arguments)]
-    with patch.object(sys, "argv", line), redirect_stdout(stdout), redirect_stderr(stderr):
-        exit_code = main()
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+    return run_job("export_towers", *arguments)
 
 
 def error_of(done: JobRun) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from pyspark.sql import SparkSession
@@ -18,7 +14,7 @@ from scripts.planted import plant_day
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
 from scrollpast.training.curves import read_curve
-from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, run_alone
+from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, run_alone, run_job
 from tests.mining.neighbours.planted_world import (
     OPTIONS,
     PLAN,
@@ -33,19 +29,6 @@ SETTINGS = [
     for name in ("first_rank", "last_rank", "negatives_per_user")
     for part in ("--set", f"neighbours.{name}={getattr(OPTIONS, name)}")
 ]
-
-
-def run(job: str, *arguments: object) -> JobRun:
-    """Run a job in this process, on the session that runs in it."""
-    main = importlib.import_module(f"jobs.{job}").main
-    stdout, stderr = io.StringIO(), io.StringIO()
-    line = patch.object(sys, "argv", [f"{job}.py", *map(str, arguments)])
-    with line, redirect_stdout(stdout), redirect_stderr(stderr):
-        try:
-            exit_code = main()
-        except SystemExit as ended:  # argparse's way out
-            exit_code = int(ended.code or 0)
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 def done(found: JobRun) -> str:
@@ -74,7 +57,7 @@ def test_the_job_prints_what_became_of_all_candidates(
     spark: SparkSession, world: World, day: str, tmp_path: Path
 ) -> None:
     arguments = (day, "--towers", world.export, "--out", tmp_path, *SETTINGS)
-    text = done(run("mine_neighbours", *arguments))
+    text = done(run_job("mine_neighbours", *arguments))
     manifest = read_manifest(f"{tmp_path}/ds=2026-11-20")
     shown = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in text.splitlines()[1:6]}
     assert shown == {**manifest.ledger, "total": sum(manifest.ledger.values())}
@@ -82,11 +65,11 @@ def test_the_job_prints_what_became_of_all_candidates(
     asked = manifest.input["records"]["num_asked"]
     assert f"\n{asked} records asked for, {shown['kept'] / asked:.1f} neighbours each\n" in text
     assert text.endswith(f"\npublished {tmp_path}/ds=2026-11-20/manifest.json\n")
-    again = done(run("mine_neighbours", *arguments))
+    again = done(run_job("mine_neighbours", *arguments))
     assert again == text.replace("\npublished", "\nalready published from the same input; nothing was done:")
-    changed = mistake(run("mine_neighbours", *arguments, "--sample", 5))
+    changed = mistake(run_job("mine_neighbours", *arguments, "--sample", 5))
     assert "found a published day, and a change of --sample; pass --overwrite" in changed
-    done(run("mine_neighbours", *arguments, "--sample", 5, "--overwrite"))
+    done(run_job("mine_neighbours", *arguments, "--sample", 5, "--overwrite"))
     assert read_manifest(f"{tmp_path}/ds=2026-11-20").input["records"]["num_asked"] <= 5
 
 
@@ -94,7 +77,7 @@ def test_a_session_of_its_own_gives_the_same_bytes(
     spark: SparkSession, world: World, day: str, tmp_path: Path
 ) -> None:
     arguments = (day, "--towers", world.export, *SETTINGS)
-    done(run("mine_neighbours", *arguments, "--out", tmp_path / "here"))
+    done(run_job("mine_neighbours", *arguments, "--out", tmp_path / "here"))
     job = (sys.executable, str(ROOT / "jobs" / "mine_neighbours.py"))
     alone = run_alone(*map(str, arguments), "--out", str(tmp_path / "alone"), program=job)
     assert alone.exit_code == 0, alone.stderr
@@ -110,18 +93,18 @@ def test_a_session_of_its_own_gives_the_same_bytes(
 @pytest.mark.slow
 def test_from_a_log_to_a_model_that_learns_from_neighbours(spark: SparkSession, tmp_path: Path) -> None:
     log, served, export = tmp_path / "log", tmp_path / "served", tmp_path / "export"
-    done(run("simulate_logs", log, "--rows", "60000", "--days", "2", "--seed", "3"))
+    done(run_job("simulate_logs", log, "--rows", "60000", "--days", "2", "--seed", "3"))
     tables = [part for name in ("impressions", "engagements") for part in (f"--{name}", log / name)]
     done(
-        run("mine_negatives", "--date", "2026-11-20", "--days", "2", "--as-of", "2026-11-25", *tables,
+        run_job("mine_negatives", "--date", "2026-11-20", "--days", "2", "--as-of", "2026-11-25", *tables,
             "--out", served, "--set", "mining.num_buckets=4")
     )  # fmt: skip
     day = served / "ds=2026-11-20"
-    done(run("build_vocabulary", day, "--num-user-rows", "1000", "--out", served))
+    done(run_job("build_vocabulary", day, "--num-user-rows", "1000", "--out", served))
     train(day, tmp_path / "run")
-    done(run("export_towers", tmp_path / "run", "--out", export))
+    done(run_job("export_towers", tmp_path / "run", "--out", export))
     ranks = ("--set", "neighbours.first_rank=11", "--set", "neighbours.last_rank=100")
-    text = done(run("mine_neighbours", day, "--towers", export, "--out", tmp_path / "near", *ranks))
+    text = done(run_job("mine_neighbours", day, "--towers", export, "--out", tmp_path / "near", *ranks))
     near = str(tmp_path / "near" / "ds=2026-11-20")
     kept = read_manifest(near).ledger["kept"]
     assert kept > 100, text
@@ -174,20 +157,20 @@ def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_spark")
 def test_what_is_no_export_is_told(day: str, tmp_path: Path) -> None:
-    text = mistake(run("mine_neighbours", day, "--towers", tmp_path, "--out", tmp_path / "out"))
+    text = mistake(run_job("mine_neighbours", day, "--towers", tmp_path, "--out", tmp_path / "out"))
     assert text.startswith(f"{tmp_path}/export.json: expected the file that publishes an export, found none;")
 
 
 @pytest.mark.usefixtures("no_spark")
 def test_a_day_that_is_not_published_is_told(world: World, tmp_path: Path) -> None:
-    text = mistake(run("mine_neighbours", tmp_path, "--towers", world.export, "--out", tmp_path / "out"))
+    text = mistake(run_job("mine_neighbours", tmp_path, "--towers", world.export, "--out", tmp_path / "out"))
     assert "expected a manifest, which publishes a day, found no such file" in text
 
 
 @pytest.mark.usefixtures("no_spark")
 def test_ranks_that_are_turned_round_are_told(world: World, day: str, tmp_path: Path) -> None:
     arguments = (day, "--towers", world.export, "--out", tmp_path, "--set", "neighbours.last_rank=100")
-    text = mistake(run("mine_neighbours", *arguments))
+    text = mistake(run_job("mine_neighbours", *arguments))
     assert text.startswith(
         "neighbours (--set): expected it to have first_rank <= last_rank, found 101 and 100;"
     )
@@ -197,6 +180,6 @@ def test_ranks_that_are_turned_round_are_told(world: World, day: str, tmp_path: 
 def test_a_sample_of_nobody_is_told(world: World, day: str, tmp_path: Path) -> None:
     arguments = (day, "--towers", world.export, "--out", tmp_path, "--sample", 0)
     assert (
-        mistake(run("mine_neighbours", *arguments))
+        mistake(run_job("mine_neighbours", *arguments))
         == "--sample: expected at least 1, found 0; leave it out for all"
     )

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from shutil import copytree
-from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.revocations import read_revocations
-from tests.jobs.job_runs import JobRun, mine
+from tests.jobs.job_runs import JobRun, mine, run_job
 from tests.jobs.published_days import SERVED, day_of, published, records_of, side_of
 from tests.toy_logs import HOUR_US, toy_log, write_parquet
 
@@ -41,17 +37,8 @@ def folder(mined: Path, tmp_path: Path) -> Path:
 
 
 def revoke(folder: Path, *arguments: str) -> JobRun:
-    from jobs.revoke_negatives import main
-
-    line = [str(day_of(folder / "out")), "--engagements", str(folder / "log" / "engagements"), *arguments]
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        redirect_stdout(stdout),
-        redirect_stderr(stderr),
-        patch.object(sys, "argv", ["revoke_negatives.py", *line]),
-    ):
-        exit_code = main()
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+    engagements = folder / "log" / "engagements"
+    return run_job("revoke_negatives", day_of(folder / "out"), "--engagements", engagements, *arguments)
 
 
 def served_negatives(folder: Path) -> list[Negative]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from scrollpast.shards.vocabulary import Vocabulary
-from tests.jobs.job_runs import JobRun
+from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import record, vocabulary, write_day
 from tests.training.runs import SMALL, small_day
 
@@ -22,15 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def train(*arguments: str, out: Path, overrides: tuple[str, ...] = ()) -> JobRun:
-    """Run the job in this process."""
-    from jobs.train_two_tower import main
-
-    stdout, stderr = io.StringIO(), io.StringIO()
     options = [part for option in (*SMALL, *overrides) for part in ("--set", option)]
-    line = ["train_two_tower.py", *arguments, "--out", str(out), *options]
-    with patch.object(sys, "argv", line), redirect_stdout(stdout), redirect_stderr(stderr):
-        exit_code = main()
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
+    return run_job("train_two_tower", *arguments, "--out", out, *options)
 
 
 def error_of(run: JobRun, exit_code: int = 2) -> str:

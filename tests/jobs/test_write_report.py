@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from importlib import import_module
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from pyspark.sql import SparkSession
@@ -18,19 +14,9 @@ from pyspark.sql import SparkSession
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from
-from tests.jobs.job_runs import ROOT, JobRun
+from tests.jobs.job_runs import ROOT, run_job
 
 DAYS = ("2026-11-19", "2026-11-20")
-
-
-def run(job: str, *arguments: object) -> JobRun:
-    """Run a job's ``main`` in this process."""
-    main = import_module(f"jobs.{job}").main
-    stdout, stderr = io.StringIO(), io.StringIO()
-    line = patch.object(sys, "argv", [f"{job}.py", *map(str, arguments)])
-    with line, redirect_stdout(stdout), redirect_stderr(stderr):
-        exit_code = main()
-    return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +30,11 @@ def mined(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path
     tables = [f"--{name}={folder / 'logs' / name}" for name in ("impressions", "engagements")]
     for day in DAYS:
         ads = f"--ads={folder / 'logs' / 'ads'}"
-        done = run("mine_negatives", "--date", day, "--as-of", "2026-11-28", *tables, ads, "--out", folder)
+        done = run_job(
+            "mine_negatives", "--date", day, "--as-of", "2026-11-28", *tables, ads, "--out", folder
+        )
         assert done.exit_code == 0, done.stderr
-    done = run(
+    done = run_job(
         "estimate_examination",
         "--date",
         DAYS[-1],
@@ -64,7 +52,9 @@ def mined(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_what_the_jobs_wrote_is_reported(mined: Path, tmp_path: Path) -> None:
     day, out = mined / f"ds={DAYS[-1]}", tmp_path / "report.html"
-    done = run("write_report", day, "--examination", mined / "examination" / f"ds={DAYS[-1]}", "--out", out)
+    done = run_job(
+        "write_report", day, "--examination", mined / "examination" / f"ds={DAYS[-1]}", "--out", out
+    )
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == f"Hard negatives of 2026-11-20: 11 sections; wrote {out}\n"
     html = out.read_text(encoding="utf-8")
@@ -84,7 +74,7 @@ def test_what_the_jobs_wrote_is_reported(mined: Path, tmp_path: Path) -> None:
 
 def test_the_same_days_give_the_same_bytes_in_another_process(mined: Path, tmp_path: Path) -> None:
     days = [str(mined / f"ds={day}") for day in DAYS]
-    assert run("write_report", *days, "--out", tmp_path / "one.html").exit_code == 0
+    assert run_job("write_report", *days, "--out", tmp_path / "one.html").exit_code == 0
     command = [sys.executable, ROOT / "jobs" / "write_report.py", *days, "--out", tmp_path / "two.html"]
     environment = {
         "PYTHONPATH": str(ROOT / "lib"),
@@ -116,7 +106,7 @@ def test_neither_spark_nor_pytorch_is_needed(mined: Path, tmp_path: Path) -> Non
 
 
 def test_a_day_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
-    done = run("write_report", tmp_path / "ds=2026-11-20")
+    done = run_job("write_report", tmp_path / "ds=2026-11-20")
     assert done.exit_code == 2
     assert re.fullmatch(
         r"write_report.py: error: \S+/manifest.json: expected a manifest, .*, found no such file; mine .*\n",
@@ -127,7 +117,7 @@ def test_a_day_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_the_users_mistake(mined: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    done = run("write_report", mined / f"ds={DAYS[0]}", "--out", tmp_path / "file" / "report.html")
+    done = run_job("write_report", mined / f"ds={DAYS[0]}", "--out", tmp_path / "file" / "report.html")
     assert done.exit_code == 2
     assert "expected a place to write the report to" in done.stderr
     assert done.is_calm()
