@@ -22,8 +22,7 @@ def main() -> int:
     option("--set", action="append", default=[], metavar="NAME=VALUE",
            help="a knob of scrollpast.simulation.shape, such as broken=0.05; repeatable")  # fmt: skip
     option("--only-day", type=int, metavar="N", help="write only this day of the log, from 0 on")
-    option("--retrieved", type=Path, metavar="FILE",
-           help="ads that a retriever put into the users' pools, as numpy.save writes them")  # fmt: skip
+    option("--retrieved", type=Path, metavar="FILE", help="a retriever's ads for the users' pools (.npy)")
     option("--processes", type=count, default=2, metavar="P", help="processes (default: 2)")
     option("--overwrite", action="store_true", help="replace a log that is there")
     return run_job(parser, simulate)

@@ -1,63 +1,78 @@
 #!/usr/bin/env python3
 """Does a retriever forget the ads that it does not show? Generations of train → serve → log → mine, guard on and off.
 
-A simulated funnel serves the first day. From then on, every day's log is mined, a retriever is trained on all days so
-far, and three quarters of what the funnel may show each user on the next day are the retriever's nearest ads; the rest
-is the funnel's own draw. Ads are born every day. What is measured is not clicks, which only what is shown can get, but
-the simulation's truth: of the ads that a user would want most, how many does the retriever find?
+A simulated funnel serves the first day. From then on, every day's log is mined, a retriever is trained from scratch on
+all days so far, and most of what the funnel may show each user on the next day are the retriever's nearest ads; the
+rest (--explored) is the funnel's own draw. Ads are born every day. What is measured is not clicks, which only what is
+shown can get, but the simulation's truth: of the 50 ads that a user would want most, of those alive when the day
+begins, how many are among the 100 that the retriever puts first? An ad is new if it was created in the 48 h before,
+head or tail (and not new) by the world's popularity, which is the same whatever was shown.
 
 The guard is what the product has against exposure: a quarantine for new ads
 (mining.exposure.new_ad_quarantine_h) and a floor under the chance of rare ads among the random negatives
-(training.negatives.random.tail_floor). Without it random negatives are drawn by popularity alone. Served negatives
-weigh more here than by default (--hard-weight), so that there is a loop to be seen.
+(training.negatives.random.tail_floor). Without it, random negatives are drawn by popularity alone. A served negative
+weighs 1 here (--hard-weight), as much as a positive of another anchor. The product's default of 0.01 keeps served
+negatives so gentle that they would hardly move what is shown, guard or not.
 
-With --out DIR a run that was stopped goes on.
+Days are mined 24 h after their end, so that labels are final, and served from at once: the loop leaves that wait out.
+With --out DIR a run that was stopped goes on; what is left of a generation that was not finished is done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from benchmarking import RESULTS, ROOT, run, save
+import torch
+from benchmarking import RESULTS, save
+from generations_figures import NEW_H, SEARCHED, WANTED, Found, plot, render
 from numpy.typing import NDArray
 
 from scrollpast.config import Table, load_config
 from scrollpast.entry import run_job
+from scrollpast.errors import UserError
 from scrollpast.mining.pipeline import mine
 from scrollpast.mining.session import spark_session
 from scrollpast.mining.vocabulary import build_vocabulary
+from scrollpast.neighbours.index import AdIndex
+from scrollpast.shards.filesystem import resolve, write_atomically
 from scrollpast.shards.reader import ShardReader
 from scrollpast.simulation.log import LogRequest, calibrate_intercept, simulate_log
 from scrollpast.simulation.shape import LogShape, shape_from
 from scrollpast.simulation.world import DAY_US, World, build_world
+from scrollpast.training.checkpoint import chosen_checkpoint
+from scrollpast.training.command import ENDED_BY_SIGTERM, train_to_the_end
+from scrollpast.training.console import silence_libraries
+from scrollpast.training.export import write_export
+from scrollpast.training.processes import process_group
+from scrollpast.training.serving.export_files import read_ad_embeddings
+from scrollpast.training.serving.user_tower import UserTower
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 LAST_DAY = date(2026, 11, 20)
-POOL, RETRIEVED = 64, 48
-WANTED, SEARCHED = 50, 100
-"""A user's most wanted ads, and how many the retriever may name."""
+POOL = 64
 SAMPLE = 500
-NEW_H = 48
+HOUR_US = 3_600_000_000
 SHAPE = (
-    *("duplicates=0", "broken=0", "bot_rows=0", "new_ad_share=0.4", "ads_exponent=0.57"),
-    *("served_relevance=0.2", "share_of_users_who_click=1", "impressions_per_user=300", f"pool_ads={POOL}"),
+    *("duplicates=0", "broken=0", "bot_rows=0", "new_ad_share=0.4", "ads_exponent=0.6"),
+    *("served_relevance=0.2", "share_of_users_who_click=1", "impressions_per_user=200", f"pool_ads={POOL}"),
 )
 TRAINING = (
-    *("data.batch_size=256", "epochs=2", "model.embedding_dim=32", "model.output_dim=32"),
-    *("checkpoints.every_steps=1000000", "log_every_steps=1000000", "negatives.random.alpha=0.75"),
+    *("data.batch_size=256", "epochs=1000", "model.embedding_dim=32", "model.output_dim=32"),
+    *("optimisers.warmup_steps=20", "checkpoints.every_steps=1000000", "log_every_steps=1000000"),
+    "negatives.random.alpha=0.75",
 )
 QUARANTINE_H = 72
 
@@ -79,16 +94,6 @@ ARMS = (
         ("negatives.random.tail_floor=0.5",),
     ),
 )
-MEASURES = {
-    "recall, all ads": "all",
-    f"recall, ads of the last {NEW_H} h": "new",
-    "recall, tail ads": "tail",
-    "recall, head ads": "head",
-    "new ads among negatives": "new_negatives",
-    "ads shown on the day": "shown",
-    "Gini of impressions": "gini",
-}
-"""What the table calls a figure."""
 
 
 def main() -> int:
@@ -98,27 +103,36 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
-    option("--rows", type=float, default=2e5, metavar="N", help="impressions a day (2e5)")
+    option("--rows", type=float, default=1e5, metavar="N", help="impressions a day (1e5)")
     option("--generations", type=int, default=5, metavar="N", help="times round (5)")
     option("--seeds", default="1,2,3", metavar="S,S", help="one world a seed (1,2,3)")
+    option("--steps", type=int, default=100, metavar="N", help="of every training, from scratch (100)")
     option("--hard-weight", type=float, default=1.0, metavar="W", help="of a served negative (1.0)")
+    option(
+        "--explored", type=float, default=0.25, metavar="S", help="share of pools left to the funnel (0.25)"
+    )
     option("--out", type=Path, metavar="DIR", help="keep logs, days, runs and figures there")
     option("--results", type=Path, default=RESULTS, help="where table and plot go (scripts/results)")
     return run_job(parser, compare)
 
 
 def compare(arguments: argparse.Namespace) -> int:
+    silence_libraries()
+    torch.set_num_threads(1)  # batches are small, and what is found does not hang on the machine
     seeds = [int(text) for text in arguments.seeds.split(",")]
-    found: dict[str, list[list[dict[str, float]]]] = {arm.name: [] for arm in ARMS}
+    found: Found = {arm.name: [] for arm in ARMS}
     with (
         tempfile.TemporaryDirectory(prefix="scrollpast-generations-") as temporary,
         spark_session(load_config(None).spark, "bench_generations", debug=arguments.debug) as spark,
+        # Trained in this process: by themselves, thirty jobs would import for longer than they train.
+        process_group("cpu") as device,
     ):
         folder = arguments.out or Path(temporary)
+        _keep_settings(arguments, folder)
         for seed in seeds:
             for arm in ARMS:
                 place = folder / f"seed-{seed}" / arm.name.replace(" ", "-")
-                loop = Loop(arm, place, arguments, seed, spark)
+                loop = Loop(arm, place, arguments, seed, spark, device)
                 found[arm.name].append(
                     [loop.generation(number) for number in range(1, arguments.generations + 1)]
                 )
@@ -138,6 +152,7 @@ class Loop:
     arguments: argparse.Namespace
     seed: int
     spark: SparkSession
+    device: torch.device
     request: LogRequest = field(init=False)
     world: World = field(init=False)
     popularity: NDArray[np.float64] = field(init=False)
@@ -154,13 +169,17 @@ class Loop:
         kept = self.place / f"generation-{number}.json"
         if kept.exists():
             return dict(json.loads(kept.read_text()))
-        self._simulate(number - 1)
+        # What is left of a generation that was stopped would be news from the future.
+        for path in self.place.glob(f"log/*/day-{number}.parquet"):
+            path.unlink()
+        if number == 1:
+            self._simulate(0)
         day = self._mine(number - 1)
         export = self._train(number)
         figures = self._serve(number, export)
         self._simulate(number)
         figures |= self._shown(number) | {"new_negatives": self._new_among_negatives(day)}
-        kept.write_text(json.dumps(figures))
+        write_atomically(*resolve(str(kept)), json.dumps(figures).encode())
         print(
             f"seed {self.seed}, {self.arm.name}, generation {number}: {figures}", file=sys.stderr, flush=True
         )
@@ -174,8 +193,6 @@ class Loop:
 
     def _simulate(self, number: int) -> None:
         """The log of a day; its files stand beside those of the days before."""
-        if (self.place / "log" / "impressions" / f"day-{number}.parquet").exists():
-            return
         retrieved = self.place / f"retrieved-{number}.npy" if number else None
         drawn = self.place / f"drawn-{number}"
         simulate_log(replace(self.request, only_day=number, retrieved=retrieved), drawn, overwrite=True)
@@ -218,26 +235,30 @@ class Loop:
             lambda: self.spark,
             features=["advertiser_id", "category_id"],
             num_user_rows=16_384,
-        ).write(str(self.place))
+        )
+        uri = vocabulary.write(str(self.place))
         settings = [
             *TRAINING,
             *self.arm.training,
-            f"vocabulary={vocabulary}",
             f"seed={self.seed}",
+            f"max_steps={self.arguments.steps}",
             f"negatives.hard.weight={self.arguments.hard_weight}",
         ]
+        options = load_config(None, [f"training.{setting}" for setting in settings]).training
         trained, export = self.place / f"run-{number}", self.place / f"export-{number}"
-        options = [word for setting in settings for word in ("--set", f"training.{setting}")]
-        own = {"PYTHONPATH": str(ROOT / "lib")}
-        run([sys.executable, ROOT / "jobs/train_two_tower.py", *days, "--out", trained, *options], **own)
-        run([sys.executable, ROOT / "jobs/export_towers.py", trained, "--out", export], **own)
+        for folder in (trained, export):
+            shutil.rmtree(folder, ignore_errors=True)
+        outcome = train_to_the_end(options, days, vocabulary, uri, str(trained), self.device)
+        if outcome.reason == "stopped":
+            raise SystemExit(ENDED_BY_SIGTERM)
+        checkpoint = chosen_checkpoint(str(trained), options.evaluation.metric)
+        write_export(
+            checkpoint, vocabulary, str(export), lambda ad_RD: AdIndex.build(ad_RD, "flat"), index_kind="flat"
+        )
         return export
 
     def _serve(self, number: int, export: Path) -> dict[str, float]:
         """Put the nearest ads into the users' pools of the day; recall of what the users want most."""
-        from scrollpast.training.serving.export_files import read_ad_embeddings
-        from scrollpast.training.serving.user_tower import UserTower
-
         num_alive = int(np.searchsorted(self.world.ad_created_us, self._starts_us(number), side="right"))
         tower, ad_RD = UserTower.load(str(export)), read_ad_embeddings(str(export))
         # Rows of the vocabulary, of the ads alive, in the order of the world; all of them are known since yesterday.
@@ -251,7 +272,8 @@ class Loop:
         scores_UA = np.where(rows > 0, user_UD @ ad_RD[rows].T, -np.inf)
         nearest_UK = np.argsort(-scores_UA, axis=1, kind="stable")[:, :SEARCHED]
         pools = np.full((num_users, POOL), -1, np.int32)
-        pools[:, :RETRIEVED] = nearest_UK[:, :RETRIEVED]
+        num_retrieved = POOL - round(POOL * self.arguments.explored)
+        pools[:, :num_retrieved] = nearest_UK[:, :num_retrieved]
         np.save(self.place / f"retrieved-{number}.npy", pools)
         return self._recalls(nearest_UK, number, num_alive)
 
@@ -275,7 +297,7 @@ class Loop:
         )
         wanted_UW = np.argsort(-odds_UA, axis=1, kind="stable")[:, :WANTED]
         is_found_UW = (wanted_UW[:, :, None] == nearest_UK[users][:, None, :]).any(axis=2)
-        is_new = world.ad_created_us[:num_alive] >= self._starts_us(number) - NEW_H * 3_600_000_000
+        is_new = world.ad_created_us[:num_alive] >= self._starts_us(number) - NEW_H * HOUR_US
         is_head = self.popularity[:num_alive] > np.median(self.popularity)
         slices = {
             "all": np.ones(num_alive, np.bool_),
@@ -295,10 +317,16 @@ class Loop:
     def _shown(self, number: int) -> dict[str, float]:
         """How the day's impressions fall on the ads that were there."""
         shown = pq.read_table(self.place / "log" / "impressions" / f"day-{number}.parquet", columns=["ad_id"])
-        num_alive = int(np.searchsorted(self.world.ad_created_us, self._starts_us(number + 1), side="right"))
-        counts = np.sort(np.bincount(shown["ad_id"].to_numpy() - 1, minlength=num_alive)[:num_alive])
-        lorenz = np.cumsum(counts) / counts.sum()
-        return {"shown": float((counts > 0).mean()), "gini": float(1 + 1 / num_alive - 2 * lorenz.mean())}
+        created_us = self.world.ad_created_us
+        num_alive = int(np.searchsorted(created_us, self._starts_us(number + 1)))
+        counts = np.bincount(shown["ad_id"].to_numpy() - 1, minlength=num_alive)
+        lorenz = np.cumsum(np.sort(counts)) / counts.sum()
+        is_new = created_us[:num_alive] >= self._starts_us(number) - NEW_H * HOUR_US
+        return {
+            "shown": float((counts > 0).mean()),
+            "new_shown": float(counts[is_new].sum() / counts.sum()),
+            "gini": float(1 + 1 / num_alive - 2 * lorenz.mean()),
+        }
 
     def _new_among_negatives(self, day: str) -> float:
         """The share of a day's negatives whose ad was younger than the quarantine when it was served."""
@@ -308,7 +336,23 @@ class Loop:
             for name in names
         )
         age_us = served_ms * 1000 - self.world.ad_created_us[ads - 1]
-        return float((age_us < QUARANTINE_H * 3_600_000_000).mean())
+        return float((age_us < QUARANTINE_H * HOUR_US).mean())
+
+
+def _keep_settings(arguments: argparse.Namespace, folder: Path) -> None:
+    """Figures of other settings, that a folder holds, are not taken for those that are asked for."""
+    names = ("rows", "generations", "steps", "hard_weight", "explored")
+    settings = {name: getattr(arguments, name) for name in names}
+    path = folder / "settings.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.exists() and (kept := json.loads(path.read_text())) != settings:
+        raise UserError(
+            f"--out {folder}",
+            expected=f"figures of {settings}",
+            found=f"of {kept}",
+            remedy="pass another folder, or the same options",
+        )
+    path.write_text(json.dumps(settings))
 
 
 def _world(request: LogRequest, shape: LogShape) -> World:
@@ -321,51 +365,6 @@ def _popularity(world: World) -> NDArray[np.float64]:
     share = world.ad_keep.copy()
     np.add.at(share, world.ad_other, 1 - world.ad_keep)
     return np.asarray(share / len(share))
-
-
-def render(found: dict[str, list[list[dict[str, float]]]]) -> str:
-    """Means over the seeds, generation by generation, and the range of the seeds."""
-    first = next(iter(found.values()))
-    heading = "".join(f"{f'generation {number}':>22}" for number in range(1, len(first[0]) + 1))
-    lines = [f"{'':<32}{heading}"]
-    for title, name in MEASURES.items():
-        lines.append(title)
-        for arm, runs in found.items():
-            cells = []
-            for number in range(len(first[0])):
-                values = [generations[number][name] for generations in runs]
-                cells.append(f"{mean(values):.4f} ({min(values):.3f}–{max(values):.3f})")
-            lines.append(f"  {arm:<30}" + "".join(f"{cell:>22}" for cell in cells))
-    return "\n".join(lines) + "\n"
-
-
-def plot(found: dict[str, list[list[dict[str, float]]]], path: Path) -> None:
-    """Recall over the generations: lines are means over the seeds, bands reach from the least to the most."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    panels = {"all": "all ads", "new": f"ads of the last {NEW_H} h", "tail": "tail ads"}
-    with mpl.rc_context({"svg.hashsalt": "generations", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
-        all_axes: Any = figure.subplots(1, len(panels))
-        numbers = np.arange(1, len(next(iter(found.values()))[0]) + 1)
-        for axes, (name, title) in zip(all_axes, panels.items(), strict=True):
-            for colour, marker, (arm, runs) in zip(
-                ("#b35900", "#0b63a8"), ("s", "o"), found.items(), strict=True
-            ):
-                values = np.array([[generation[name] for generation in generations] for generations in runs])
-                axes.fill_between(
-                    numbers, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0
-                )
-                axes.plot(numbers, values.mean(axis=0), color=colour, marker=marker, label=arm)
-            axes.set_title(title)
-            axes.set_xlabel("generation")
-            axes.set_xticks(numbers)
-            axes.set_ylim(bottom=0)
-            axes.spines[["top", "right"]].set_visible(False)
-        all_axes[0].set_ylabel(f"recall@{SEARCHED} of the {WANTED} most wanted")
-        all_axes[0].legend(frameon=False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

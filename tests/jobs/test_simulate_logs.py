@@ -4,6 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from scrollpast.simulation.log import LogRequest, simulate_log
+from scrollpast.simulation.shape import LogShape
+from tests.simulation.test_log import LAST_DAY, contents
+
 JOB = Path(__file__).parents[2] / "jobs" / "simulate_logs.py"
 
 
@@ -35,4 +41,35 @@ def test_an_unknown_knob_is_the_users_mistake(tmp_path: Path) -> None:
     done = run("--set", "duplicate=0.1", tmp_path / "log")
     assert done.returncode == 2
     assert "did you mean duplicates?" in done.stderr
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_day_is_written_with_the_pools_of_a_file(tmp_path: Path) -> None:
+    random = np.random.Generator(np.random.Philox(1))
+    np.save(tmp_path / "pools.npy", random.integers(0, 381, (133, 64), np.int32))
+    options = [
+        "--rows",
+        "20000",
+        "--days",
+        "4",
+        "--set",
+        "rows_per_file=5000",
+        "--retrieved",
+        tmp_path / "pools.npy",
+    ]
+    done = run(*options, "--only-day", "2", "--processes", "1", tmp_path / "log")
+    assert done.returncode == 0, done.stderr
+    assert "impressions                       5,000" in done.stdout
+    shape = LogShape(rows_per_file=5000)
+    request = LogRequest(20_000, 4, LAST_DAY, 0, shape, only_day=2, retrieved=tmp_path / "pools.npy")
+    simulate_log(request, tmp_path / "same")
+    assert contents(tmp_path / "log") == contents(tmp_path / "same")
+
+
+def test_pools_of_another_log_are_the_users_mistake(tmp_path: Path) -> None:
+    np.save(tmp_path / "pools.npy", np.zeros((5, 64), np.int32))
+    done = run("--rows", "2e3", "--retrieved", tmp_path / "pools.npy", tmp_path / "log")
+    assert done.returncode == 2
+    assert "found int32 [5, 64]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "log").exists()

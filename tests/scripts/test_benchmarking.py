@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from scripts.benchmarking import Cost, ProgramFailed, render_costs, run
+from scripts.benchmarking import Cost, ProgramFailed, machine, render_costs, run
 from scripts.mined_records import differences, flat_records
 
 from scrollpast.example import record_schema
@@ -35,6 +35,12 @@ def test_a_program_that_fails_says_how_and_what_it_took() -> None:
         run([sys.executable, "-c", "import sys; print('rows: 5'); sys.exit('out of memory')"])
     assert failed.value.cost.failure == "exit code 1: out of memory"
     assert failed.value.cost.seconds > 0
+
+
+def test_a_result_does_not_name_folders_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--rows", "5", "--out", "/here", "--results=/there", "--folder", "/elsewhere", "--seeds", "1,2"]
+    monkeypatch.setattr(sys, "argv", ["/home/me/bench.py", *words])
+    assert machine()["command"] == "scripts/bench.py --rows 5 --seeds 1,2"
 
 
 def test_a_table_of_costs_has_ratios_and_tells_failures() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from tests.simulation.test_log import LAST_DAY, contents
 SHAPE = LogShape(rows_per_file=5_000, pool_ads=20, duplicates=0.0, broken=0.0, random_slot_share=0.1)
 REQUEST = LogRequest(20_000, 4, LAST_DAY, seed=3, shape=SHAPE)
 NUM_USERS, NUM_ADS = 133, 381
+DAILY = ("impressions/", "engagements/", "truth/")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def rows(folder: Path, table: str = "impressions") -> pa.Table:
     return pq.read_table(folder / table)
 
 
-def test_what_is_shown_comes_from_the_pools_or_by_lot(tmp_path: Path) -> None:
+def test_slots_that_are_not_random_show_the_pool_s_ads_where_all_of_them_live(tmp_path: Path) -> None:
     pools = pools_of(1)
     simulate_log(replace(REQUEST, retrieved=saved(pools, tmp_path)), tmp_path / "log")
     found = rows(tmp_path / "log").filter(pc.invert(rows(tmp_path / "log")["is_random"]))
@@ -59,7 +62,34 @@ def test_what_is_shown_comes_from_the_pools_or_by_lot(tmp_path: Path) -> None:
     later = (created[pools] >= REQUEST.first_us).any(axis=1)
     from_pool = (pools[users] == ads[:, None]).any(axis=1)
     assert from_pool[~later[users]].all() and not later.all()
-    assert from_pool.mean() > 0.9
+    assert 0.9 < from_pool.mean() < 1
+
+
+def test_an_ad_that_is_not_there_yet_is_shown_only_once_it_is(tmp_path: Path) -> None:
+    newest = np.full((NUM_USERS, 20), NUM_ADS - 1, np.int32)
+    simulate_log(replace(REQUEST, retrieved=saved(newest, tmp_path)), tmp_path / "log")
+    created = rows(tmp_path / "log", "ads")["created_at"].cast(pa.int64()).to_numpy()[-1]
+    truth = rows(tmp_path / "log", "truth").filter(pc.invert(rows(tmp_path / "log")["is_random"]))
+    is_person = ~truth["is_bot"].to_numpy()
+    is_newest = (truth["ad_id"].to_numpy() == NUM_ADS)[is_person]
+    is_there = (truth["served_at"].cast(pa.int64()).to_numpy() >= created)[is_person]
+    assert is_there.any() and not is_there.all()
+    assert is_newest[is_there].all() and not is_newest[~is_there].any()
+
+
+def test_bots_see_the_funnel_s_own_ads(whole: Path, tmp_path: Path) -> None:
+    simulate_log(replace(REQUEST, retrieved=saved(pools_of(1), tmp_path)), tmp_path / "log")
+    of_bots = [
+        truth.filter(truth["is_bot"]).select(["request_id", "position", "ad_id"])
+        for truth in (rows(whole, "truth"), rows(tmp_path / "log", "truth"))
+    ]
+    assert of_bots[0].num_rows > 50
+    # What comes before a request fills a file by another number of rows: only whole requests are held together.
+    here, there = (
+        {(row["request_id"], row["position"]): row["ad_id"] for row in table.to_pylist()} for table in of_bots
+    )
+    assert len(here.keys() & there.keys()) > 50
+    assert all(here[place] == there[place] for place in here.keys() & there.keys())
 
 
 def test_minus_one_leaves_the_funnel_s_own_ads(whole: Path, tmp_path: Path) -> None:
@@ -69,10 +99,20 @@ def test_minus_one_leaves_the_funnel_s_own_ads(whole: Path, tmp_path: Path) -> N
         assert contents(tmp_path / "log" / name) == contents(whole / name)
 
 
+def test_the_record_says_which_day_and_pools_and_nothing_of_them_without(whole: Path, tmp_path: Path) -> None:
+    path = saved(pools_of(1), tmp_path)
+    simulate_log(replace(REQUEST, retrieved=path, only_day=1), tmp_path / "log")
+    record, without = (json.loads((log / "simulation.json").read_text()) for log in (tmp_path / "log", whole))
+    assert record["retrieved_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record["only_day"] == 1
+    assert record["intercept"] == without["intercept"]
+    assert record.keys() - without.keys() == {"only_day", "retrieved_sha256"}
+
+
 def test_users_ads_and_tastes_stay_the_same(whole: Path, tmp_path: Path) -> None:
     simulate_log(replace(REQUEST, retrieved=saved(pools_of(1), tmp_path)), tmp_path / "log")
     assert contents(tmp_path / "log" / "ads") == contents(whole / "ads")
-    wanted = {}
+    wanted: dict[tuple[int, int], bool] = {}
     for folder in (whole, tmp_path / "log"):
         for row in rows(folder, "truth").select(["user_id", "ad_id", "is_relevant"]).to_pylist():
             pair = row["user_id"], row["ad_id"]
@@ -89,42 +129,63 @@ def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
 
 
 def test_the_days_one_by_one_are_the_whole_log(whole: Path, tmp_path: Path) -> None:
-    found = {}
+    found: dict[str, str] = {}
     for day in range(4):
         counts = simulate_log(replace(REQUEST, only_day=day), tmp_path / str(day))
         assert counts["impressions"] == 5_000
-        found |= contents(tmp_path / str(day) / "impressions")
+        for name in DAILY:
+            found |= {
+                f"{name}{file}": digest for file, digest in contents(tmp_path / str(day) / name).items()
+            }
         days = rows(tmp_path / str(day))["served_at"].cast(pa.date32())
         assert len(days.unique()) == 1
-    assert found == contents(whole / "impressions")
+    assert found == {name: digest for name, digest in contents(whole).items() if name.startswith(DAILY)}
 
 
 @pytest.mark.parametrize(
     ("pools", "found"),
     [
         (np.zeros((NUM_USERS, 20)), r"float64 \[133, 20\]"),
-        (np.zeros((NUM_USERS, 21), np.int32), r"int32 \[133, 21\] from 0 to 0"),
-        (np.full((NUM_USERS, 20), NUM_ADS, np.int32), "from 381 to 381"),
-        (np.full((NUM_USERS, 20), -2, np.int32), "from -2 to -2"),
-        (np.array([{}], object), "pickle"),
+        (np.zeros((NUM_USERS, 20), np.int64), r"int64 \[133, 20\]"),
+        (np.zeros((NUM_USERS, 21), np.int32), r"int32 \[133, 21\]"),
+        (np.zeros((NUM_USERS - 1, 20), np.int32), r"int32 \[132, 20\]"),
+        (np.zeros(NUM_USERS, np.int32), r"int32 \[133\]"),
+        (np.full((NUM_USERS, 20), NUM_ADS, np.int32), r"int32 \[133, 20\] with values from 381 to 381"),
+        (np.full((NUM_USERS, 20), -2, np.int32), r"int32 \[133, 20\] with values from -2 to -2"),
     ],
 )
-def test_pools_that_do_not_fit_are_refused(pools: NDArray[Any], found: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"--retrieved .*expected .*found .*{found}"):
+def test_pools_that_do_not_fit_are_refused_before_anything_is_written(
+    pools: NDArray[Any], found: str, tmp_path: Path
+) -> None:
+    expected = r"int32 \[133, 20\] \(users, slots of a pool\) with values from -1 to 380"
+    with pytest.raises(UserError, match=f"--retrieved .*: expected {expected}, found {found}"):
         simulate_log(replace(REQUEST, retrieved=saved(pools, tmp_path)), tmp_path / "log")
+    assert not (tmp_path / "log").exists()
 
 
-def test_a_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.npy").write_text("no array")
-    for path in (tmp_path / "x.npy", tmp_path / "nowhere.npy"):
-        with pytest.raises(UserError, match=r"--retrieved .*expected an array as numpy\.save writes it"):
-            simulate_log(replace(REQUEST, retrieved=path), tmp_path / "log")
+def test_a_file_that_is_no_array_of_numbers_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "empty.npy").touch()
+    np.savez(tmp_path / "several.npz", np.zeros(3, np.int32))
+    np.save(tmp_path / "objects.npy", np.array([{}], object))
+    saved(pools_of(1), tmp_path)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "retrieved.npy").read_bytes()[:-100])
+    for name in ("text.npy", "empty.npy", "several.npz", "objects.npy", "cut.npy", "nowhere.npy"):
+        with pytest.raises(UserError, match=r"--retrieved .*: expected an array as numpy\.save writes it"):
+            simulate_log(replace(REQUEST, retrieved=tmp_path / name), tmp_path / "log")
 
 
-def test_a_day_that_is_not_whole_files_or_not_in_the_log_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="--only-day: expected as many files on each of the 4 days, found 3 files"
-    ):
-        replace(REQUEST, only_day=0, shape=replace(SHAPE, rows_per_file=8_000))
-    with pytest.raises(UserError, match="--only-day: expected a day of the log's 4, from 0 to 3, found 4"):
-        replace(REQUEST, only_day=4)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": replace(SHAPE, rows_per_file=8_000)}, "found 20,000 rows in 3 files"),
+        ({"num_rows": 19_999}, "found 19,999 rows in 4 files"),
+        ({"only_day": 4}, "expected a day of the log's 4, from 0 to 3, found 4"),
+        ({"only_day": -1}, "found -1"),
+    ],
+)
+def test_a_day_that_is_not_in_the_log_or_not_whole_files_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"--only-day: .*{message}"):
+        replace(REQUEST, **{"only_day": 0, **changes})

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
 from scrollpast.simulation import tables
@@ -48,10 +47,12 @@ class LogRequest:
     """Seed of everything that is drawn."""
     shape: LogShape = dataclasses.field(default_factory=LogShape)
     only_day: int | None = None
-    """Write only this one of the days, from 0 on, as it stands in the whole log; it has to be whole files."""
+    """Write only the files of this day, from 0 on, as they are in the whole log. Late re-deliveries in them are of
+    the day before, made anew with the pools of this request; without ``shape.duplicates`` there are none."""
     retrieved: Path | None = None
-    """A file of `numpy.save`: int32 [users, shape.pool_ads], rows of ads (``ad_id`` − 1) that a retriever put into
-    the pool of each user (``user_id`` − 1); -1 leaves the funnel's own ad. Users, ads and tastes stay the same."""
+    """A file of `numpy.save`, int32 [users, shape.pool_ads]: rows of ads (``ad_id`` − 1) that a retriever put into
+    the pool of each user (``user_id`` − 1). -1, and an ad that is not there yet, leave a slot to the funnel's own
+    draw; bots have only that. Users, ads and tastes stay the same."""
 
     def __post_init__(self) -> None:
         bounds = {"num_rows": (1, 10**11), "num_days": (1, 3650), "seed": (0, 2**62)}
@@ -75,12 +76,12 @@ class LogRequest:
                 found=str(day),
                 remedy="pass another one",
             )
-        if num_files % self.num_days:
+        if self.num_rows % self.num_days or num_files % self.num_days:
             raise UserError(
                 "--only-day",
-                expected=f"as many files on each of the {self.num_days} days",
-                found=f"{num_files} files of up to {self.shape.rows_per_file:,} rows",
-                remedy="pass --set rows_per_file with the rows of a day, or of a whole part of one",
+                expected=f"rows and files that {self.num_days} days share evenly",
+                found=f"{self.num_rows:,} rows in {num_files} files",
+                remedy="pass --rows as a multiple of --days, and --set rows_per_file with the rows of a day or a part",
             )
 
     @property
@@ -111,7 +112,7 @@ def simulate_log(
         bots (rows shown to bots), and the three rates' denominators are impressions.
 
     Raises:
-        UserError: the folder holds something and ``overwrite`` is not given.
+        UserError: the folder holds something and ``overwrite`` is not given, or the retrieved ads do not fit.
     """
     plan = plan_of(request.num_rows, request.shape)
     _check_may_be_cleared(folder, overwrite)
@@ -121,10 +122,10 @@ def simulate_log(
     tables.write_part(tables.ads_of(world), folder / "ads")
     tables.write_part(tables.examination_of(world), folder / "truth_examination")
     counts: Counter[str] = Counter(ads=world.ad_created_us.size)
+    num_rows = request.num_rows if request.only_day is None else request.num_rows // request.num_days
     started = time.monotonic()
-    for part in _parts(request, intercept, world, plan, folder, min(num_processes, plan.num_stretches)):
+    for part in _parts(request, intercept, world, plan, folder, num_processes):
         counts.update(part)
-        num_rows = request.num_rows if request.only_day is None else request.num_rows // request.num_days
         _show_progress(counts["impressions"], num_rows, time.monotonic() - started)
     _write_record(request, intercept, world, counts, folder)
     return counts
@@ -153,47 +154,15 @@ def calibrate_intercept(request: LogRequest) -> float:
 
 
 def _world(request: LogRequest, intercept: float) -> World:
-    retrieved = None if request.retrieved is None else _read_retrieved(request.retrieved)
-    world = build_world(
+    return build_world(
         request.shape,
         request.num_rows,
         request.first_us,
         request.num_days,
         request.seed,
         intercept,
-        retrieved,
+        request.retrieved,
     )
-    if retrieved is not None:
-        _check_retrieved(world, request)
-    return world
-
-
-def _read_retrieved(path: Path) -> NDArray[np.int32]:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--retrieved {path}",
-            expected="an array as numpy.save writes it",
-            found=str(error),
-            remedy="write it with numpy.save",
-        ) from error
-    # Compiled loops are compiled for what they are given: always the same kind of array.
-    return np.array(found, np.int32, ndmin=2) if found.dtype.kind == "i" else found
-
-
-def _check_retrieved(world: World, request: LogRequest) -> None:
-    found, num_ads = world.retrieved, world.ad_created_us.size
-    shape = (world.user_keep.size, int(request.shape.pool_ads))
-    if found.dtype != np.int32 or found.shape != shape or found.min() < -1 or found.max() >= num_ads:
-        is_numbers = found.dtype == np.int32 and found.size > 0
-        bounds = f" from {found.min()} to {found.max()}" if is_numbers else ""
-        raise UserError(
-            f"--retrieved {request.retrieved}",
-            expected=f"int32 {list(shape)} from -1 to {num_ads - 1}: users, slots of a pool, rows of ads",
-            found=f"{found.dtype} {list(found.shape)}{bounds}",
-            remedy="make it for this log: the numbers of users and ads follow from --rows",
-        )
 
 
 _Task = tuple[LogRequest, float, Plan, int, Path]
@@ -208,6 +177,7 @@ def _parts(
         a_day = plan.num_stretches // request.num_days
         stretches = range(request.only_day * a_day, (request.only_day + 1) * a_day)
     tasks = [(request, intercept, plan, stretch, folder) for stretch in stretches]
+    num_processes = min(num_processes, len(stretches))
     if num_processes <= 1:
         _worlds.clear()
         _worlds[request, intercept] = world
@@ -262,14 +232,11 @@ def _clear(folder: Path) -> None:
 def _write_record(
     request: LogRequest, intercept: float, world: World, counts: Counter[str], folder: Path
 ) -> None:
-    record = {
+    record: dict[str, object] = {
         "num_rows": request.num_rows,
         "num_days": request.num_days,
         "last_day": request.last_day.isoformat(),
         "seed": request.seed,
-        "only_day": request.only_day,
-        # What it held, not where it lay: the same request gives the same bytes.
-        "retrieved_sha256": None if request.retrieved is None else _sha256(request.retrieved),
         "shape": dataclasses.asdict(request.shape),
         "num_users": world.user_keep.size,
         "num_bots": number_of_bots(request.shape, request.num_rows, request.num_days),
@@ -277,6 +244,11 @@ def _write_record(
         "intercept": intercept,
         "counts": dict(sorted(counts.items())),
     }
+    if request.only_day is not None:
+        record["only_day"] = request.only_day
+    if request.retrieved is not None:
+        # What it held, not where it lay: the same request gives the same bytes.
+        record["retrieved_sha256"] = _sha256(request.retrieved)
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

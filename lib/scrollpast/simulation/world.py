@@ -8,12 +8,14 @@ quality of ad and advertiser. The world is drawn once from Philox under the seed
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.simulation.draws import alias_table
+from scrollpast.simulation.retrieved import Pools, no_pools, read_pools
 from scrollpast.simulation.shape import SURFACES, LogShape
 
 DIMENSION = 8
@@ -49,9 +51,7 @@ class World(NamedTuple):
     first_us: int
     num_days: int
     intercept: float
-    retrieved: NDArray[
-        np.int32
-    ]  # [U - bots, pool_ads], rows of ads in the users' pools; -1 = the funnel's own; or [0, 0]
+    retrieved: Pools  # [U - bots, pool_ads], what a retriever put into the users' pools; or [0, 0]
 
 
 def build_world(
@@ -61,7 +61,7 @@ def build_world(
     num_days: int,
     seed: int,
     intercept: float,
-    retrieved: NDArray[np.int32] | None = None,
+    retrieved: Path | None = None,
 ) -> World:
     """Draw the world of a log.
 
@@ -72,8 +72,10 @@ def build_world(
         num_days: days of the window.
         seed: seed of the log.
         intercept: log-odds added to every relevance (``calibrate_intercept`` finds it).
-        retrieved: rows of ads that a retriever put into the users' pools, int32 [users, pool_ads], -1 where the
-            funnel's own ad stays; None = everywhere. All else of the world is as without.
+        retrieved: file of `read_pools`: what a retriever put into the users' pools. Nothing else hangs on it.
+
+    Raises:
+        UserError: the file does not fit.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, 1]))
     num_bots = number_of_bots(shape, num_rows, num_days)
@@ -116,7 +118,9 @@ def build_world(
         first_us=first_us,
         num_days=num_days,
         intercept=intercept,
-        retrieved=np.empty((0, 0), np.int32) if retrieved is None else retrieved,
+        retrieved=no_pools()
+        if retrieved is None
+        else read_pools(retrieved, num_users, int(shape.pool_ads), num_ads),
     )
 
 
