@@ -9,8 +9,9 @@ from typing import Any
 from scrollpast.config import Config
 from scrollpast.mining.health import Figure, Health
 from scrollpast.mining.ledger import Ledger
-from scrollpast.mining.publication import make_manifest, write_named
+from scrollpast.mining.publication import make_manifest
 from scrollpast.mining.rules import Window
+from scrollpast.shards.filesystem import write_named
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest
 
 DAY = date(2026, 11, 20)

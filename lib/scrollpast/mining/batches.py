@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1 << 18
 """Rows that are judged at once: enough to amortise a NumPy call, few enough to stay in the cache."""
 
+PARCEL = "bucket int, content string, payload binary"
+"""What crosses Spark's exchange: a parcel, what it holds, and the bucket it goes to."""
+_EXCHANGED_PARTITIONS_AT_MOST = 200
+
 Batches = Iterator[pa.RecordBatch]
 TaskFunction = Callable[[int, Batches], Iterable[tuple[Any, ...]]]
 """From the number of the task and its batches to rows."""
@@ -27,6 +31,12 @@ class TimeRange:
     column: str
     start_us: int
     end_us: int
+
+
+def by_bucket(parcels: DataFrame, num_buckets: int, num_partitions: int | None) -> DataFrame:
+    """Parcels behind an exchange: those of a bucket are in one partition, side by side."""
+    chosen = num_partitions or min(num_buckets, _EXCHANGED_PARTITIONS_AT_MOST)
+    return parcels.repartition(chosen, "bucket").sortWithinPartitions("bucket")
 
 
 def arrow_schema(schema: str) -> pa.Schema:

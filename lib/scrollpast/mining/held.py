@@ -77,8 +77,8 @@ def keep_aside(config: Config, day: date, manifest: Manifest) -> str:
 
 def discard(uri: str) -> None:
     """Remove a held day that is published by now; none is there, most often."""
-    store, folder = filesystem.resolve(uri)
-    if filesystem.exists(store, filesystem.join(folder, MANIFEST_NAME)):
+    if is_published(uri):
+        store, folder = filesystem.resolve(uri)
         # Its manifest first: without it nothing can be released half.
         filesystem.delete_file(store, filesystem.join(folder, MANIFEST_NAME))
         for info in filesystem.list_files(store, folder):

@@ -27,7 +27,7 @@ from scrollpast.mining import bucket_tasks
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.batches import as_batches, map_batches
+from scrollpast.mining.batches import PARCEL, arrow_schema, as_batches, by_bucket, map_batches
 from scrollpast.mining.contracts import CREATED_AT
 from scrollpast.mining.examination.table import read_examination
 from scrollpast.mining.exposure import Exposure, num_parts, profile_of
@@ -45,21 +45,20 @@ from scrollpast.mining.publication import (
     iso,
     make_manifest,
     with_revocations,
-    write_named,
     write_table,
 )
 from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
 from scrollpast.mining.sources import Source
 from scrollpast.mining.trailing import read_trailing
+from scrollpast.shards.filesystem import write_named
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_PARCEL = "bucket int, content string, payload binary"
+_PARCEL_SCHEMA = arrow_schema(PARCEL)
 _BIN = "ad long, bin long, count long"
-_EXCHANGED_PARTITIONS_AT_MOST = 200
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ class _Run:
         def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
 
-        parcels = self._kept(source.run(self._spark, scan, _PARCEL))
+        parcels = self._kept(source.run(self._spark, scan, PARCEL))
         with progress(self._spark, "read engagements", source.num_rows):
             tallies = [unpack(p) for (p,) in parcels.where("bucket < 0").select("payload").collect()]
         counts: Counter[str] = Counter()
@@ -260,7 +259,7 @@ class _Run:
             return ((0, "ads", pack(columns)) for columns in scan_ads(batches, names))
 
         with progress(self._spark, "read ads", source.num_rows):
-            parts = source.run(self._spark, scan, _PARCEL).select("payload").collect()
+            parts = source.run(self._spark, scan, PARCEL).select("payload").collect()
         return AdAttributes.of([unpack(payload)[0] for (payload,) in parts], names)
 
     def _decide(
@@ -283,14 +282,11 @@ class _Run:
             for bucket, parcels in groupby(_rows(batches), key=lambda row: row[0]):
                 contents = ((content, payload) for _, content, payload in parcels)
                 decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, uri)
-                yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _parcel_schema())
+                yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _PARCEL_SCHEMA)
 
-        num_partitions = self._config.spark.num_partitions or min(
-            rules.num_buckets, _EXCHANGED_PARTITIONS_AT_MOST
-        )
-        scanned = impressions.run(self._spark, scan, _PARCEL).unionAll(engagements)
-        by_bucket = scanned.repartition(num_partitions, "bucket").sortWithinPartitions("bucket")
-        return map_batches(by_bucket, decide, _PARCEL)
+        scanned = impressions.run(self._spark, scan, PARCEL).unionAll(engagements)
+        exchanged = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
+        return map_batches(exchanged, decide, PARCEL)
 
     def _limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
         """Count the ads that may be over their share, over all buckets, and limit those that are."""
@@ -326,9 +322,9 @@ class _Run:
         def seal(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for bucket, _, payload in _rows(batches):
                 sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts, published)
-                yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _parcel_schema())
+                yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _PARCEL_SCHEMA)
 
-        parcels = map_batches(decided.where("content = 'selected'"), seal, _PARCEL)
+        parcels = map_batches(decided.where("content = 'selected'"), seal, PARCEL)
         if parts > 1:
             parcels = self._kept(parcels)
             profiles = self._profile(parcels.where("content = 'ads'"), attributes, parts)
@@ -350,10 +346,9 @@ class _Run:
             for part, rows in groupby(_rows(batches), key=lambda row: row[0]):
                 counts = [unpack(payload)[0] for _, _, payload in rows]
                 profiled = pack(profile_of(counts, shared.value, rules))
-                yield from as_batches([(part, "profile", profiled)], _parcel_schema())
+                yield from as_batches([(part, "profile", profiled)], _PARCEL_SCHEMA)
 
-        by_part = counted.repartition(parts, "bucket").sortWithinPartitions("bucket")
-        rows = map_batches(by_part, profile, _PARCEL).select("payload").collect()
+        rows = map_batches(by_bucket(counted, parts, parts), profile, PARCEL).select("payload").collect()
         return [unpack(payload)[0] for (payload,) in rows]
 
     def _broadcast(self, value: Any) -> Any:
@@ -374,10 +369,6 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, str, bytes]]
     for batch in batches:
         for number in range(len(batch)):
             yield tuple(column[number].as_py() for column in batch.columns)  # type: ignore[misc]
-
-
-def _parcel_schema() -> pa.Schema:
-    return pa.schema([("bucket", pa.int32()), ("content", pa.string()), ("payload", pa.binary())])
 
 
 def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int]:

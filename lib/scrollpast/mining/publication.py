@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,15 +44,7 @@ def write_table(table: pa.Table, folder: str, day_uri: str) -> str:
     """Write a small table as Parquet, named by its content, below ``folder``; returns the relative path."""
     sink = pa.BufferOutputStream()
     pq.write_table(table.combine_chunks(), sink, compression="zstd")
-    return write_named(sink.getvalue(), folder, "parquet", day_uri)
-
-
-def write_named(content: pa.Buffer | bytes, folder: str, suffix: str, day_uri: str) -> str:
-    """Write a small file, named by its content, below ``folder``; returns the relative path."""
-    path = f"{folder}/part-{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
-    store, root = filesystem.resolve(day_uri)
-    filesystem.write_atomically(store, filesystem.join(root, path), content)
-    return path
+    return filesystem.write_named(sink.getvalue(), folder, "parquet", day_uri)
 
 
 def check_writable(day_uri: str) -> None:

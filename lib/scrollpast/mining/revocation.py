@@ -22,7 +22,7 @@ from scrollpast.config import SERVED_CODE, Config, load_config
 from scrollpast.errors import UserError
 from scrollpast.example import NEGATIVE_FEATURES, USER_ID
 from scrollpast.mining.arguments import parse_as_of, with_paths
-from scrollpast.mining.batches import TimeRange, map_batches
+from scrollpast.mining.batches import PARCEL, TimeRange, by_bucket, map_batches
 from scrollpast.mining.contracts import ENGAGED_AT, ENGAGEMENTS
 from scrollpast.mining.parcels import concatenate, unpack
 from scrollpast.mining.progress import progress
@@ -46,7 +46,6 @@ from scrollpast.shards.revocations import SCHEMA as REVOKED
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_PARCEL = "bucket int, content string, payload binary"
 _FOUND = "day int, user_id long, ad_id long, served_at_ms long, bucket int, kind int, engaged_at_ms long"
 _FEATURES = ("negative_ad_id", "negative_served_at_ms", "negative_kind")
 
@@ -133,13 +132,9 @@ def revoke_negatives(
                 if shard is not None:
                     yield _contradicted(engaged, shard, number, rules)
 
-    num_partitions = config.spark.num_partitions or min(rules.num_buckets, 200)
     with progress(spark, "hold negatives against engagements", source.num_rows):
-        parcels = (
-            source.run(spark, scan, _PARCEL)
-            .repartition(num_partitions, "bucket")
-            .sortWithinPartitions("bucket")
-        )
+        scanned = source.run(spark, scan, PARCEL)
+        parcels = by_bucket(scanned, rules.num_buckets, config.spark.num_partitions)
         found = map_batches(parcels, find, _FOUND).toArrow()
     shared_shards.unpersist()
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import uuid
 from pathlib import PurePosixPath
@@ -88,6 +89,14 @@ def write_atomically(filesystem: fs.FileSystem, path: str, data: Any) -> None:
         if exists(filesystem, temporary):
             filesystem.delete_file(temporary)
         raise
+
+
+def write_named(content: pa.Buffer | bytes, folder: str, suffix: str, day_uri: str) -> str:
+    """Write a small file, named by its content, below ``folder`` of a day; returns the path within the day."""
+    path = f"{folder}/part-{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
+    filesystem, root = resolve(day_uri)
+    write_atomically(filesystem, join(root, path), content)
+    return path
 
 
 def write_new(filesystem: fs.FileSystem, path: str, data: Any) -> None:

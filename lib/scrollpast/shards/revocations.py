@@ -116,11 +116,7 @@ def write_revocations(table: pa.Table, day_uri: str) -> str:
     order = [(name, "ascending") for name in (BUCKET, *_KEYS)]
     sink = pa.BufferOutputStream()
     pq.write_table(table.select(SCHEMA.names).sort_by(order).combine_chunks(), sink, compression="zstd")
-    content = sink.getvalue()
-    path = f"{FOLDER}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
-    store, root = files.resolve(day_uri)
-    files.write_atomically(store, files.join(root, path), content)
-    return path
+    return files.write_named(sink.getvalue(), FOLDER, "parquet", day_uri)
 
 
 def read_revocations(day_uri: str, path: str | None) -> pa.Table:

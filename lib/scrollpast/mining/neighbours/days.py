@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from scrollpast.config import Config
 from scrollpast.mining.batches import map_batches
+from scrollpast.mining.held import grace_s
 from scrollpast.mining.neighbours.inputs import Day, Towers, check_fit, read_days
 from scrollpast.mining.neighbours.outcomes import Outcome
 from scrollpast.mining.neighbours.publication import (
@@ -141,7 +142,7 @@ def _mine_day(
         shards=entries,
     )
     publish_manifest(out_uri, manifest, replace=overwrite)
-    sweep_orphans(out_uri, manifest, older_than_s=config.output.orphan_grace_h * 3600)
+    sweep_orphans(out_uri, manifest, older_than_s=grace_s(config))
     return manifest
 
 
