@@ -144,13 +144,15 @@ def _spread_between_groups(log_theta: Floats, observed: Observed, inverse: Float
     clicks, exposures = observed.clicks.sum(axis=0), observed.exposures.sum(axis=0)
     theta = np.exp(log_theta - log_theta.max())
     shares = _shares(log_theta, exposures)
+    num_strata, num_positions = shares.shape
     wants = clicks.sum(axis=1) / np.maximum(exposures @ theta, 1e-300)
-    residuals = observed.clicks - observed.exposures * (wants[:, None] * theta)
-    slopes = (residuals - residuals.sum(axis=2, keepdims=True) * shares).sum(axis=1)
     totals = observed.clicks.sum(axis=2)
-    weighted = np.einsum("gx,xk->gk", totals, shares)
-    information = -np.einsum("gx,xk,xl->gkl", totals, shares, shares, optimize=True)
-    information[:, range(len(theta)), range(len(theta))] += weighted
+    # Sums over strata as products of matrices: a residual [G, X, K] by itself would cost most of the fit.
+    left = totals - (observed.exposures @ theta) * wants
+    slopes = observed.clicks.sum(axis=1) - (wants @ observed.exposures) * theta - left @ shares
+    products = (shares[:, :, None] * shares[:, None, :]).reshape(num_strata, -1)
+    information = -(totals @ products).reshape(-1, num_positions, num_positions)
+    information[:, range(num_positions), range(num_positions)] += totals @ shares
     without = np.eye(len(theta)) - information @ inverse
     slopes = np.linalg.solve(without, slopes[:, :, None])[:, :, 0]
     centred = slopes - slopes.mean(axis=0)
