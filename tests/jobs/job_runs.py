@@ -72,8 +72,8 @@ def run_job(job: str, *arguments: object) -> JobRun:
     return JobRun(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
-def run_alone(*arguments: str, program: tuple[str, ...] = (), **environment: Any) -> JobRun:
-    """Run the job as a process of its own, with these variables over the environment's."""
+def run_alone(*arguments: str | Path, program: tuple[str, ...] = (), **environment: Any) -> JobRun:
+    """Mine, or run another program, as a process of its own, with these variables over the environment's."""
     done = subprocess.run(
         [*(program or (sys.executable, str(MINE_NEGATIVES))), *map(str, arguments)],
         capture_output=True,

@@ -4,17 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-JOB = Path(__file__).parents[2] / "jobs" / "import_public_log.py"
+from tests.jobs.job_runs import ROOT, JobRun, run_alone
+
+JOB = ROOT / "jobs" / "import_public_log.py"
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(JOB), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def run(*arguments: str | Path) -> JobRun:
+    return run_alone(*arguments, program=(sys.executable, str(JOB)))
 
 
 def test_an_import_says_what_to_run_next(tmp_path: Path) -> None:
@@ -22,7 +18,7 @@ def test_an_import_says_what_to_run_next(tmp_path: Path) -> None:
     (tmp_path / "news.tsv").write_text("N1\tnews\tworld\tTitle\t\t\t[]\t[]\n")
     out = tmp_path / "out"
     done = run("mind", tmp_path, out)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert (
         f"jobs/mine_negatives.py --config conf/local.yaml --date 2019-11-15 --days 1 "
         f"--impressions {out}/impressions --engagements {out}/engagements --ads {out}/ads --out {out}/mined"
@@ -31,10 +27,10 @@ def test_an_import_says_what_to_run_next(tmp_path: Path) -> None:
 
 def test_a_folder_without_the_log_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     done = run("kuairand", tmp_path, tmp_path / "out")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     assert "expected a log" in done.stderr
-    assert run("kuairand", tmp_path / "nowhere", tmp_path / "out").returncode == 2
+    assert run("kuairand", tmp_path / "nowhere", tmp_path / "out").exit_code == 2
 
 
 def test_help_needs_none_of_the_heavy_imports() -> None:

@@ -1,6 +1,5 @@
 """The job that writes a simulated log, as a user starts it."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,24 +7,19 @@ import numpy as np
 
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import LogShape
+from tests.jobs.job_runs import ROOT, JobRun, run_alone
 from tests.simulation.test_log import LAST_DAY, contents
 
-JOB = Path(__file__).parents[2] / "jobs" / "simulate_logs.py"
+JOB = ROOT / "jobs" / "simulate_logs.py"
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(JOB), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def run(*arguments: str | Path) -> JobRun:
+    return run_alone(*arguments, program=(sys.executable, str(JOB)))
 
 
 def test_a_small_log_is_written_and_summed_up(tmp_path: Path) -> None:
     done = run("--rows", "2e3", "--days", "2", "--seed", "4", "--processes", "1", tmp_path / "log")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert done.stderr == ""
     assert "impressions                       2,000" in done.stdout
     names = {path.name for path in (tmp_path / "log").iterdir()}
@@ -33,13 +27,13 @@ def test_a_small_log_is_written_and_summed_up(tmp_path: Path) -> None:
 
 
 def test_numbers_may_have_underscores_but_no_fraction(tmp_path: Path) -> None:
-    assert run("--rows", "1_000", "--processes", "1", tmp_path / "log").returncode == 0
-    assert run("--rows", "1.5", tmp_path / "other").returncode == 2
+    assert run("--rows", "1_000", "--processes", "1", tmp_path / "log").exit_code == 0
+    assert run("--rows", "1.5", tmp_path / "other").exit_code == 2
 
 
 def test_an_unknown_knob_is_the_users_mistake(tmp_path: Path) -> None:
     done = run("--set", "duplicate=0.1", tmp_path / "log")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "did you mean duplicates?" in done.stderr
     assert not (tmp_path / "log").exists()
 
@@ -58,7 +52,7 @@ def test_a_day_is_written_with_the_pools_of_a_file(tmp_path: Path) -> None:
         tmp_path / "pools.npy",
     ]
     done = run(*options, "--only-day", "2", "--processes", "1", tmp_path / "log")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "impressions                       5,000" in done.stdout
     shape = LogShape(rows_per_file=5000)
     request = LogRequest(20_000, 4, LAST_DAY, 0, shape, only_day=2, retrieved=tmp_path / "pools.npy")
@@ -69,7 +63,7 @@ def test_a_day_is_written_with_the_pools_of_a_file(tmp_path: Path) -> None:
 def test_pools_of_another_log_are_the_users_mistake(tmp_path: Path) -> None:
     np.save(tmp_path / "pools.npy", np.zeros((5, 64), np.int32))
     done = run("--rows", "2e3", "--retrieved", tmp_path / "pools.npy", tmp_path / "log")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "found int32 [5, 64]" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "log").exists()
