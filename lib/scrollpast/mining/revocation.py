@@ -22,7 +22,7 @@ from scrollpast.config import SERVED_CODE, Config, load_config
 from scrollpast.errors import UserError
 from scrollpast.example import NEGATIVE_FEATURES, USER_ID
 from scrollpast.mining.arguments import parse_as_of, with_paths
-from scrollpast.mining.batches import PARCEL, TimeRange, by_bucket, map_batches
+from scrollpast.mining.batches import PARCEL, TimeRange, by_bucket, collect_table, map_batches
 from scrollpast.mining.contracts import ENGAGED_AT, ENGAGEMENTS
 from scrollpast.mining.parcels import concatenate, unpack
 from scrollpast.mining.progress import progress
@@ -135,7 +135,7 @@ def revoke_negatives(
     with progress(spark, "hold negatives against engagements", source.num_rows):
         scanned = source.run(spark, scan, PARCEL)
         parcels = by_bucket(scanned, rules.num_buckets, config.spark.num_partitions)
-        found = map_batches(parcels, find, _FOUND).toArrow()
+        found = collect_table(map_batches(parcels, find, _FOUND))
     shared_shards.unpersist()
     return [
         _publish(uri, day, found.filter(pc.equal(found["day"], number)), rules)

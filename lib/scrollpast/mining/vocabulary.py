@@ -18,7 +18,7 @@ from scrollpast.config import Config, Table, load_config
 from scrollpast.errors import UserError
 from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.hashing import hash_column, ids_of
-from scrollpast.mining.batches import map_batches
+from scrollpast.mining.batches import collect_table, map_batches
 from scrollpast.mining.contracts import AD_ID, ADS, CATEGORY
 from scrollpast.mining.progress import progress
 from scrollpast.mining.session import session_when_needed
@@ -136,9 +136,8 @@ def _count(spark: SparkSession, shards: Sequence[PublishedShard], user_features:
     totals = [sql.sum(name).alias(name) for name in ("positives", "negatives")]
     # A shard names an ad once, so that adding up before the exchange would spare little; what costs is Spark's
     # own number of partitions, 200.
-    table = (
-        counted.repartition(num_tasks, "feature", "value").groupBy("feature", "value").agg(*totals).toArrow()
-    )
+    by_value = counted.repartition(num_tasks, "feature", "value").groupBy("feature", "value")
+    table = collect_table(by_value.agg(*totals))
 
     def of(feature: str, name: str) -> Any:
         return table.filter(pc.equal(table["feature"], feature))[name].to_numpy()

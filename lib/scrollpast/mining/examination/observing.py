@@ -10,6 +10,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from scrollpast.config import Examination
+from scrollpast.mining.batches import collect_table
 from scrollpast.mining.contracts import (
     AD_ID,
     DWELL_MS,
@@ -53,9 +54,8 @@ def observe(
         cells = _counted(shown, clicked, [SURFACE, _GROUP, POSITION, IS_RANDOM, _STRATUM])
         dwell = _counted(shown, clicked, [SURFACE, _GROUP, _BIN])
         pairs = _harvested(shown, clicked)
-        return lay_out(
-            cells.toArrow(), pairs.toArrow(), dwell.toArrow(), options.num_groups, options.num_strata
-        )
+        tables = collect_table(cells), collect_table(pairs), collect_table(dwell)
+        return lay_out(*tables, options.num_groups, options.num_strata)
     finally:
         clicked.unpersist()
 
