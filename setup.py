@@ -30,8 +30,8 @@ CORE = ["numpy>=2", "numba>=0.61", "pyarrow>=20", "pydantic>=2.10", "pyyaml>=6"]
 
 EXTRAS = {
     # The mining jobs. Spark brings its own py4j; it needs a Java (17 or newer) beside it. pandas is
-    # there because Spark's mapInArrow asks for it, and Spark 4.3 does not know pandas 3.
-    "spark": ["pyspark>=4.3,<5", "pandas>=2.2,<3", "psutil>=6"],
+    # there because Spark's mapInArrow asks for it, and Spark 4.3 does not know pandas 3. Spark 3.5 is tested as well.
+    "spark": ["pyspark>=3.5.9,<5", "pandas>=2.2,<3", "psutil>=6"],
     # The trainer. torchrec's own metadata asks for the CUDA build of fbgemm, so a machine without a GPU
     # installs scripts/locks/training.txt with --no-deps instead of this extra. The versions are a set:
     # one fbgemm works with exactly one torch.

@@ -78,6 +78,14 @@ def test_locks_that_share_an_environment_agree() -> None:
         assert {pins(name).get(package, version) for name in SHARED} == {version}, package
 
 
+def test_spark_35_stands_in_for_the_newest_and_nothing_else_differs() -> None:
+    newest = pins("mining", "development")
+    differing = {name: version for name, version in pins("spark35").items() if newest[name] != version}
+    assert set(differing) == {"pyspark", "py4j"}
+    (spark,) = (need for extra, need in requirements() if extra == "spark" and need.name == "pyspark")
+    assert spark.specifier.contains(differing["pyspark"])
+
+
 @pytest.mark.parametrize(
     "names",
     [("mining",), ("mining", "training"), ("mining", "development"), ("mining", "report")],

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
 
 BATCH_ROWS = 1 << 18
 """Rows that are judged at once: enough to amortise a NumPy call, few enough to stay in the cache."""
@@ -69,7 +70,14 @@ def collect_table(frame: DataFrame) -> pa.Table:
     """All rows of a frame that the driver can hold; Spark 4 names what Spark 3.5 does within itself."""
     if hasattr(frame, "toArrow"):
         return frame.toArrow()
+    older: Any = frame  # 3.5 is not developed any further: what it keeps to itself does not move
+    return pa.Table.from_batches(older._collect_as_arrow(), schema=schema_of_spark(frame.schema))  # noqa: SLF001
+
+
+def schema_of_spark(schema: StructType) -> pa.Schema:
+    """Spark's schema as Arrow's, with times in UTC; Spark 3.5 has no others."""
+    import pyspark
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    older: Any = frame  # 3.5 is not developed any further: what it keeps to itself does not move
-    return pa.Table.from_batches(older._collect_as_arrow(), schema=to_arrow_schema(frame.schema))  # noqa: SLF001
+    zone = {} if pyspark.__version__.startswith("3.") else {"timezone": "UTC"}
+    return to_arrow_schema(schema, **zone)  # type: ignore[arg-type]

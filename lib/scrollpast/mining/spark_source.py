@@ -12,7 +12,15 @@ from pyarrow import fs
 
 from scrollpast.config import Table
 from scrollpast.errors import UserError
-from scrollpast.mining.batches import Batches, TaskFunction, TimeRange, arrow_schema, as_batches, map_batches
+from scrollpast.mining.batches import (
+    Batches,
+    TaskFunction,
+    TimeRange,
+    arrow_schema,
+    as_batches,
+    map_batches,
+    schema_of_spark,
+)
 from scrollpast.mining.contracts import TableContract
 from scrollpast.mining.parquet_source import fingerprint_of
 from scrollpast.shards import filesystem
@@ -93,11 +101,10 @@ def _read_with_spark(table: Table, spark: SparkSession) -> DataFrame:
 
 def _arrow_schema_of(frame: DataFrame, contract: TableContract) -> pa.Schema:
     """The frame's schema as Arrow knows it; a column outside the contract, of whatever type, by its name only."""
-    from pyspark.sql.pandas.types import to_arrow_schema
     from pyspark.sql.types import StructType
 
     wanted = [field for field in frame.schema if field.name in {**contract.required, **contract.optional}]
-    known = to_arrow_schema(StructType(wanted), timezone="UTC")
+    known = schema_of_spark(StructType(wanted))
     return pa.schema(
         [known.field(name) if name in known.names else pa.field(name, pa.null()) for name in frame.columns]
     )
