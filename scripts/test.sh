@@ -7,6 +7,7 @@ cd "$root"
 environment .venv mining training report development
 environment .envs/tensorflow tensorflow
 environment .envs/spark35 spark35
+environment .envs/airflow airflow
 spark_environment .venv
 chromium_environment
 scripts/archive_classes.sh

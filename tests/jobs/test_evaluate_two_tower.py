@@ -55,6 +55,20 @@ def test_it_prints_a_table_and_writes_what_it_printed(trained: tuple[Path, str, 
     assert json.loads((tmp_path / "again.json").read_text())["metrics"] == content["metrics"]
 
 
+def test_an_evaluation_that_finds_the_same_again_leaves_the_file_alone(
+    trained: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    run, _, after = trained
+    out = tmp_path / "metrics.json"
+    assert evaluate(str(run), after, "--out", str(out)).exit_code == 0
+    out.write_text(json.dumps(json.loads(out.read_text()) | {"created_at": "yesterday"}))
+    done = evaluate(str(run), after, "--out", str(out))
+    assert done.stdout.splitlines()[-1] == f"{out} says the same already; nothing was written"
+    assert json.loads(out.read_text())["created_at"] == "yesterday"
+    evaluate(str(run), after, "--out", str(out), "--seed", "1")
+    assert json.loads(out.read_text())["created_at"] != "yesterday"
+
+
 def test_a_day_that_was_trained_on_is_refused(trained: tuple[Path, str, str]) -> None:
     run, before, _ = trained
     done = evaluate(str(run), before)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyarrow import fs
 
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import day_folder
@@ -68,12 +70,24 @@ def evaluate_checkpoint(arguments: argparse.Namespace, quantised: BuildSearch) -
     }
     out = arguments.out or files.join(checkpoint.uri, METRICS_NAME)
     filesystem, path = files.resolve(out)
-    content = json.dumps(report.to_json(about), indent=2, allow_nan=False) + "\n"
-    files.write_atomically(filesystem, path, content.encode())
+    content = report.to_json(about)
+    is_new = not _says_the_same(filesystem, path, content)
+    if is_new:
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        files.write_atomically(filesystem, path, text.encode())
     print(
         f"{checkpoint.uri} on {', '.join(days)}: {len(held_out):,} users, "
         f"{int(held_out.is_new.sum()):,} of them new, and {vocabulary.num_rows - 1:,} ads"
     )
     print(report.table())
-    print(f"wrote {out}")
+    print(f"wrote {out}" if is_new else f"{out} says the same already; nothing was written")
     return 0
+
+
+def _says_the_same(filesystem: fs.FileSystem, path: str, content: Mapping[str, Any]) -> bool:
+    """Whether an earlier evaluation found the same: it then keeps its date."""
+    try:
+        before = json.loads(files.read_all(filesystem, path).to_pybytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(before, dict) and {**before, "created_at": content["created_at"]} == dict(content)

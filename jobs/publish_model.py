@@ -1,0 +1,43 @@
+"""Make a trained model the current one, unless it is worse than the one that is, on later days."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from scrollpast.entry import run_job
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="publish_model.py",
+        description=__doc__,
+        epilog="MODELS/current.json names the current model. A model that is not published is no failure: the exit "
+        "code is 0, and the last line says which model is kept, and why.",
+    )
+    option = parser.add_argument
+    option("model", metavar="RUN", help="a run's folder: its best checkpoint; or a folder checkpoints/step=…")
+    option("days", nargs="+", metavar="DAY", help="folder ds=… of a day later than those trained on")
+    option("--models", required=True, metavar="MODELS", help="folder of current.json")
+    option("--metric", action="append", metavar="NAME", help="must not be worse; repeatable (recall@100)")
+    option(
+        "--largest-loss",
+        type=float,
+        default=0.05,
+        metavar="PART",
+        help="part of a metric that may be lost without its being shown (0.05)",
+    )
+    option("--max-users", type=int, metavar="N", help="compare on N users, chosen by a hash")
+    option("--force", action="store_true", help="publish it whatever is current, as to roll back")
+    return run_job(parser, _publish)
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from scrollpast.training.publication import command
+
+    arguments.metric = arguments.metric or ["recall@100"]
+    return command.publish_model(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Which published days a model is trained on, which one it is held against, and where the run is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from scrollpast.orchestration.days import day_uri
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.manifest import is_published, read_manifest
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The model of a day. The same days with the same content give the same plan."""
+
+    days: tuple[str, ...]
+    """Folders of the days to train on, oldest first, all of them before `held_out`"""
+    held_out: str
+    """Folder of the day to evaluate on: the newest, which nothing was learned from"""
+    run: str
+    """Folder of the run"""
+
+
+def plan_training(negatives: str, models: str, day: date, num_days: int) -> TrainingPlan | None:
+    """Plan a model that is evaluated on ``day`` and trained on the published ones of the ``num_days`` before.
+
+    The run's folder is named after what the days hold: a day that was mined again since begins another run, where
+    going on with the old one would mix the two.
+
+    Returns:
+        None where none of the days before is published.
+    """
+    before = [day_uri(negatives, day - timedelta(days=back)) for back in range(num_days, 0, -1)]
+    days = tuple(uri for uri in before if is_published(uri))
+    if not days:
+        return None
+    run = files.join(models, f"ds={day}", f"inputs={_content_of(days)}")
+    return TrainingPlan(days, day_uri(negatives, day), run)
+
+
+def _content_of(days: Sequence[str]) -> str:
+    """First 16 hex digits of the SHA-256 over what readers get of the days."""
+    contents = []
+    for uri in days:
+        manifest = read_manifest(uri)
+        shards = [shard.sha256 for shard in manifest.shards]
+        contents.append(
+            [manifest.ds, manifest.window_start, manifest.window_end, shards, manifest.revocation_file]
+        )
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
