@@ -25,6 +25,7 @@ from scrollpast.config.options import (
 )
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
+from scrollpast.config.watching_options import Watching
 
 __all__ = [
     "DEFAULT_KINDS",
@@ -52,5 +53,6 @@ __all__ = [
     "Table",
     "Thresholds",
     "Training",
+    "Watching",
     "load_config",
 ]

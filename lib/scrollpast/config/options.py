@@ -14,6 +14,7 @@ from scrollpast.config.gate_options import Gate
 from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
+from scrollpast.config.watching_options import Watching
 
 SERVED_CODE = 0
 """Code of a served negative in ``negative_kind``; the kinds of engagements use the codes from 1 on."""
@@ -264,5 +265,6 @@ class Config(Section):
     gate: Gate = Gate()
     neighbours: Neighbours = Neighbours()
     spark: Spark = Spark()
+    watching: Watching = Watching()
     training: Training = Training()
     comparison: Comparison = Comparison()

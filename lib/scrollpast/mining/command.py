@@ -10,6 +10,7 @@ from scrollpast.mining.held import day_uri, release
 from scrollpast.mining.pipeline import DayHeld, MinedDay
 from scrollpast.mining.pipeline import mine as mine_day
 from scrollpast.mining.session import session_when_needed
+from scrollpast.mining.watching import watch
 from scrollpast.outcomes import Outcome
 
 
@@ -22,8 +23,11 @@ def mine(arguments: argparse.Namespace) -> int:
         print(summary(MinedDay(day_uri(config, last_day), released, is_new=True)))
         return 0
     application = f"scrollpast mine {last_day}"
-    try:
-        with session_when_needed(config.spark, application, debug=arguments.debug) as get_spark:
+    with (
+        watch(config.watching, "mine_negatives") as run,
+        session_when_needed(config.spark, application, debug=arguments.debug) as get_spark,
+    ):
+        try:
             mined = mine_day(
                 config,
                 last_day,
@@ -33,9 +37,11 @@ def mine(arguments: argparse.Namespace) -> int:
                 overwrite=arguments.overwrite,
                 as_of_given=arguments.as_of is not None,
             )
-    except DayHeld as held:
-        print(summary(held.mined, "held"))
-        raise
+        except DayHeld as held:
+            run.day(held.mined.manifest, held.mined.uri, is_new=True)
+            print(summary(held.mined, "held"))
+            raise
+        run.day(mined.manifest, mined.uri, is_new=mined.is_new)
     print(summary(mined))
     return 0
 

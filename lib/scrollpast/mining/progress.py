@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from scrollpast.mining.watching import watched_step
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -18,12 +20,18 @@ _CLEAR = "\r\x1b[K"
 
 @contextmanager
 def progress(spark: SparkSession, step: str, num_rows: int | None = None) -> Iterator[None]:
-    """Show a step's progress on standard error, if that is a terminal, until the step is done.
+    """Show a step's progress on standard error, if that is a terminal, and tell who watches when the step is done.
 
     Args:
         step: what is being done, such as ``scan impressions``.
         num_rows: rows that the first stage reads, for a figure of rows a second.
     """
+    with watched_step(step, num_rows), _shown(spark, step, num_rows):
+        yield
+
+
+@contextmanager
+def _shown(spark: SparkSession, step: str, num_rows: int | None) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return

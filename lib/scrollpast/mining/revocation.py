@@ -30,6 +30,7 @@ from scrollpast.mining.rules import HOUR_US, Rules, Window, epoch_us
 from scrollpast.mining.scan import scan_engagements
 from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import open_source
+from scrollpast.mining.watching import watch
 from scrollpast.shards.manifest import Manifest, day_folder, publish_manifest, read_manifest
 from scrollpast.shards.reader import PublishedShard, decode_shard, published_shards, read_shard_content
 from scrollpast.shards.revocations import (
@@ -69,7 +70,10 @@ def revoke(arguments: argparse.Namespace) -> int:
     """Run the job as its command line says and print what was revoked; returns the exit code."""
     config = with_paths(load_config(arguments.config, arguments.set), arguments)
     as_of = parse_as_of(arguments)
-    with session_when_needed(config.spark, "scrollpast revocation", debug=arguments.debug) as get_spark:
+    with (
+        watch(config.watching, "revoke_negatives"),
+        session_when_needed(config.spark, "scrollpast revocation", debug=arguments.debug) as get_spark,
+    ):
         days = revoke_negatives(config, arguments.days, as_of, get_spark)
     for day in days:
         share = day.num_revoked / max(day.num_negatives, 1)

@@ -24,6 +24,7 @@ from scrollpast.mining.progress import progress
 from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import Source, open_source
 from scrollpast.mining.vocabulary_rows import AD, RAW_ID, Counts, lay_out
+from scrollpast.mining.watching import watch
 from scrollpast.shards.manifest import Manifest, read_manifest
 from scrollpast.shards.reader import PublishedShard, ShardReader, decode_shard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
@@ -46,7 +47,10 @@ def build(arguments: argparse.Namespace) -> int:
         raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
     ads = config.input.ads if arguments.ads is None else Table(path=arguments.ads)
     days = [read_manifest(uri) for uri in arguments.days]
-    with session_when_needed(config.spark, "scrollpast vocabulary", debug=arguments.debug) as get_spark:
+    with (
+        watch(config.watching, "build_vocabulary"),
+        session_when_needed(config.spark, "scrollpast vocabulary", debug=arguments.debug) as get_spark,
+    ):
         vocabulary = build_vocabulary(
             config,
             arguments.days,

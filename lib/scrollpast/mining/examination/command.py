@@ -39,6 +39,7 @@ from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import open_frame
 from scrollpast.mining.spark_source import SparkSource
+from scrollpast.mining.watching import watch
 from scrollpast.shards import filesystem
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def estimate(arguments: argparse.Namespace) -> int:
     config = with_paths(load_config(arguments.config, arguments.set), arguments)
     if config.output.path is None:
         raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
-    with session_when_needed(config.spark, "scrollpast examination", debug=arguments.debug) as get_spark:
+    with (
+        watch(config.watching, "estimate_examination"),
+        session_when_needed(config.spark, "scrollpast examination", debug=arguments.debug) as get_spark,
+    ):
         counts = count_examination(config, window, get_spark)
     surfaces = [estimate_surface(surface, found, config.examination) for surface, found in counts.items()]
     folder = filesystem.join(config.output.path, "examination", f"ds={last_day.isoformat()}")

@@ -13,6 +13,7 @@ from scrollpast.mining.neighbours.outcomes import Outcome
 from scrollpast.mining.neighbours.publication import RECORDS
 from scrollpast.mining.neighbours.shard_tasks import OpenRetriever
 from scrollpast.mining.session import session_when_needed
+from scrollpast.mining.watching import watch
 
 
 def mine(
@@ -29,7 +30,10 @@ def mine(
             "--sample", expected="at least 1", found=str(arguments.sample), remedy="leave it out for all"
         )
     config = load_config(arguments.config, arguments.set)
-    with session_when_needed(config.spark, "scrollpast neighbours", debug=arguments.debug) as get_spark:
+    with (
+        watch(config.watching, "mine_neighbours") as run,
+        session_when_needed(config.spark, "scrollpast neighbours", debug=arguments.debug) as get_spark,
+    ):
         done = mine_days(
             config,
             arguments.days,
@@ -41,6 +45,8 @@ def mine(
             sample=arguments.sample,
             overwrite=arguments.overwrite,
         )
+        for day in done:
+            run.day(day.manifest, day.uri, is_new=day.is_new)
     print(summary(done, config.neighbours))
     return 0
 
