@@ -23,6 +23,7 @@ from scrollpast.config.options import (
     Table,
     Thresholds,
 )
+from scrollpast.config.privacy_options import Privacy
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
 from scrollpast.config.watching_options import Watching
@@ -47,6 +48,7 @@ __all__ = [
     "Neighbours",
     "Output",
     "OwnArm",
+    "Privacy",
     "Revocation",
     "Section",
     "Spark",

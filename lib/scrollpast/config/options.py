@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from scrollpast.config.comparison_options import Comparison
 from scrollpast.config.gate_options import Gate
 from scrollpast.config.neighbour_options import Neighbours
+from scrollpast.config.privacy_options import Privacy
 from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
 from scrollpast.config.watching_options import Watching
@@ -265,6 +266,7 @@ class Config(Section):
     gate: Gate = Gate()
     neighbours: Neighbours = Neighbours()
     spark: Spark = Spark()
+    privacy: Privacy = Privacy()
     watching: Watching = Watching()
     training: Training = Training()
     comparison: Comparison = Comparison()

@@ -51,6 +51,7 @@ from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
 from scrollpast.mining.sources import Source
 from scrollpast.mining.trailing import read_trailing
+from scrollpast.mining.user_keys import read_user_key
 from scrollpast.shards.filesystem import write_named
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
 
@@ -102,7 +103,8 @@ def mine(
     """
     uri = day_uri(config, last_day)
     window = Window.of_days(last_day, num_days, as_of)
-    rules = Rules.of(config.mining, window, read_examination(config.mining.examined.table))
+    examination = read_examination(config.mining.examined.table)
+    rules = Rules.of(config.mining, window, examination, read_user_key(config.privacy))
     inputs = open_inputs(config, rules, get_spark)
     published = None
     if not overwrite:
@@ -164,6 +166,7 @@ class _Run:
             ds=self._last_day.isoformat(),
             window=self._rules.window,
             config=self._config,
+            user_key=self._rules.user_key,
             inputs=describe(
                 inputs, {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]}
             ),

@@ -14,6 +14,7 @@ from scrollpast.errors import UserError
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.rules import Rules, Window, epoch_us
 from scrollpast.mining.sources import Source
+from scrollpast.mining.user_keys import UserKey
 from scrollpast.outcomes import Outcome
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
@@ -111,6 +112,8 @@ def find_published(
         changes.append("the configuration of mining")
     if (manifest.window_start, manifest.window_end) != (iso(window.start_us), iso(window.end_us)):
         changes.append("the window of days")
+    if manifest.user_key != (None if rules.user_key is None else rules.user_key.fingerprint):
+        changes.append("the key of user ids")
     known_us = epoch_us(datetime.fromisoformat(manifest.as_of))
     if as_of_given and window.as_of_us < known_us:
         changes.append("--as-of to an earlier moment")
@@ -156,6 +159,7 @@ def make_manifest(
     quarantine_files: list[str],
     health: dict[str, Any] | None = None,
     exposure_file: str | None = None,
+    user_key: UserKey | None = None,
 ) -> Manifest:
     """The manifest of a mined day; its shards in the order of their buckets."""
     kinds = {name: kind.code for name, kind in config.mining.kinds.items()}
@@ -180,4 +184,5 @@ def make_manifest(
         quarantine_files=tuple(sorted(quarantine_files)),
         health=health,
         exposure_file=exposure_file,
+        user_key=None if user_key is None else user_key.fingerprint,
     )

@@ -30,6 +30,7 @@ from scrollpast.mining.rules import HOUR_US, Rules, Window, epoch_us
 from scrollpast.mining.scan import scan_engagements
 from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import open_source
+from scrollpast.mining.user_keys import check_user_key, read_user_key
 from scrollpast.mining.watching import watch
 from scrollpast.shards.manifest import Manifest, day_folder, publish_manifest, read_manifest
 from scrollpast.shards.reader import PublishedShard, decode_shard, published_shards, read_shard_content
@@ -163,7 +164,12 @@ def _rules(config: Config, days: Sequence[Manifest], as_of: datetime) -> Rules:
     )
     window = Window(min(starts), max(ends), epoch_us(as_of))
     mining = config.mining.model_copy(update={"num_buckets": buckets.pop()})
-    return replace(Rules.of(mining, window), guard_after_us=round(config.revocation.after_h * HOUR_US))
+    user_key = read_user_key(config.privacy)
+    for day in days:
+        check_user_key(user_key, day.user_key, f"day {day.ds}")
+    return replace(
+        Rules.of(mining, window, user_key=user_key), guard_after_us=round(config.revocation.after_h * HOUR_US)
+    )
 
 
 def _positive(engaged: dict[str, Any], rules: Rules) -> pa.Table:

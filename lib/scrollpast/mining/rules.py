@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Confidence, Examined, Kind, Mining
 from scrollpast.mining.contracts import CREATED_AT
+from scrollpast.mining.user_keys import UserKey
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
@@ -111,10 +112,16 @@ class Rules:
     user_features: tuple[str, ...]
     examination: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Probability that a position is examined, float64 [positions] by surface; empty = 1 everywhere."""
+    user_key: UserKey | None = None
+    """What user ids are hashed with before they leave; None = not at all."""
 
     @classmethod
     def of(
-        cls, mining: Mining, window: Window, examination: dict[str, NDArray[np.float64]] | None = None
+        cls,
+        mining: Mining,
+        window: Window,
+        examination: dict[str, NDArray[np.float64]] | None = None,
+        user_key: UserKey | None = None,
     ) -> Rules:
         kinds = KindTable.of(mining.kinds)
         longest = int(kinds.attribution_us.max())
@@ -141,6 +148,7 @@ class Rules:
             new_ad_quarantine_us=round((mining.exposure.new_ad_quarantine_h or 0) * HOUR_US),
             user_features=tuple(mining.user_features),
             examination=examination or {},
+            user_key=user_key,
         )
 
     @property

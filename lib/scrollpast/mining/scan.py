@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scrollpast.example import UNKNOWN
-from scrollpast.hashing import bucket_of, hash_column, ids_of, integers, seeded_hash
+from scrollpast.hashing import bucket_of, hash_column, ids_of, integers, seeded_hash, xxhash64
 from scrollpast.mining import contracts as column
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.ledger import Ledger, count_cells
@@ -85,8 +85,8 @@ def scan_impressions(
         if is_invalid.any():
             yield from _quarantine(batch, reasons, rules)
         if len(passing):
-            hashes = hashes[passing]
-            rows = _impression_columns(batch.filter(pa.array(passes)), hashes, rules)
+            users, hashes = _users(batch[column.USER_ID].take(pa.array(passing)), hashes[passing], rules)
+            rows = _impression_columns(batch.filter(pa.array(passes)), users, rules)
             rows["surface"] = surface[passing]
             buffered.append((bucket_of(hashes, rules.num_buckets), rows))
             num_buffered += len(rows["user"])
@@ -110,7 +110,7 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
 
     Yields:
         Parcels of engagements, and one tally with bucket −1: counts by kind, and the column ``anchored``
-        with the ``xxhash64`` of every user with a positive kind of engagement that can be attributed.
+        with the ``xxhash64`` of every user (as in the log) with a positive kind of engagement that can be attributed.
     """
     kinds = {name: row for row, name in enumerate(rules.kinds.names)}
     counts: Counter[str] = Counter()
@@ -137,9 +137,10 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
         kind = lookup[code]
         is_known = kind >= 0
         batch, engaged_us, kind = batch.filter(pa.array(is_known)), engaged_us[is_known], kind[is_known]
-        hashes = hash_column(batch[column.USER_ID])
+        in_log = hash_column(batch[column.USER_ID])
+        users, hashes = _users(batch[column.USER_ID], in_log, rules)
         columns: Columns = {
-            "user": ids_of(batch[column.USER_ID], hashes),
+            "user": users,
             "ad": _ids(batch[column.AD_ID]),
             "request": _request_hashes(batch),
             "kind": kind.astype(np.int8),
@@ -149,7 +150,7 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
             engaged_us >= rules.window.start_us - rules.clock_skew_us
         )
         counts["positive_kinds"] += int(can_anchor.sum())
-        anchored.append(np.unique(hashes[can_anchor]))
+        anchored.append(np.unique(in_log[can_anchor]))
         buffered.append((bucket_of(hashes, rules.num_buckets), columns))
     yield from _parcels(ENGAGEMENTS, buffered)
     users = np.unique(np.concatenate(anchored)) if anchored else np.zeros(0, np.int64)
@@ -217,6 +218,8 @@ def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) 
         _plain(rows[name] if name not in (column.POSITION, column.DWELL_MS) else _whole(rows[name]))
         for name in names
     ]
+    if rules.user_key is not None:
+        columns[names.index(column.USER_ID)] = rules.user_key.hide(rows[column.USER_ID])
     table = pa.table([*columns, reason], [*names, "reason"])
     for bucket, picked in split_by_bucket({"row": np.arange(len(table))}, buckets):
         sink = pa.BufferOutputStream()
@@ -225,9 +228,19 @@ def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) 
         yield Parcel(bucket, QUARANTINE, sink.getvalue().to_pybytes())
 
 
-def _impression_columns(batch: pa.RecordBatch, hashes: NDArray[np.int64], rules: Rules) -> Columns:
+def _users(
+    column_of_ids: pa.Array, hashes: NDArray[np.int64], rules: Rules
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The ids that leave for the users [N] of a log, and what their buckets go by: the hashes of those ids."""
+    if rules.user_key is None:
+        return ids_of(column_of_ids, hashes), hashes
+    users = rules.user_key.ids_of(column_of_ids)
+    return users, xxhash64(users)
+
+
+def _impression_columns(batch: pa.RecordBatch, users: NDArray[np.int64], rules: Rules) -> Columns:
     columns: Columns = {
-        "user": ids_of(batch[column.USER_ID], hashes),
+        "user": users,
         "ad": _ids(batch[column.AD_ID]),
         "request": _request_hashes(batch),
         "served_us": integers(batch[column.SERVED_AT].cast(pa.int64())),

@@ -14,6 +14,7 @@ from scrollpast.errors import CorruptShardError
 
 SCHEMA_VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEY = re.compile(r"[0-9a-f]{16}")
 _DRIVE_OR_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -45,6 +46,8 @@ class Manifest:
 
     ``revocation_file`` names the ``num_revoked`` negatives that turned out to be none since; they stay in the shards
     and in the counts, and readers leave them out.
+
+    ``user_key`` is the fingerprint of the key that user ids were hashed with; None: they are as in the log.
     """
 
     ds: str
@@ -69,6 +72,7 @@ class Manifest:
     exposure_file: str | None = None
     revocation_file: str | None = None
     num_revoked: int = 0
+    user_key: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -160,6 +164,9 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         exposure_file=fields.path_or_none("exposure_file"),
         revocation_file=fields.path_or_none("revocation_file"),
         num_revoked=fields.count("num_revoked") if "num_revoked" in content else 0,
+        user_key=None
+        if content.get("user_key") is None
+        else fields.matching("user_key", _KEY.fullmatch, "16 digits"),
     )
     _check_totals(manifest, place)
     return manifest

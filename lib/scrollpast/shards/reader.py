@@ -122,7 +122,8 @@ class ShardReader:
         state: continue where the reader whose ``state()`` this is had arrived.
 
     Raises:
-        UserError: a day is not published, days differ in their user features, or a name is no feature.
+        UserError: a day is not published, days differ in their user features or their user key, or a name is no
+            feature.
         CorruptShardError: a manifest or, while iterating, a shard is not what was written.
     """
 
@@ -140,6 +141,7 @@ class ShardReader:
                 "batch_records", expected="1 or more", found=str(batch_records), remedy="raise it"
             )
         self.days: list[Manifest] = [read_manifest(uri) for uri in manifests]
+        _check_one_user_key(self.days)
         # Every shard stands by itself: this list is what ranks and workers can divide among them.
         self.shards = [
             shard
@@ -236,6 +238,19 @@ def check_sides(batch: pa.RecordBatch, place: str, first_record: int, remedy: st
                     found=str(lengths[row]),
                     remedy=remedy,
                 )
+
+
+def _check_one_user_key(days: Sequence[Manifest]) -> None:
+    """A user is the same number only on days whose ids were hashed with the same key, or with none."""
+    keys = {day.user_key: day.ds for day in days}
+    if len(keys) > 1:
+        found = ", ".join(f"{key or 'no key'} (ds={ds})" for key, ds in keys.items())
+        raise UserError(
+            "user_key of the days",
+            expected="days whose user ids were hashed with the same key",
+            found=found,
+            remedy="mine the others again with the same privacy.user_key_env, or read them apart",
+        )
 
 
 def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Schema:

@@ -1,0 +1,15 @@
+"""The options of privacy: what of a user leaves the jobs."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from scrollpast.config.section import Section
+
+
+class Privacy(Section):
+    """What of a user leaves the jobs, and for how long."""
+
+    user_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Environment variable (of the driver) that holds a secret of at least 32 bytes: user ids leave mining only as
+    HMAC-SHA256 under it, cut to 63 bits. null = as they are. Neither the secret nor an id of the log is written."""
