@@ -51,7 +51,7 @@ from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
 from scrollpast.mining.sources import Source
 from scrollpast.mining.trailing import read_trailing
-from scrollpast.mining.user_keys import read_user_key
+from scrollpast.privacy.user_keys import read_user_key
 from scrollpast.shards.filesystem import write_named
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
 

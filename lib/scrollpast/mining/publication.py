@@ -14,8 +14,8 @@ from scrollpast.errors import UserError
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.rules import Rules, Window, epoch_us
 from scrollpast.mining.sources import Source
-from scrollpast.mining.user_keys import UserKey
 from scrollpast.outcomes import Outcome
+from scrollpast.privacy.user_keys import UserKey
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
 

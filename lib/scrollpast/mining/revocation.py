@@ -30,8 +30,8 @@ from scrollpast.mining.rules import HOUR_US, Rules, Window, epoch_us
 from scrollpast.mining.scan import scan_engagements
 from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import open_source
-from scrollpast.mining.user_keys import check_user_key, read_user_key
 from scrollpast.mining.watching import watch
+from scrollpast.privacy.user_keys import check_user_key, read_user_key
 from scrollpast.shards.manifest import Manifest, day_folder, publish_manifest, read_manifest
 from scrollpast.shards.reader import PublishedShard, decode_shard, published_shards, read_shard_content
 from scrollpast.shards.revocations import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Confidence, Examined, Kind, Mining
 from scrollpast.mining.contracts import CREATED_AT
-from scrollpast.mining.user_keys import UserKey
+from scrollpast.privacy.user_keys import UserKey
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US

@@ -48,6 +48,7 @@ class Manifest:
     and in the counts, and readers leave them out.
 
     ``user_key`` is the fingerprint of the key that user ids were hashed with; None: they are as in the log.
+    ``num_forgotten`` records were taken out since, with what they held; the ledger counts them as it did.
     """
 
     ds: str
@@ -73,6 +74,7 @@ class Manifest:
     revocation_file: str | None = None
     num_revoked: int = 0
     user_key: str | None = None
+    num_forgotten: int = 0
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -164,6 +166,7 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         exposure_file=fields.path_or_none("exposure_file"),
         revocation_file=fields.path_or_none("revocation_file"),
         num_revoked=fields.count("num_revoked") if "num_revoked" in content else 0,
+        num_forgotten=fields.count("num_forgotten") if "num_forgotten" in content else 0,
         user_key=None
         if content.get("user_key") is None
         else fields.matching("user_key", _KEY.fullmatch, "16 digits"),

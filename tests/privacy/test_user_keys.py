@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from scrollpast.config import Privacy
-from scrollpast.errors import UserError
-from scrollpast.mining.user_keys import UserKey, check_user_key, read_user_key
-from scrollpast.shards.reader import ShardReader
 from tests.jobs.job_runs import JobRun, arguments_of, mine, run_alone, run_job
 from tests.jobs.published_days import content_of, day_of, published
 from tests.toy_logs import ToyLog, toy_log
+
+from scrollpast.config import Privacy
+from scrollpast.errors import UserError
+from scrollpast.privacy.user_keys import UserKey, check_user_key, read_user_key
+from scrollpast.shards.reader import ShardReader
 
 KEY = UserKey(b"0123456789abcdef0123456789abcdef")
 VARIABLE = "SCROLLPAST_TEST_USER_KEY"
