@@ -13,3 +13,5 @@ class Privacy(Section):
     user_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Environment variable (of the driver) that holds a secret of at least 32 bytes: user ids leave mining only as
     HMAC-SHA256 under it, cut to 63 bits. null = as they are. Neither the secret nor an id of the log is written."""
+    keep_days: int | None = Field(None, ge=0)
+    """jobs/sweep_days.py removes days that are over for longer than this; null = it refuses to."""

@@ -1,12 +1,14 @@
-"""The command line of forgetting: users in, what became of every day out."""
+"""The command lines of forgetting users and of sweeping days: what became of every day is printed."""
 
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 
 from scrollpast.config import load_config
 from scrollpast.errors import ScrollpastError
 from scrollpast.privacy.forgetting import Forgotten, forget, names_of, published_days, traces_left
+from scrollpast.privacy.retention import days_to_sweep, sweep_day
 from scrollpast.privacy.user_keys import read_user_key
 
 
@@ -37,4 +39,19 @@ def forget_users(arguments: argparse.Namespace) -> int:
         "not reached: logs (a day mined again from logs that hold them brings them back), trained models, and "
         "copies elsewhere"
     )
+    return 0
+
+
+def sweep_days(arguments: argparse.Namespace) -> int:
+    """Run the job as its command line says and print which days went; returns the exit code."""
+    privacy = load_config(arguments.config, arguments.set).privacy
+    today = arguments.today or datetime.now(UTC).date()
+    for folder in arguments.folders:
+        swept = days_to_sweep(folder, privacy.keep_days, today)
+        for uri in swept:
+            if arguments.dry_run:
+                print(f"{uri}: would be removed")
+            else:
+                print(f"{uri}: removed, {sweep_day(uri):,} files")
+        print(f"{folder}: {len(swept):,} days past privacy.keep_days ({privacy.keep_days})")
     return 0
