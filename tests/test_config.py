@@ -356,3 +356,14 @@ def test_strategies_are_those_that_the_messages_name() -> None:
     assert get_args(Config.model_fields["mining"].annotation.model_fields["strategy"].annotation) == (
         "uniform", "recent", "hardest", "stratified",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 5_000, "2026-13-01", "[" * 5_000], ids=["digits", "month 13", "nested"]
+)
+def test_yaml_that_python_cannot_hold_is_one_clear_error(value: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text(f"mining:\n  seed: {value}\n")
+    with pytest.raises(UserError, match=r"odd\.yaml: expected YAML, found "):
+        load_config(str(tmp_path / "odd.yaml"))
+    with pytest.raises(UserError, match=r"--set mining\.seed=.*expected a value in YAML"):
+        load_config(None, [f"mining.seed={value}"])

@@ -264,3 +264,11 @@ def test_a_manifest_needs_no_compiler_to_be_read(
 ) -> None:
     """Schedulers and reports read manifests: they should not wait for numba."""
     assert in_new_process("import sys, scrollpast.shards.manifest; print('numba' in sys.modules)") == "False"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_json_does_not_know_as_a_number_is_refused(number: str) -> None:
+    with pytest.raises(
+        CorruptShardError, match=f"day/manifest.json: expected JSON, found ValueError: {number}"
+    ):
+        Manifest.from_json(f'{{"config": {{"x": {number}}}}}', "day/manifest.json")

@@ -40,6 +40,10 @@ def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Confi
         raise explain(error, origin, from_command_line) from None
 
 
+_FAULTS = (yaml.YAMLError, ValueError, RecursionError)
+"""ValueError: bytes that are no text, a date in month 13, a number of 5,000 digits."""
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -50,7 +54,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             found=error.strerror or str(error),
             remedy="pass --config with the path of an existing file, such as conf/local.yaml",
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _FAULTS as error:
         found = _first_fault(error)
         raise UserError(str(path), expected="YAML", found=found, remedy="mend the file there") from None
     if options is None:
@@ -65,7 +69,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return options
 
 
-def _first_fault(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+def _first_fault(error: Exception) -> str:
     """What YAML stumbled over, and where, in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
@@ -84,7 +88,7 @@ def _apply_override(options: dict[str, Any], override: str) -> str:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _FAULTS as error:
         found = _first_fault(error)
         raise UserError(
             f"--set {override}", expected="a value in YAML", found=found, remedy="quote it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,12 +122,22 @@ def is_inside(path: str) -> bool:
 
 def _parse(text: str | bytes, place: str) -> dict[str, Any]:
     try:
-        content = json.loads(text if isinstance(text, str) else text.decode())
+        content = json.loads(
+            text if isinstance(text, str) else text.decode(), parse_float=_finite, parse_constant=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise _malformed(place, "JSON", f"{type(error).__name__}: {error}") from error
     if not isinstance(content, dict):
         raise _malformed(place, "a JSON object", _shown(content))
     return content
+
+
+def _finite(text: str) -> float:
+    """A number as JSON knows it: Python would take NaN, Infinity and 1e999 as well, and then not write them again."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number of JSON")
+    return value
 
 
 def _manifest(content: dict[str, Any], place: str) -> Manifest:
