@@ -261,6 +261,18 @@ def test_a_day_without_rows_in_a_table_without_statistics(
     )
 
 
+def test_rows_without_a_time_make_no_day(spark: SparkSession, folder: Path, out: Path) -> None:
+    """They count in every window, as they belong to none; a window of nothing else has no log yet."""
+    five_days = pa.scalar(5 * 86_400_000_000, pa.duration("us"))
+    earlier = pc.subtract(LOG.engagements["engaged_at"], five_days)
+    write_parquet(LOG.with_engagements(engaged_at=earlier).engagements, folder / "engagements")
+    is_first = pa.array(number < 20 for number in range(len(LOG.impressions)))
+    times = pc.if_else(is_first, pa.scalar(None, pa.timestamp("us", "UTC")), LOG.impressions["served_at"])
+    write_parquet(LOG.with_impressions(served_at=times).impressions, folder / "impressions")
+    text = mistake(mine(folder, out, "--date", "2026-11-15"))
+    assert "expected rows served from 2026-11-15T00:00:00+00:00 to 2026-11-16T00:00:00+00:00, found " in text
+
+
 def spoil_a_row_group(path: Path) -> None:
     """Overwrite bytes in the middle of the last row group's data; footer and schema stay whole."""
     column = pq.ParquetFile(path).metadata.row_group(1).column(0)

@@ -20,7 +20,7 @@ def test_logs_on_s3_give_the_shards_of_the_same_logs_on_disk(spark: SparkSession
     options = ["--set", "mining.num_buckets=4", "--set", "spark.num_partitions=2"]
     local = mine(folder, tmp_path / "out", buckets=4, partitions=2)
     assert local.exit_code == 0, local.stderr
-    with object_store(tmp_path) as bucket:
+    with object_store() as bucket:
         import s3fs
 
         s3fs.S3FileSystem(skip_instance_cache=True).put(str(folder), f"{bucket}/logs", recursive=True)

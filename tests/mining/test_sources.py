@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from scrollpast.config import Table
+from scrollpast.config import Log, Table
 from scrollpast.errors import UserError
 from scrollpast.mining.batches import TimeRange
 from scrollpast.mining.contracts import ENGAGEMENTS, IMPRESSIONS, TableContract
@@ -36,10 +36,11 @@ def open_parquet(
     contract: TableContract = IMPRESSIONS,
     rows: TimeRange | None = None,
     num_tasks: int | None = 1,
+    table: Table | None = None,
     **options: Any,
 ) -> ParquetSource:
     source = open_source(
-        Table(path=str(path)),
+        table or Table(path=str(path)),
         contract,
         no_spark,
         rows=rows,
@@ -160,6 +161,45 @@ def test_the_number_of_tasks_follows_the_rows_or_the_setting(
 ) -> None:
     write_parquet(toy_log(330).impressions, tmp_path, rows_per_group=100)
     assert len(open_parquet(tmp_path, num_tasks=num_tasks).tasks) == expected
+
+
+def by_day(folder: Path, *names: str) -> None:
+    """A log with one row in each of these folders, all rows in the middle of the day of `DAY`."""
+    for name in names:
+        write_parquet(impressions_at(served_at(12)), folder / name)
+
+
+@pytest.mark.parametrize("style", ["%Y-%m-%d", "%Y%m%d"])
+@pytest.mark.parametrize(("slack", "expected"), [(0, 1), (1, 3), (2, 5)])
+def test_only_partitions_that_may_hold_the_window_are_opened(
+    tmp_path: Path, style: str, slack: int, expected: int
+) -> None:
+    start = datetime(2026, 11, 20, tzinfo=UTC)
+    by_day(tmp_path, *(f"dt={start + timedelta(days=day):{style}}" for day in range(-4, 5)))
+    # Whatever lies in another partition is not even looked at.
+    (tmp_path / f"dt={start - timedelta(days=4):{style}}" / "broken.parquet").write_bytes(b"PAR1 no more")
+    log = Log(path=str(tmp_path), day_column="dt", day_slack=slack)
+    before = open_parquet(tmp_path, rows=DAY, table=log)
+    assert before.num_rows == expected
+    by_day(tmp_path, f"dt={start + timedelta(days=9):{style}}")
+    assert open_parquet(tmp_path, rows=DAY, table=log).fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected", "found"),
+    [
+        (["dt=2026-11-22", "dt=2026-11-25"], "a folder of dt=2026-11-19 to 2026-11-21", "dt=2026-11-22 to 2026-11-25"),
+        (["dt=2026-11-20", "day=1"], "the folder dt=… above every file", "/day=1/part-0.parquet"),
+    ],
+)  # fmt: skip
+def test_partitions_that_do_not_serve_are_the_users_mistake(
+    tmp_path: Path, folders: list[str], expected: str, found: str
+) -> None:
+    by_day(tmp_path, *folders)
+    text = message_of(tmp_path, rows=DAY, table=Log(path=str(tmp_path), day_column="dt"))
+    assert text.startswith(f"impressions ({tmp_path}): expected {expected}, found ")
+    assert found in text
+    assert "check day_column and day_slack of this input" in text
 
 
 # What is read

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as sql
 
-from scrollpast.config import Spark, Table
+from scrollpast.config import Log, Spark
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.mining.batches import Batches, TimeRange
 from scrollpast.mining.contracts import IMPRESSIONS
 from scrollpast.mining.session import spark_session
 from scrollpast.mining.sources import Source, open_source
+from scrollpast.mining.spark_source import SparkSource
 from tests.toy_logs import DAY_START_US, HOUR_US, toy_log
 
 DAY = TimeRange("served_at", DAY_START_US, DAY_START_US + 24 * HOUR_US - 1)
@@ -21,7 +25,7 @@ LOG = toy_log(50)
 
 
 def open_with_spark(spark: SparkSession, rows: TimeRange | None = None, **table: Any) -> Source:
-    return open_source(Table(**table), IMPRESSIONS, lambda: spark, rows=rows, rows_per_task=1000, num_tasks=2)
+    return open_source(Log(**table), IMPRESSIONS, lambda: spark, rows=rows, rows_per_task=1000, num_tasks=2)
 
 
 def count_rows(_: int, batches: Batches) -> Any:
@@ -39,6 +43,46 @@ def test_a_table_of_the_catalog_is_read_within_the_window(spark: SparkSession) -
     counts = [row.n for row in source.run(spark, count_rows, "n long").collect()]
     assert sum(counts) == sum(inside)
     assert (source.num_rows, source.fingerprint) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["date", "string", "int"])
+def test_of_a_partitioned_table_the_plan_holds_only_days_around_the_window(
+    spark: SparkSession, tmp_path: Path, kind: str
+) -> None:
+    style, folder = ("yyyyMMdd", "ds=20261120") if kind == "int" else ("yyyy-MM-dd", "ds=2026-11-20")
+    day = f"cast(date_format(served_at, '{style}') as {kind}) as ds"
+    rows = spark.createDataFrame(LOG.impressions).where("served_at is not null").selectExpr("*", day)
+    name, place = f"by_{kind}", tmp_path / "rows"
+    rows.write.partitionBy("ds").option("path", str(place)).saveAsTable(name)
+    try:
+        source = open_with_spark(spark, DAY, table=name, day_column="ds", day_slack=0)
+        assert isinstance(source, SparkSource)
+        plan = source.frame._jdf.queryExecution().executedPlan().toString()
+        assert re.search(r"PartitionFilters: \[[^]]*ds#\d+ (IN|=|INSET)", plan), plan
+        read = {Path(uri).parent.name for uri in source.frame.inputFiles()}
+        assert read == {folder} < {found.name for found in place.glob("ds=*")}
+        counts = [row.n for row in source.run(spark, count_rows, "n long").collect()]
+        assert sum(counts) == pq.read_table(place / folder).num_rows
+        fingerprint = source.fingerprint
+        later = sql.lit("20270101" if kind == "int" else "2027-01-01").cast(kind)
+        rows.limit(1).withColumn("ds", later).write.insertInto(name)
+        again = open_with_spark(spark, DAY, table=name, day_column="ds", day_slack=0)
+        assert again.fingerprint == fingerprint is not None, "a new day is no news for this one"
+    finally:
+        spark.sql(f"drop table {name}")
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [("no_such", "the column no_such"), ("dwell_s", "dwell_s as date, as text or as a number YYYYMMDD")],
+)
+def test_a_day_column_that_is_none_is_the_users_mistake(
+    spark: SparkSession, column: str, expected: str
+) -> None:
+    rows = spark.createDataFrame(LOG.impressions).selectExpr("*", "dwell_ms / 1000 as dwell_s")
+    rows.createOrReplaceTempView("timed")
+    with pytest.raises(UserError, match=rf"impressions \(timed\): expected {expected}, found "):
+        open_with_spark(spark, DAY, table="timed", day_column=column)
 
 
 def test_a_file_rewritten_in_place_is_another_fingerprint(spark: SparkSession, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def test_what_is_not_as_it_would_have_been_is_not_survived(
     monkeypatch.syspath_prepend(ROOT / "scripts")  # programs import their siblings
     from chaos import Result, render
 
-    survived = Result(0, "worker", 1, 2.0, 0, 0, is_equal=True, found="")
+    survived = Result(0, "python-worker", 1, 2.0, 0, 0, is_equal=True, found="")
     assert survived.is_survived
     broken = replace(survived, seed=7, **change)  # type: ignore[arg-type]
     assert not broken.is_survived
-    assert "scripts/chaos.py --first 7 --seeds 1 --kinds 'worker'" in render([survived, broken])
+    assert "scripts/chaos.py --first 7 --seeds 1 --kinds python-worker" in render([survived, broken])

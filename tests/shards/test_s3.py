@@ -19,9 +19,9 @@ from scrollpast.shards.vocabulary_of_days import name_vocabulary, resolve_vocabu
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def bucket() -> Iterator[str]:
     """The URI of an empty bucket; the environment leads to the server while the tests of this file run."""
-    with object_store(tmp_path_factory.mktemp("moto")) as uri:
+    with object_store() as uri:
         yield uri
 
 

@@ -55,9 +55,19 @@ class Table(Section):
         return self
 
 
+class Log(Table):
+    """A table whose rows have a time."""
+
+    day_column: str | None = None
+    """Column, or name of folders, by which the log is kept by day: YYYY-MM-DD or YYYYMMDD. Only partitions that may
+    hold the window are looked at."""
+    day_slack: int = Field(1, ge=0, le=366)
+    """Days by which a row's partition may differ from the day (UTC) of its time: late rows, other time zones."""
+
+
 class Input(Section):
-    impressions: Table = Table()
-    engagements: Table = Table()
+    impressions: Log = Log()
+    engagements: Log = Log()
     ads: Table = Table()
     """Needed only for ``mining.guard.keys``, ``mining.stratify_by`` and ``mining.exposure.new_ad_quarantine_h``; where
     it is given, new ads and those that it does not hold are counted apart."""

@@ -90,7 +90,9 @@ def decide_bucket(
     yield Parcel(bucket, SIGNS, signs_of(num_engaged, inside, judged, rules).packed())
     is_negative = decided["outcome"] == Outcome.NEGATIVE
     final = take({name: decided[name] for name in ("outcome", "surface", "position")}, ~is_negative)
-    yield Parcel(bucket, TALLY, pack(count_cells(**final), surfaces=names, num_read=0, num_impressions=0))
+    yield Parcel(
+        bucket, TALLY, pack(count_cells(**final), surfaces=names, num_read=0, num_impressions=0, num_timed=0)
+    )
     is_recorded = np.isin(decided["outcome"], (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE))
     if not is_recorded.any():
         return

@@ -27,6 +27,7 @@ from scrollpast.mining.batches import (
     map_batches,
 )
 from scrollpast.mining.contracts import TableContract
+from scrollpast.mining.day_partitions import DayPartitions
 from scrollpast.shards import filesystem
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def open_parquet(
     uri: str,
     contract: TableContract,
     rows: TimeRange | None,
+    days: DayPartitions | None,
     rows_per_task: int,
     num_tasks: int | None,
     may_be_empty: bool,
@@ -84,10 +86,14 @@ def open_parquet(
     """Hold the schema of every file against the contract, and share the row groups out to tasks.
 
     Raises:
-        UserError: nothing is there, it is no Parquet, a column is missing or of a wrong type, or there are no rows.
+        UserError: nothing is there, or nothing of these days; it is no Parquet, a column is missing or of a wrong
+            type, or there are no rows.
     """
     store, path = filesystem.resolve(uri)
     files = _list_parquet(store, path, uri, contract.name)
+    if days is not None:
+        below = [file.path[len(path) :] for file in files]
+        files = [files[position] for position in days.chosen(below, f"{contract.name} ({uri})")]
     fragments = _fragments(store, files)
     with ThreadPoolExecutor(16) as pool:
         footers = list(pool.map(lambda fragment: _footer(fragment, contract.name), fragments))

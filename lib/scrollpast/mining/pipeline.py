@@ -147,9 +147,11 @@ class _Run:
         with progress(self._spark, "scan and decide impressions", impressions.num_rows):
             reports = decided.where("content != 'selected'").select("content", "payload").collect()
         ledger = Ledger()
-        num_read, num_impressions = _add_tallies(ledger, (p for content, p in reports if content == TALLY))
+        num_read, num_impressions, num_timed = _add_tallies(
+            ledger, (p for content, p in reports if content == TALLY)
+        )
         check_all_read(impressions, num_read)
-        if not num_impressions:
+        if not num_timed:  # rows without a time belong to every window, and make no day
             raise no_impressions(impressions, self._rules.window)
         suspects = [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
         limits = self._limit_ads(decided, suspects)
@@ -374,12 +376,13 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, str, bytes]]
             yield tuple(column[number].as_py() for column in batch.columns)  # type: ignore[misc]
 
 
-def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int]:
-    """Add the tallies to the ledger; returns what the scans counted: rows read, and impressions among them."""
-    num_read = num_impressions = 0
+def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int, int]:
+    """Add the tallies to the ledger; returns what the scans counted: rows read, impressions, those with a time."""
+    num_read = num_impressions = num_timed = 0
     for payload in tallies:
         cells, words = unpack(payload)
         ledger.add(cells, words["surfaces"])
         num_read += words["num_read"]
         num_impressions += words["num_impressions"]
-    return num_read, num_impressions
+        num_timed += words["num_timed"]
+    return num_read, num_impressions, num_timed

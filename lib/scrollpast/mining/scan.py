@@ -61,12 +61,13 @@ def scan_impressions(
     """
     surfaces: dict[str, int] = {}
     ledger = Ledger()
-    num_read = num_impressions = num_buffered = 0
+    num_read = num_impressions = num_timed = num_buffered = 0
     buffered: list[tuple[NDArray[np.int32], Columns]] = []
     for batch in batches:
         num_read += len(batch)
         batch = _within_window(batch, rules)
         num_impressions += len(batch)
+        num_timed += len(batch) - batch[column.SERVED_AT].null_count
         if not len(batch):
             continue
         reasons = _invalid_reasons(batch)
@@ -101,7 +102,9 @@ def scan_impressions(
         "position": np.array([UNKNOWN if p is None else p for _, _, p in ledger.cells], np.int64),
         "count": np.array(list(ledger.cells.values()), np.int64),
     }
-    tally = pack(cells, surfaces=names, num_read=num_read, num_impressions=num_impressions)
+    tally = pack(
+        cells, surfaces=names, num_read=num_read, num_impressions=num_impressions, num_timed=num_timed
+    )
     yield Parcel(task % rules.num_buckets, TALLY, tally)
 
 

@@ -15,6 +15,7 @@ from scrollpast.config import Table
 from scrollpast.errors import UserError
 from scrollpast.mining.batches import TaskFunction, TimeRange
 from scrollpast.mining.contracts import TableContract
+from scrollpast.mining.day_partitions import DayPartitions
 from scrollpast.mining.parquet_source import open_parquet
 from scrollpast.mining.spark_source import SparkSource, open_with_spark
 
@@ -71,7 +72,8 @@ def open_source(
     """
     if table.path is None or table.format != "parquet":
         return open_frame(table, contract, get_spark, rows=rows, num_tasks=num_tasks)
-    return open_parquet(table.path, contract, rows, rows_per_task, num_tasks, may_be_empty)
+    days = DayPartitions.of(table, rows)
+    return open_parquet(table.path, contract, rows, days, rows_per_task, num_tasks, may_be_empty)
 
 
 def open_frame(

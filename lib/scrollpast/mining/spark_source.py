@@ -22,6 +22,7 @@ from scrollpast.mining.batches import (
     schema_of_spark,
 )
 from scrollpast.mining.contracts import TableContract
+from scrollpast.mining.day_partitions import DayPartitions
 from scrollpast.mining.parquet_source import fingerprint_of
 from scrollpast.shards import filesystem
 
@@ -78,8 +79,12 @@ def open_with_spark(
             remedy=f"check input.{contract.name}: the name or path, the format, its columns and options",
         ) from error
     contract.check(schema, place)
+    if (days := DayPartitions.of(table, rows)) is not None:
+        frame = frame.where(days.condition(frame, f"{contract.name} ({place})"))
     frame = frame.select(*contract.columns_in(schema))
-    fingerprint = _fingerprint_of_uris(frame.inputFiles())
+    # A plan by path still names the files of all partitions.
+    uris = [uri for uri in frame.inputFiles() if days is None or days.may_hold(uri)]
+    fingerprint = _fingerprint_of_uris(uris)
     if rows is not None:
         # Compared as timestamps, so that Spark can push the bounds down to the source.
         bounds = [sql.timestamp_micros(sql.lit(bound)) for bound in (rows.start_us, rows.end_us)]
