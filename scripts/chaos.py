@@ -42,7 +42,7 @@ from faults.strikes import KINDS
 
 from scrollpast.entry import run_job
 
-_TRIES = 5
+_TRIES = 8
 
 
 @dataclass(frozen=True)

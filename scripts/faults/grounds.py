@@ -66,6 +66,12 @@ class Grounds:
         """The day as it is mined on this machine."""
         return self._undisturbed(str(self.folder / "undisturbed"))
 
+    @property
+    def day_bytes(self) -> int:
+        """Size of all files of the undisturbed day."""
+        _ = self.day
+        return sum(file.stat().st_size for file in Path(self._day_uri).rglob("*") if file.is_file())
+
     @cached_property
     def stored_log(self) -> str:
         """URI of the log in the store."""
@@ -183,8 +189,8 @@ def day_of(out: str) -> Outcome:
     filesystem, folder = files.resolve(uri)
     manifest = read_manifest(uri)
     content = json.loads(manifest.to_json())
-    # When it was made and where it lies differ; everything else must not.
-    del content["created_at"], content["config"]["output"]
+    # When and by which machines it was made, and where it lies, differ; everything else must not.
+    del content["created_at"], content["config"]["output"], content["config"]["spark"]
     digests = {entry.path: entry.sha256 for entry in manifest.shards}
     for path in manifest.paths:
         if path not in digests:

@@ -66,7 +66,8 @@ class SmallDisk(Here):
 
     def __enter__(self) -> Here:
         super().__enter__()
-        self._mount("-t", "tmpfs", "-o", f"size={self.generator.randrange(64 << 10, 512 << 10)}", "tmpfs")
+        size = int(self.grounds.day_bytes * (0.1 + 0.8 * self.generator.random()))
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
         return self
 
     def __exit__(
