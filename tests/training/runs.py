@@ -37,7 +37,9 @@ def small_options(*overrides: str) -> Training:
     return load_config(None, [*SMALL, *(f"training.{override}" for override in overrides)]).training
 
 
-def small_run(day: str, out: Path, *overrides: str, evaluator: Evaluator | None = None) -> Run:
+def small_run(
+    day: str, out: Path, *overrides: str, evaluator: Evaluator | None = None, lag: int | None = None
+) -> Run:
     """A run that goes on from the last checkpoint in ``out``, if there is one."""
     options, known = small_options(*overrides), vocabulary()
     return Run(
@@ -49,6 +51,7 @@ def small_run(day: str, out: Path, *overrides: str, evaluator: Evaluator | None 
         facts={"vocabulary": {"uri": "toy", "version": known.version}, "days": [day]},
         resumed=checkpoint_to_resume(str(out), options, known.version),
         evaluator=evaluator,
+        lag=lag,
     )
 
 

@@ -7,11 +7,13 @@ import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from scrollpast.errors import UserError
+from scrollpast.training import contrast
 from scrollpast.training.checkpoint import best_checkpoint, published_checkpoints
 from scrollpast.training.curves import read_curve
 from scrollpast.training.loop import NonFiniteLoss
@@ -197,10 +199,11 @@ def test_patience_is_remembered_by_the_checkpoint(day: str, tmp_path: Path) -> N
 # Failures and signals
 
 
+@pytest.mark.parametrize("lag", [0, 1, 3])
 def test_a_loss_that_is_not_finite_names_step_and_records_and_keeps_what_was_before(
-    day: str, tmp_path: Path
+    lag: int, day: str, tmp_path: Path
 ) -> None:
-    run = small_run(day, tmp_path, "epochs=2", "checkpoints.every_steps=100")
+    run = small_run(day, tmp_path, "epochs=2", "checkpoints.every_steps=100", lag=lag)
     forward, calls = run.step_model.contrast.forward, []
 
     def failing(user_BD: torch.Tensor, ad_MD: torch.Tensor, batch: Any) -> Any:
@@ -210,7 +213,7 @@ def test_a_loss_that_is_not_finite_names_step_and_records_and_keeps_what_was_bef
     run.step_model.contrast.forward = failing  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLoss) as caught:
         run.train()
-    assert calls == [0, 1, 2, 3]
+    assert calls == list(range(4 + lag)), "the host was ahead"
     assert caught.value.exit_code == 1
     message = str(caught.value)
     assert message.startswith("step 4, ")
@@ -233,8 +236,52 @@ def test_weights_that_are_not_finite_are_not_saved(day: str, tmp_path: Path) -> 
     assert steps_of(tmp_path) == []
 
 
-def test_sigterm_saves_what_was_learned_and_the_run_goes_on_from_there(day: str, tmp_path: Path) -> None:
-    run = small_run(day, tmp_path / "run", "epochs=3", "checkpoints.every_steps=100")
+@pytest.mark.parametrize("pipeline", ["plain", "sparse_dist"])
+def test_a_pipeline_that_is_ahead_learns_nothing_from_a_loss_that_is_not_finite(
+    pipeline: str, day: str, tmp_path: Path
+) -> None:
+    options = ["epochs=2", "checkpoints.every_steps=100", f"pipeline={pipeline}"]
+    whole = small_run(day, tmp_path / "whole", *options)
+    whole.train()
+    run = small_run(day, tmp_path / "run", *options, lag=2)
+    softmax = contrast.sampled_softmax
+
+    def failing(user_BD: torch.Tensor, *arguments: Any) -> Any:
+        steps.append(len(steps))
+        # Infinite from within: the activations are not finite, so that 0 times their gradient is not 0.
+        return softmax(user_BD * (torch.inf if steps[-1] == 3 else 1.0), *arguments)
+
+    steps: list[int] = []
+    with patch.object(contrast, "sampled_softmax", failing), pytest.raises(NonFiniteLoss, match="step 4, "):
+        run.train()
+    assert steps_of(tmp_path / "run") == [3]
+    again = small_run(day, tmp_path / "run", *options)
+    again.train()
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    for name, value in weights_of(again).items():
+        assert torch.equal(value, weights_of(whole)[name]), name
+
+
+@pytest.mark.parametrize("lag", [1, 2, 5])
+def test_a_host_that_looks_later_changes_nothing(lag: int, day: str, tmp_path: Path) -> None:
+    options = ["epochs=3", "evaluation.every_steps=6", "checkpoints.every_steps=4"]
+    outcomes, weights = [], []
+    for of in (0, lag):
+        out, evaluator = tmp_path / str(of), Measured(0.1, 0.2, 0.3)
+        run = small_run(day, out, *options, evaluator=evaluator, lag=of)
+        outcome = run.train()
+        curve = [{**point, "examples_per_s": 0} for point in read_curve(str(out))]
+        outcomes.append((outcome.reason, outcome.step, curve, steps_of(out), evaluator.values))
+        weights.append(weights_of(run))
+    assert outcomes[0] == outcomes[1]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_sigterm_saves_what_was_learned_and_the_run_goes_on_from_there(
+    lag: int, day: str, tmp_path: Path
+) -> None:
+    run = small_run(day, tmp_path / "run", "epochs=3", "checkpoints.every_steps=100", lag=lag)
     forward = run.step_model.contrast.forward
 
     def interrupted(user_BD: torch.Tensor, ad_MD: torch.Tensor, batch: Any) -> Any:
@@ -244,7 +291,7 @@ def test_sigterm_saves_what_was_learned_and_the_run_goes_on_from_there(day: str,
 
     run.step_model.contrast.forward = interrupted  # type: ignore[method-assign]
     outcome = run.train()
-    assert (outcome.reason, outcome.step, steps_of(tmp_path / "run")) == ("stopped", 7, [7])
+    assert (outcome.reason, outcome.step, steps_of(tmp_path / "run")) == ("stopped", 7 + lag, [7 + lag])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     small_run(day, tmp_path / "run", "epochs=3").train()
     small_run(day, tmp_path / "whole", "epochs=3").train()

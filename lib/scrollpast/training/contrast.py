@@ -20,6 +20,7 @@ from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
 from scrollpast.training.negatives.log_q import catalogue_correction, pool_correction
 from scrollpast.training.schedule import Ramp
+from scrollpast.training.soundness import Soundness
 from scrollpast.training.step_input import StepInput
 
 SOURCES = ("in_batch", "random", "hard", "neighbour")
@@ -90,6 +91,7 @@ class Contrast(nn.Module):
         super().__init__()
         self.is_stop_requested = False
         """Set it to tell all ranks, with the next step's result, that this one was asked to stop."""
+        self.soundness = Soundness(device)
         self._options, self._num_rows = options, vocabulary.num_rows
         self._group, self._num_ranks, self._rank = group, dist.get_world_size(group), dist.get_rank(group)
         log_scale = torch.tensor(-math.log(model.temperature), device=device)
@@ -167,12 +169,19 @@ class Contrast(nn.Module):
     def _over_ranks(
         self, loss: torch.Tensor, mass: torch.Tensor, names: list[str], weight_B: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        totals = torch.zeros(3 + len(SOURCES), dtype=torch.float64, device=loss.device)
-        totals[0], totals[1] = loss.detach(), weight_B.sum()
-        totals[2] = float(self.is_stop_requested)
-        totals[[3 + SOURCES.index(name) for name in names]] = mass.double()
+        masses = dict(zip(names, mass.unbind(), strict=True))
+        is_stopping = torch.full_like(loss, float(self.is_stop_requested))
+        nothing = torch.zeros_like(loss)
+        numbers = [
+            loss.detach(),
+            weight_B.sum(),
+            is_stopping,
+            *(masses.get(name, nothing) for name in SOURCES),
+        ]
+        totals = torch.stack([number.detach().double() for number in numbers])
         if self._num_ranks > 1:
             dist.all_reduce(totals, group=self._group)
+        self.soundness.note(totals[0])
         scale = self._num_ranks / totals[1].clamp(min=torch.finfo(torch.float32).tiny)
         return loss * scale.to(loss.dtype), totals
 

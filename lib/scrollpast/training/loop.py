@@ -5,35 +5,36 @@ from __future__ import annotations
 import math
 import signal
 import threading
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 
 from scrollpast.config.training_options import Training
 from scrollpast.errors import ScrollpastError
-from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.checkpoint import Checkpoint, CheckpointWriter, restore
 from scrollpast.training.console import Rate, StepProgress
 from scrollpast.training.contrast import Totals
 from scrollpast.training.curves import Curves
-from scrollpast.training.data.block import block_features
-from scrollpast.training.data.counting import count_anchors
-from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.model.optimisers import TrainingOptimiser
 from scrollpast.training.processes import agreement
-from scrollpast.training.resumption import data_options, why_finished
+from scrollpast.training.rank_stream import open_stream
+from scrollpast.training.reading import Reading
+from scrollpast.training.resumption import why_finished
 from scrollpast.training.step_input import Preparation, StepInput
 from scrollpast.training.step_model import StepModel, build
 from scrollpast.training.stepping import Done, PlainStepping, SparseDistStepping, Stepping
 from scrollpast.training.warm_start import begin_from
+
+_LAG = {"cuda": 2}
+"""By kind of device; 0 elsewhere, as there is nothing to be gained. The host sees the end of a step later by so many,
+and the device never waits for it."""
 
 
 class Evaluator(Protocol):
@@ -95,6 +96,7 @@ class Run:
         days: URIs of the published days to train on.
         facts: what checkpoints say of the vocabulary and the days, besides what the run knows.
         resumed: the checkpoint to go on from.
+        lag: steps that the host launches before it looks at what a step told; changes nothing but the time.
 
     Raises:
         UserError, CorruptShardError: days, vocabulary or configuration do not serve.
@@ -111,19 +113,22 @@ class Run:
         facts: Mapping[str, Any],
         resumed: Checkpoint | None = None,
         evaluator: Evaluator | None = None,
+        lag: int | None = None,
     ) -> None:
         group = dist.group.WORLD
         assert group is not None
         self._options, self._run_uri, self._device = options, run_uri, device
         self._rank, self._num_ranks = dist.get_rank(), dist.get_world_size()
         self._evaluator = evaluator
-        self.stream = _open_stream(options, days, vocabulary, self._rank, self._num_ranks)
+        self.stream = open_stream(options, days, vocabulary, self._rank, self._num_ranks)
         if resumed is not None:
             with agreement():
                 self.stream.load_state_dict(resumed.facts["data"])
         with agreement():
             self.model = build(options, vocabulary, device, group)
-            self._optimiser = TrainingOptimiser(self.model, options.optimisers)
+            self._optimiser = TrainingOptimiser(
+                self.model, options.optimisers, self.step_model.contrast.soundness
+            )
             if resumed is not None:
                 restore(resumed, self.model, self._optimiser.combined)
             elif options.start_from is not None:
@@ -137,6 +142,7 @@ class Run:
         self._preparation = Preparation(vocabulary, options)
         self._checkpoints = CheckpointWriter(run_uri, options.checkpoints, options.evaluation.metric)
         self._stepping = self._choose_stepping()
+        self._lag = _LAG.get(device.type, 0) if lag is None else lag
         self._saved_step: int | None = None if resumed is None else self._progress.step
 
     @property
@@ -167,14 +173,19 @@ class Run:
             self._rate = Rate()
             inputs = self._inputs()
             open_things.callback(inputs.close)
-            for batch, totals in self._stepping.steps(inputs) if reason is None else ():
-                told = Totals.of(totals.tolist())
-                self._position, self._metrics = self.stream.state_after(batch.anchors), None
-                self._log(told, len(batch.anchors) * self._num_ranks)
+            under_way: deque[Reading] = deque()
+            for done in self._stepping.steps(inputs) if reason is None else ():
+                under_way.append(Reading(done, self.stream.state_after(done.batch.anchors)))
+                is_due = self._is_due(progress.step + len(under_way), under_way[-1].position["epoch"])
+                is_stopping = False
+                while len(under_way) > (0 if is_due or is_stopping else self._lag):
+                    is_stopping |= self._conclude(under_way.popleft())
+                if not (is_due or is_stopping):
+                    continue
                 is_better = False
                 # Whoever sends SIGTERM does not wait long: no evaluation then.
-                reason = "stopped" if told.num_stopping else self._finished()
-                if reason != "stopped":
+                reason = "stopped" if is_stopping else self._finished()
+                if not is_stopping:
                     is_better = self._evaluate(is_last=reason is not None)
                     reason = self._finished()
                 if is_better or reason or progress.step % self._options.checkpoints.every_steps == 0:
@@ -184,6 +195,26 @@ class Run:
             self._checkpoints.wait()
         assert reason is not None
         return Outcome(reason, progress.step, self._last_uri())
+
+    def _is_due(self, step: int, epoch: int) -> bool:
+        """Whether there is something to do after a step that wants the model as it is just then."""
+        options = self._options
+        is_to_evaluate = self._evaluator is not None and step % options.evaluation.every_steps == 0
+        is_to_save = step % options.checkpoints.every_steps == 0
+        return is_to_evaluate or is_to_save or self._why_finished(step, epoch) is not None
+
+    def _conclude(self, reading: Reading) -> bool:
+        """Take into account what a step told, once it is done; returns whether a rank was asked to stop.
+
+        Raises:
+            NonFiniteLoss: its loss is not finite.
+        """
+        told = reading.totals()
+        if not math.isfinite(told.loss):
+            self._stop_at_non_finite(reading)
+        self._position, self._metrics = reading.position, None
+        self._log(told, len(reading.batch.anchors) * self._num_ranks)
+        return told.num_stopping > 0
 
     def _log(self, told: Totals, num_anchors: int) -> None:
         """Count a step that is done, and show where the run is now and then."""
@@ -212,13 +243,11 @@ class Run:
     def _forward(self, batch: StepInput) -> tuple[torch.Tensor, Done]:
         self._optimiser.at_step(batch.step)
         loss, totals = self.model(batch)
-        # Before the backward pass, which updates the tables: what is saved then is what was before this step.
-        if not math.isfinite(totals[0].item()):
-            self._stop_at_non_finite(batch, loss)
-        return loss, (batch, totals)
+        return loss, Done(batch, loss.detach(), totals)
 
-    def _stop_at_non_finite(self, batch: StepInput, loss: torch.Tensor) -> None:
-        value = float(loss)
+    def _stop_at_non_finite(self, reading: Reading) -> None:
+        """Steps launched after it have changed nothing (see `Soundness`): the model is what it was before it."""
+        value, batch = reading.own_loss(), reading.batch
         own = None if math.isfinite(value) else (value, self.stream.describe_origin(batch.anchors))
         origins = [own]
         if self._num_ranks > 1:
@@ -254,10 +283,13 @@ class Run:
 
     def _finished(self) -> str | None:
         """Why the run is over after the steps done; None while it is not."""
+        return self._why_finished(self._progress.step, self._position["epoch"])
+
+    def _why_finished(self, step: int, epoch: int) -> str | None:
         return why_finished(
             self._options,
-            step=self._progress.step,
-            epoch=self._position["epoch"],
+            step=step,
+            epoch=epoch,
             evaluations_since_best=self._progress.evaluations_since_best,
         )
 
@@ -330,23 +362,6 @@ class Run:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
-
-
-def _open_stream(
-    options: Training, days: Sequence[str], vocabulary: Vocabulary, rank: int, num_ranks: int
-) -> AnchorStream:
-    """The rank's part of the data; the ranks share the work of counting."""
-    counts: NDArray[np.int64] | None = None
-    if num_ranks > 1:
-        with agreement():
-            shards = ShardReader(days, features=block_features(vocabulary)).shards
-            counts = count_anchors(shards, vocabulary, rank=rank, num_ranks=num_ranks)
-        dist.all_reduce(torch.from_numpy(counts))
-    with agreement():
-        return AnchorStream(
-            days, vocabulary, data_options(options), rank=rank, num_ranks=num_ranks, counts=counts
-        )
-    raise AssertionError("the agreement raises where a rank failed")
 
 
 def _parts(state: Mapping[str, Any]) -> Iterator[torch.Tensor]:

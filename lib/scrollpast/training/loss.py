@@ -92,8 +92,8 @@ def sampled_softmax(
         shared,
         own,
     )
-    position = {id(source): at for at, source in enumerate([*shared, *own])}
-    return loss, mass[[position[id(source)] for source in sources]]
+    masses = dict(zip(map(id, (*shared, *own)), mass.unbind(), strict=True))
+    return loss, torch.stack([masses[id(source)] for source in sources])
 
 
 class _SampledSoftmax(torch.autograd.Function):

@@ -26,6 +26,7 @@ class StepModel(nn.Module):
         super().__init__()
         self.towers = towers
         self.contrast = contrast
+        towers.user_tower.soundness = towers.ad_tower.soundness = contrast.soundness
 
     def forward(self, batch: StepInput) -> tuple[torch.Tensor, torch.Tensor]:
         result: tuple[torch.Tensor, torch.Tensor] = self.contrast(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torchrec.distributed.model_parallel import DistributedModelParallel
@@ -13,9 +13,19 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from scrollpast.training.model.optimisers import TrainingOptimiser
 from scrollpast.training.step_input import StepInput
 
-Forward = Callable[[StepInput], tuple[torch.Tensor, "Done"]]
-Done = tuple[StepInput, torch.Tensor]
-"""A step that is done: its input on the device, and the totals of all ranks."""
+
+class Done(NamedTuple):
+    """A step that was launched; what it told may still be under way on the device."""
+
+    batch: StepInput
+    """On the device."""
+    loss: torch.Tensor
+    """Of this rank, without gradient."""
+    totals: torch.Tensor
+    """Of all ranks, see `Contrast`."""
+
+
+Forward = Callable[[StepInput], tuple[torch.Tensor, Done]]
 
 
 class Stepping(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
@@ -13,6 +15,7 @@ from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from scrollpast.config.training_options import Optimisers
 from scrollpast.training.schedule import warm_up
+from scrollpast.training.soundness import Soundness
 
 
 def fuse_table_optimiser(tables: EmbeddingBagCollection, options: Optimisers, *, num_anchors: int) -> None:
@@ -36,13 +39,23 @@ class TrainingOptimiser:
 
     Args:
         model: sharded, after `fuse_table_optimiser`.
+        soundness: says on the device when steps are to change nothing any more.
     """
 
-    def __init__(self, model: DistributedModelParallel, options: Optimisers) -> None:
+    def __init__(
+        self, model: DistributedModelParallel, options: Optimisers, soundness: Soundness | None = None
+    ) -> None:
         self._options = options
+
+        def adam(parameters: Any) -> torch.optim.Optimizer:
+            made = torch.optim.Adam(parameters, lr=options.dense_learning_rate, fused=True)
+            if soundness is not None:
+                # As a scaler of gradients tells it, https://docs.pytorch.org/docs/stable/amp.html
+                made.grad_scale, made.found_inf = None, soundness.found_inf  # type: ignore[attr-defined]
+            return made
+
         dense: KeyedOptimizer = KeyedOptimizerWrapper(
-            dict(in_backward_optimizer_filter(model.named_parameters())),
-            lambda parameters: torch.optim.Adam(parameters, lr=options.dense_learning_rate),
+            dict(in_backward_optimizer_filter(model.named_parameters())), adam
         )
         self._dense = dense
         if options.max_gradient_norm is not None:

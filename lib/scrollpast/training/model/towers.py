@@ -14,6 +14,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from scrollpast.config.training_options import Model
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.model.layers import layers_of
+from scrollpast.training.soundness import Soundness
 
 USER, HISTORY, AD = "user", "history", "ad"
 
@@ -53,8 +54,12 @@ class Tower(nn.Module):
         super().__init__()
         self.layers = layers_of([num_inputs, *widths, num_outputs])
         self._precision = precision
+        self.soundness: Soundness | None = None
+        """Keeps gradients of a loss that is not finite from the tables, where it is set."""
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        if self.soundness is not None:
+            self.soundness.guard(pooled)
         is_reduced = self._precision != torch.float32
         with torch.autocast(pooled.device.type, dtype=self._precision, enabled=is_reduced):
             outputs = self.layers(pooled)
