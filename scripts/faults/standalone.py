@@ -57,7 +57,8 @@ class Cluster:
         found = []
         for executor in self.executors():
             with suppress(psutil.NoSuchProcess):
-                if executor.children():
+                # Other programs, which Hadoop asks about files, come and go.
+                if any("pyspark.daemon" in _words(child) for child in executor.children()):
                     found.append(executor)
         return found
 

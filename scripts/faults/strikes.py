@@ -151,7 +151,7 @@ def _kill_one_of(candidates: Callable[[], list[psutil.Process]], place: Here, jo
     """SIGKILL for one of the processes, some time after the first of them is seen; whether it died of it."""
     while job.poll() is None and not candidates():
         time.sleep(0.02)
-    _wait(job, place.generator.random() * 1.5)
+    _wait(job, place.generator.random() * 3)
     chosen = candidates() if job.poll() is None else []
     return bool(chosen) and _kill(place.generator.choice(chosen))
 
