@@ -70,7 +70,10 @@ class Model(Section):
     is_temperature_learned: bool = False
     sharding: ShardingOptions = ShardingOptions()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the towers' arithmetic; auto = bfloat16 on a GPU that has it. The loss is in float32 in any case."""
+    """Of the towers' arithmetic; auto = bfloat16 on a GPU that has it."""
+    logits_precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What embeddings are rounded to where they are multiplied with those of shared candidates; auto = bfloat16 on a
+    GPU that has it. Sums, softmax and loss are in float32 in any case."""
 
 
 class Schedule(Section):

@@ -19,6 +19,7 @@ from scrollpast.training.negatives.catalogue import RandomColumns, catalogue_log
 from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
 from scrollpast.training.negatives.log_q import catalogue_correction, pool_correction
+from scrollpast.training.precision import precision_of
 from scrollpast.training.schedule import Ramp
 from scrollpast.training.soundness import Soundness
 from scrollpast.training.step_input import StepInput
@@ -93,6 +94,8 @@ class Contrast(nn.Module):
         """Set it to tell all ranks, with the next step's result, that this one was asked to stop."""
         self.soundness = Soundness(device)
         self._options, self._num_rows = options, vocabulary.num_rows
+        precision = precision_of(model.logits_precision, device)
+        self._products = None if precision == torch.float32 else precision
         self._group, self._num_ranks, self._rank = group, dist.get_world_size(group), dist.get_rank(group)
         log_scale = torch.tensor(-math.log(model.temperature), device=device)
         if model.is_temperature_learned:
@@ -159,7 +162,13 @@ class Contrast(nn.Module):
         scale = self.log_scale.clamp(max=-math.log(SMALLEST_TEMPERATURE)).exp()
         if sources:
             loss, mass = sampled_softmax(
-                user_BD, positive_BD, scale, anchors.weight, sources, positive_offset_B
+                user_BD,
+                positive_BD,
+                scale,
+                anchors.weight,
+                sources,
+                positive_offset_B,
+                products=self._products,
             )
         else:
             # The schedules may leave a step without any source: nothing is learned, on any rank.

@@ -14,8 +14,19 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-_CELLS_AT_ONCE = 1 << 20
-"""Logits that are held at a time: 4 MiB in float32, which caches still hold."""
+
+@dataclass(frozen=True)
+class Blocks:
+    """How much is held at a time: a block of logits in float32, and beside it no more than half a block."""
+
+    cells: int
+    """Logits of a block."""
+    slices: int
+    """Parts of a block that are masked one after the other: a mask takes three times the room of what it masks."""
+
+
+_BLOCKS = {"cpu": Blocks(1 << 20, 1), "cuda": Blocks(1 << 26, 8)}
+"""By kind of device. A processor's caches still hold 4 MiB and a few times that; a GPU wants work for all its cores."""
 
 _LOWEST = -80.0
 """Exponents are cut off here, and what is left counts as 0: of a softmax, 2e-35. Below −87 the exponential of
@@ -57,11 +68,15 @@ def sampled_softmax(
     weight_B: torch.Tensor,
     sources: Sequence[Shared | Own],
     positive_offset_B: torch.Tensor | None = None,
+    *,
+    products: torch.dtype | None = None,
+    blocks: Blocks | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """−log of the positive's share in the softmax over itself and all candidates, summed over the anchors.
 
     The logit of a candidate is scale · ⟨user, candidate⟩ + its offset. Whatever precision the towers have, the
     logits are float32 (or float64). An anchor all of whose candidates are masked has loss 0 and no gradient.
+    Beside the embeddings and their gradients it takes memory for one and a half blocks of logits at most.
 
     Args:
         user_BD, positive_BD: embeddings of the anchors and of their positives.
@@ -69,6 +84,9 @@ def sampled_softmax(
         weight_B: float [B], the anchor's factor in the sum: for a mean divide by the sum of all beforehand.
         sources: at least one.
         positive_offset_B: added to the positive's logit, above and below the line; 0 if left out.
+        products: what embeddings are rounded to before they are multiplied with those of shared candidates, such as
+            bfloat16; sums are float32 then. As they are if left out.
+        blocks: how much is held at a time; what suits the device if left out.
 
     Returns:
         The loss, without dimensions; and float [number of sources], without gradient: Σ over anchors of
@@ -91,6 +109,8 @@ def sampled_softmax(
         positive_offset_B.to(precision),
         shared,
         own,
+        products,
+        blocks or _BLOCKS.get(user_BD.device.type, _BLOCKS["cpu"]),
     )
     masses = dict(zip(map(id, (*shared, *own)), mass.unbind(), strict=True))
     return loss, torch.stack([masses[id(source)] for source in sources])
@@ -115,6 +135,8 @@ class _SampledSoftmax(torch.autograd.Function):
         positive_offset: torch.Tensor,
         shared: list[Shared],
         own: list[Own],
+        products: torch.dtype | None,
+        blocks: Blocks,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         widths = [len(source.embedding_ND) for source in shared]
         own_widths = [1, *(source.embedding_BKD.shape[1] for source in own)]
@@ -124,15 +146,17 @@ class _SampledSoftmax(torch.autograd.Function):
         gradients = [torch.zeros_like(tensor) for tensor in inputs] if wants_gradient else []
         loss = torch.zeros((), dtype=user.dtype, device=user.device)
         mass = torch.zeros(len(shared) + len(own), dtype=user.dtype, device=user.device)
-        step = max(1, _CELLS_AT_ONCE // max(1, len(columns)))
+        products = products or user.dtype
+        factors = columns.to(products)
+        step = max(1, blocks.cells // max(1, len(columns)))
         for start in range(0, len(user), step):
             stop = min(start + step, len(user))
             users = user[start:stop] * scale
             candidates = torch.cat([positive[start:stop, None], draws[start:stop]], dim=1)
             own_logit = (candidates @ users[:, :, None])[:, :, 0] + own_offset[start:stop].to(user.dtype)
-            logit = columns @ users.T
-            for source, part in zip(shared, logit.split(widths), strict=True):
-                source.columns.add_offsets(part, start, stop)
+            user_factors = users.to(products)
+            logit = _product(factors, user_factors.T)
+            _add_offsets(logit, shared, start, blocks.slices)
             top = own_logit.amax(1)
             if len(logit):
                 top = torch.maximum(top, logit.amax(0))
@@ -150,17 +174,20 @@ class _SampledSoftmax(torch.autograd.Function):
                 [part.sum() for part in (*share.split(widths), *own_share.split(own_widths, dim=1)[1:])]
             )
             if not wants_gradient:
+                del logit, share
                 continue
             # d loss / d logits: the share of each candidate, less 1 for the positive. The positive's own is
             # taken as −Σ of the others', as 1 − share would lose the digits of a small one.
             own_share[:, 0] = -share.sum(0) - own_share[:, 1:].sum(1)
-            pull = share.T @ columns + (own_share[:, None] @ candidates)[:, 0]
+            share_factors = share.to(products)
+            pull = _product(share_factors.T, factors) + (own_share[:, None] @ candidates)[:, 0]
             gradients[0][start:stop] = pull * scale
             gradients[4] += (pull * user[start:stop]).sum()
-            gradients[2].addmm_(share, users)
+            gradients[2] += _product(share_factors, user_factors)
             of_candidates = own_share[:, :, None] * users[:, None]
             gradients[1][start:stop] = of_candidates[:, 0]
             gradients[3][start:stop] = of_candidates[:, 1:]
+            del logit, share, share_factors  # before the next block is there
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(mass)
         return loss, mass
@@ -168,4 +195,22 @@ class _SampledSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor, _of_mass: torch.Tensor) -> tuple[Any, ...]:
         found = [upstream * gradient for gradient in ctx.saved_tensors]
-        return *found, None, None, None, None
+        return *found, None, None, None, None, None, None
+
+
+def _add_offsets(logit_Nb: torch.Tensor, shared: list[Shared], start: int, slices: int) -> None:
+    """Add every source's offsets to a block of logits, whose first anchor is ``start``: some anchors at a time."""
+    size = logit_Nb.shape[1]
+    width = -(-size // slices)
+    widths = [len(source.embedding_ND) for source in shared]
+    for first in range(0, size, width):
+        last = min(first + width, size)
+        for source, part in zip(shared, logit_Nb[:, first:last].split(widths), strict=True):
+            source.columns.add_offsets(part, start + first, start + last)
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The matrix product; of factors in bfloat16 in float32, exactly but for the order of its sums."""
+    if a.dtype != torch.bfloat16:
+        return a @ b
+    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()

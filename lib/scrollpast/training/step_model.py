@@ -7,13 +7,14 @@ import torch.distributed as dist
 from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
-from scrollpast.config.training_options import Model, Training
+from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.contrast import Contrast
 from scrollpast.training.model.first_weights import fill_tables
 from scrollpast.training.model.optimisers import fuse_table_optimiser
 from scrollpast.training.model.sharding import shard
 from scrollpast.training.model.towers import TableShapes, TwoTower
+from scrollpast.training.precision import precision_of
 from scrollpast.training.step_input import StepInput
 
 _FIRST_WEIGHT_BOUND = 0.05
@@ -45,7 +46,8 @@ def build(
     """
     shapes = TableShapes.of(vocabulary)
     torch.manual_seed(options.seed)
-    towers = TwoTower(shapes, options.model, table_device="meta", precision=_precision(options.model, device))
+    precision = precision_of(options.model.precision, device)
+    towers = TwoTower(shapes, options.model, table_device="meta", precision=precision)
     for tables in (towers.user_tables, towers.ad_tables):
         fuse_table_optimiser(
             tables,
@@ -70,10 +72,3 @@ def build(
     )
     fill_tables(model.state_dict(), seed=options.seed, bound=_FIRST_WEIGHT_BOUND)
     return model
-
-
-def _precision(options: Model, device: torch.device) -> torch.dtype:
-    is_reduced = options.precision == "bfloat16" or (
-        options.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    return torch.bfloat16 if is_reduced else torch.float32

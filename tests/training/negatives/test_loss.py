@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from scrollpast.training import loss as loss_module
-from scrollpast.training.loss import Own, Shared, sampled_softmax
+from scrollpast.training.loss import Blocks, Own, Shared, sampled_softmax
 from scrollpast.training.negatives.catalogue import RandomColumns
 from scrollpast.training.negatives.hard import draw_offsets
 from scrollpast.training.negatives.in_batch import InBatchColumns
@@ -40,10 +42,11 @@ def _unit(generator: torch.Generator, *shape: int) -> torch.Tensor:
         {name: st.booleans() for name in ("same_user", "same_request", "known", "hard_request")}
     ),
     cells=st.sampled_from([1, 40, 10**6]),
+    slices=st.integers(1, 4),
 )
 def test_loss_and_gradients_are_those_of_plain_loops(
     seed: int, num_anchors: int, num_hard: int, num_random: int, corrected: bool, weighted: bool, sampled: bool,
-    hard_correction: str, rule: dict[str, bool], cells: int,
+    hard_correction: str, rule: dict[str, bool], cells: int, slices: int,
 ) -> None:  # fmt: skip
     sampled = sampled and corrected
     batch = plain.random_batch(seed, num_anchors, num_hard, NUM_ROWS)
@@ -117,17 +120,16 @@ def test_loss_and_gradients_are_those_of_plain_loops(
         correction_BK=correction_BK, is_weighted=weighted, is_same_request_masked=rule["hard_request"],
         is_known_masked=rule["known"],
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss_module, "_CELLS_AT_ONCE", cells)
-        loss, mass = sampled_softmax(
-            users, positives, scale, batch.tensor("weights", torch.float64),
-            [
-                Own("hard", hard_ads, offsets),
-                Shared("in_batch", positives, columns),
-                Shared("random", random_ads, randoms),
-            ],
-            columns.positive_correction() if sampled else None,
-        )  # fmt: skip
+    loss, mass = sampled_softmax(
+        users, positives, scale, batch.tensor("weights", torch.float64),
+        [
+            Own("hard", hard_ads, offsets),
+            Shared("in_batch", positives, columns),
+            Shared("random", random_ads, randoms),
+        ],
+        columns.positive_correction() if sampled else None,
+        blocks=Blocks(cells, slices),
+    )  # fmt: skip
     gradients = torch.autograd.grad(loss, leaves)
     # float32 where a source without a correction makes its offsets from nothing but its weight.
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
@@ -229,3 +231,92 @@ def test_the_exact_positive_has_the_gradient_of_the_corrected_logq_loss() -> Non
     expected = torch.autograd.grad(-uncertainty * (score - estimate), [user, positive, drawn])
     for found, wanted in zip(gradients, expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def shared_candidates(
+    num_anchors: int, num_random: int, dimension: int = 16
+) -> tuple[list[torch.Tensor], list[Shared | Own]]:
+    """Embeddings of users, positives, random ads and two own negatives each; and sources with every mask on them."""
+    generator = torch.Generator().manual_seed(7)
+    shapes = [(num_anchors,), (num_anchors,), (num_random,), (num_anchors, 2)]
+    drawn = [torch.randn(*shape, dimension, generator=generator) for shape in shapes]
+    users, positives, randoms, hard = (
+        torch.nn.functional.normalize(values, dim=-1).requires_grad_() for values in drawn
+    )
+
+    def rows(count: int, of: int) -> torch.Tensor:
+        return torch.randint(1, of, (count,), generator=generator)
+
+    lengths = torch.full((num_anchors,), 3)
+    row, known = rows(num_anchors, 500), rows(3 * num_anchors, 500)
+    log_q = torch.randn(num_anchors, generator=generator)
+    columns = InBatchColumns(
+        row, known, lengths, rows(num_anchors, 99), row, rows(num_anchors, 99), log_q, 0, 0.0
+    )
+    random_row = rows(num_random, 500)
+    catalogue = RandomColumns(
+        row, known, lengths, random_row, torch.randn(num_random, generator=generator), 0.0
+    )
+    sources = [
+        Shared("in_batch", positives, columns),
+        Shared("random", randoms, catalogue),
+        Own("hard", hard, torch.zeros(num_anchors, 2)),
+    ]
+    return [users, positives, randoms, hard], sources
+
+
+def test_factors_in_bfloat16_change_loss_and_gradients_by_their_rounding_alone() -> None:
+    leaves, sources = shared_candidates(300, 200)
+    found = {}
+    for products in (None, torch.bfloat16):
+        scale = torch.tensor(14.0, requires_grad=True)
+        loss, mass = sampled_softmax(
+            leaves[0], leaves[1], scale, torch.ones(300), sources, products=products, blocks=Blocks(4000, 3)
+        )
+        found[products] = loss, mass, torch.autograd.grad(loss, [*leaves, scale])
+    exact, rounded = found[None], found[torch.bfloat16]
+    assert rounded[0].item() != exact[0].item()
+    torch.testing.assert_close(rounded[0], exact[0], rtol=1e-3, atol=0)
+    torch.testing.assert_close(rounded[1], exact[1], rtol=1e-2, atol=0)
+    for mine, plain_one in zip(rounded[2], exact[2], strict=True):
+        error = (mine - plain_one).norm() / plain_one.norm()
+        assert error < 0.02, error
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most memory that tensors made while it is on held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live: dict[int, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in self._live and storage.nbytes():
+                    self._live[storage.data_ptr()] = storage.nbytes()
+                    weakref.finalize(storage, self._live.pop, storage.data_ptr(), None)
+        self.most = max(self.most, sum(self._live.values()))
+        return made
+
+
+@pytest.mark.parametrize("products", [None, torch.bfloat16])
+def test_the_loss_takes_memory_for_one_and_a_half_blocks_of_logits(
+    products: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if products is not None:
+        # On a processor, factors in bfloat16 are made float32 to be multiplied; a GPU takes them as they are.
+        monkeypatch.setattr("scrollpast.training.loss._product", lambda a, b: (a @ b).float())
+    num_anchors, num_random = 2048, 512
+    leaves, sources = shared_candidates(num_anchors, num_random)
+    block = Blocks((num_anchors + num_random) * 1024, 8)
+    with LiveBytes() as memory:
+        sampled_softmax(
+            leaves[0], leaves[1], torch.tensor(14.0), torch.ones(num_anchors), sources,
+            products=products, blocks=block,
+        )  # fmt: skip
+    gradients = sum(leaf.numel() for leaf in leaves) * 4
+    assert memory.most - 5 * gradients < 1.5 * 4 * block.cells, memory.most
