@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from scrollpast.errors import UserError
-from scrollpast.training import contrast
+from scrollpast.training import contrast, loop
 from scrollpast.training.checkpoint import best_checkpoint, published_checkpoints
 from scrollpast.training.curves import read_curve
 from scrollpast.training.loop import NonFiniteLoss
@@ -246,10 +248,10 @@ def test_a_pipeline_that_is_ahead_learns_nothing_from_a_loss_that_is_not_finite(
     run = small_run(day, tmp_path / "run", *options, lag=2)
     softmax = contrast.sampled_softmax
 
-    def failing(user_BD: torch.Tensor, *arguments: Any) -> Any:
+    def failing(user_BD: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         steps.append(len(steps))
         # Infinite from within: the activations are not finite, so that 0 times their gradient is not 0.
-        return softmax(user_BD * (torch.inf if steps[-1] == 3 else 1.0), *arguments)
+        return softmax(user_BD * (torch.inf if steps[-1] == 3 else 1.0), *arguments, **options)
 
     steps: list[int] = []
     with patch.object(contrast, "sampled_softmax", failing), pytest.raises(NonFiniteLoss, match="step 4, "):
@@ -275,6 +277,41 @@ def test_a_host_that_looks_later_changes_nothing(lag: int, day: str, tmp_path: P
         weights.append(weights_of(run))
     assert outcomes[0] == outcomes[1]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_an_option_that_is_younger_than_the_checkpoint_was_its_default(day: str, tmp_path: Path) -> None:
+    small_run(day, tmp_path, "max_steps=4").train()
+    (path,) = tmp_path.glob("checkpoints/step=*/checkpoint.json")
+    facts = json.loads(path.read_text())
+    del facts["config"]["model"]["temperature"]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"training.model.temperature: expected 0.07 as in .*, found 0.5"):
+        small_run(day, tmp_path, "epochs=2", "model.temperature=0.5")
+    assert small_run(day, tmp_path, "epochs=2").train().step == 10
+
+
+@pytest.mark.parametrize("stop", [3, 10])
+def test_inputs_that_a_thread_makes_ready_are_the_same(
+    stop: int, day: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_run(day, tmp_path / "whole", "epochs=3").train()
+    monkeypatch.setattr(loop, "_INPUTS_AHEAD", {"cpu": 3})
+    small_run(day, tmp_path / "ahead", "epochs=3", f"max_steps={stop}", lag=2).train()
+    small_run(day, tmp_path / "ahead", "epochs=3", lag=2).train()
+    assert losses(tmp_path / "ahead") == losses(tmp_path / "whole")
+    assert not [thread for thread in threading.enumerate() if thread.name == "scrollpast-data"]
+
+
+@pytest.mark.slow
+def test_compiled_towers_learn_the_same_and_are_saved_under_the_same_names(day: str, tmp_path: Path) -> None:
+    plain = small_run(day, tmp_path / "plain", "epochs=2")
+    plain.train()
+    small_run(day, tmp_path / "compiled", "epochs=2", "model.is_compiled=true", "max_steps=4").train()
+    compiled = small_run(day, tmp_path / "compiled", "epochs=2")
+    compiled.train()
+    assert weights_of(compiled).keys() == weights_of(plain).keys()
+    found, expected = losses(tmp_path / "compiled"), losses(tmp_path / "plain")
+    assert list(found.values()) == pytest.approx(list(expected.values()), rel=1e-5)
 
 
 @pytest.mark.parametrize("lag", [0, 2])

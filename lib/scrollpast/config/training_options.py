@@ -12,6 +12,8 @@ Sharding = Literal["table_wise", "row_wise", "column_wise", "table_row_wise", "t
 """How a table may be cut. Left out are TorchRec's ``data_parallel``, which drops the fused optimiser without a
 word, and ``grid_shard``, which gives wrong values where a bag is averaged."""
 
+Placement = Literal["device", "managed", "cached"]
+
 DrawCorrection = Literal["none", "pool", "uniform", "popularity"]
 """What is corrected for in draws from the user's own negatives."""
 
@@ -51,6 +53,11 @@ class ShardingOptions(Section):
     and a checkpoint that only column-wise tables read."""
     tables: dict[str, list[Sharding]] = {}
     """Other choices for single tables, by name: user, history, ad, user_<feature>, ad_<feature>."""
+    placement: dict[str, Placement] = {}
+    """Of single tables, where ranks have GPUs: ``device``, the default; ``managed``, in the machine's memory and read
+    over the bus; ``cached``, there as well, with the rows that are used most on the device."""
+    cache_share: float = Field(0.2, gt=0, le=1)
+    """Rows of a cached table that the device holds."""
     memory_gib: float | None = Field(None, gt=0)
     """Memory of one rank that tables may take; null = what the device has, or its share of this machine's."""
 
@@ -68,6 +75,8 @@ class Model(Section):
     temperature: float = Field(0.07, gt=0, le=10)
     """What cosines are divided by; where it is learned, what it begins with."""
     is_temperature_learned: bool = False
+    is_compiled: bool = False
+    """Compile the layers of the towers (torch.compile) when training begins."""
     sharding: ShardingOptions = ShardingOptions()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the towers' arithmetic; auto = bfloat16 on a GPU that has it."""

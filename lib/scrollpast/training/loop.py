@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from scrollpast.training.checkpoint import Checkpoint, CheckpointWriter, restore
 from scrollpast.training.console import Rate, StepProgress
 from scrollpast.training.contrast import Totals
 from scrollpast.training.curves import Curves
+from scrollpast.training.data.prefetch import Prefetched
 from scrollpast.training.model.optimisers import TrainingOptimiser
 from scrollpast.training.processes import agreement
 from scrollpast.training.rank_stream import open_stream
@@ -35,6 +36,10 @@ from scrollpast.training.warm_start import begin_from
 _LAG = {"cuda": 2}
 """By kind of device; 0 elsewhere, as there is nothing to be gained. The host sees the end of a step later by so many,
 and the device never waits for it."""
+
+
+_INPUTS_AHEAD = {"cuda": 4}
+"""By kind of device: inputs that a thread makes ready while the host launches steps. 0 elsewhere: no host is idle."""
 
 
 class Evaluator(Protocol):
@@ -238,7 +243,14 @@ class Run:
             while self.stream.epoch < self._options.epochs:
                 yield from self.stream
 
-        return self._preparation.steps(batches(), self._progress.step)
+        is_pinned = self._device.type == "cuda"
+        num_ahead = _INPUTS_AHEAD.get(self._device.type, 0)
+        with closing(self._preparation.steps(batches(), self._progress.step, is_pinned=is_pinned)) as inputs:
+            if not num_ahead:
+                yield from inputs
+                return
+            with closing(Prefetched(inputs, num_ahead)) as ready:
+                yield from ready
 
     def _forward(self, batch: StepInput) -> tuple[torch.Tensor, Done]:
         self._optimiser.at_step(batch.step)

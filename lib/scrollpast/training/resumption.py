@@ -27,6 +27,8 @@ _MAY_CHANGE = (
     "data.verify",
     "model.sharding",
     "model.precision",
+    "model.logits_precision",
+    "model.is_compiled",
     "checkpoints",
     "evaluation",
 )
@@ -65,7 +67,9 @@ def checkpoint_to_resume(run_uri: str, options: Training, vocabulary_version: st
             found=vocabulary_version,
             remedy=f"{remedy} (training.start_from takes over the weights)",
         )
-    before, now = dict(_flat(last.facts["config"])), dict(_flat(options.model_dump(mode="json")))
+    # An option that the checkpoint does not know is younger than it: it was trained as by default.
+    defaults, now = (dict(_flat(of.model_dump(mode="json"))) for of in (Training(), options))
+    before = {**defaults, **dict(_flat(last.facts["config"]))}
     for name in sorted({*before, *now}):
         if not _may_change(name) and before.get(name) != now.get(name):
             raise UserError(

@@ -70,17 +70,15 @@ class Preparation:
         """The input of step ``step``."""
         random_row = self._catalogue.draw(step, self._num_random)
         rows = [batch.ad_row, batch.hard_row.view(-1), batch.neighbour_row.view(-1), random_row]
-        return StepInput(
-            users=user_features(
-                batch.user_row, batch.user_features, batch.history_rows, batch.history_lengths
-            ),
-            ads=self._ad_features.of(torch.cat(rows)),
-            anchors=batch,
-            random_row=random_row,
-            step=step,
-        )
+        users = user_features(batch.user_row, batch.user_features, batch.history_rows, batch.history_lengths)
+        ads = self._ad_features.of(torch.cat(rows))
+        # How long the parts of the keys are: told here, or else asked of the device, which all would wait for.
+        return StepInput(users.sync(), ads.sync(), batch, random_row, step)
 
-    def steps(self, batches: Iterable[AnchorBatch], first_step: int) -> Generator[StepInput]:
-        """The inputs of consecutive steps."""
+    def steps(
+        self, batches: Iterable[AnchorBatch], first_step: int, *, is_pinned: bool = False
+    ) -> Generator[StepInput]:
+        """The inputs of consecutive steps; in page-locked memory if asked, from which a GPU copies by itself."""
         for step, batch in enumerate(batches, first_step):
-            yield self.of(batch, step)
+            made = self.of(batch, step)
+            yield made.pin_memory() if is_pinned else made

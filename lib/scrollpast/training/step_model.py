@@ -54,6 +54,9 @@ def build(
             options.optimisers,
             num_anchors=options.data.batch_size * dist.get_world_size(group),
         )
+    if options.model.is_compiled:
+        for tower in (towers.user_tower, towers.ad_tower):
+            tower.layers.compile()  # in place: names in the state stay what they are
     contrast = Contrast(
         options.negatives,
         options.model,

@@ -13,13 +13,18 @@ from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.types import ParameterConstraints, PlannerError
-from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
+from torchrec.distributed.types import CacheParams, ModuleSharder, ShardingPlan, ShardingType
 
 from scrollpast.config.training_options import ShardingOptions
 from scrollpast.errors import UserError
 from scrollpast.training.processes import local_world_size
 
 _GIB = 2**30
+_KERNELS = {
+    "device": EmbeddingComputeKernel.FUSED,
+    "managed": EmbeddingComputeKernel.FUSED_UVM,
+    "cached": EmbeddingComputeKernel.FUSED_UVM_CACHING,
+}
 
 
 class _Sharder(EmbeddingBagCollectionSharder):
@@ -75,29 +80,27 @@ def _plan(
     group: dist.ProcessGroup,
     sharders: Sequence[ModuleSharder[nn.Module]],
 ) -> ShardingPlan:
-    unknown = sorted(set(options.tables) - set(table_shapes))
-    if unknown:
-        raise UserError(
-            f"training.model.sharding.tables.{unknown[0]}",
-            expected=f"one of the tables {', '.join(table_shapes)}",
-            found=repr(unknown[0]),
-            remedy="name one of them",
-        )
+    for name, tables in (("tables", options.tables), ("placement", options.placement)):
+        for unknown in sorted(set(tables) - set(table_shapes)):
+            raise UserError(
+                f"training.model.sharding.{name}.{unknown}",
+                expected=f"one of the tables {', '.join(table_shapes)}",
+                found=repr(unknown),
+                remedy="name one of them",
+            )
     num_ranks = dist.get_world_size(group)
     memory_bytes = _memory_bytes(options, device)
     topology = Topology(
         world_size=num_ranks,
         local_world_size=min(local_world_size(), num_ranks),
         compute_device=device.type,
-        **({"hbm_cap": memory_bytes} if device.type == "cuda" else {"ddr_cap": memory_bytes}),
+        **(
+            {"hbm_cap": memory_bytes, "ddr_cap": _machine_bytes()}
+            if device.type == "cuda"
+            else {"ddr_cap": memory_bytes}
+        ),
     )
-    constraints = {
-        name: ParameterConstraints(
-            sharding_types=list(options.tables.get(name, options.types)),
-            compute_kernels=[EmbeddingComputeKernel.FUSED.value],
-        )
-        for name in table_shapes
-    }
+    constraints = {name: _constraints(name, options, device) for name in table_shapes}
     planner = EmbeddingShardingPlanner(topology=topology, batch_size=batch_size, constraints=constraints)
     try:
         plan: ShardingPlan = planner.collective_plan(model, list(sharders), group)
@@ -107,13 +110,29 @@ def _plan(
     return plan
 
 
+def _constraints(name: str, options: ShardingOptions, device: torch.device) -> ParameterConstraints:
+    """What the planner may do with a table."""
+    # Without a GPU all memory is the machine's.
+    placement = options.placement.get(name, "device") if device.type == "cuda" else "device"
+    cache = CacheParams(load_factor=options.cache_share) if placement == "cached" else None
+    return ParameterConstraints(
+        sharding_types=list(options.tables.get(name, options.types)),
+        compute_kernels=[_KERNELS[placement].value],
+        cache_params=cache,
+    )
+
+
 def _memory_bytes(options: ShardingOptions, device: torch.device) -> int:
     if options.memory_gib is not None:
         return int(options.memory_gib * _GIB)
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return machine_bytes // local_world_size()
+    return _machine_bytes()
+
+
+def _machine_bytes() -> int:
+    """A rank's share of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // local_world_size()
 
 
 def _does_not_fit(
@@ -131,5 +150,5 @@ def _does_not_fit(
         expected=f"tables that can be placed on {num_ranks} × {memory_bytes / _GIB:,.2f} GiB",
         found=f"{sum(sizes.values()) / _GIB:,.2f} GiB of tables ({found}; TorchRec's planner: {first_line})",
         remedy="lower training.model.embedding_dim or the vocabulary's --num-user-rows, allow row_wise in "
-        "training.model.sharding, or start more ranks",
+        "training.model.sharding, put tables into its placement (cached), or start more ranks",
     )
