@@ -14,89 +14,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 import torch.distributed as dist
 from benchmarking import RESULTS, save
-from torch import nn
+from training_examples import example_day, example_vocabulary, plain_run
 
 from scrollpast.config import Training, load_config
 from scrollpast.entry import run_job
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
-from scrollpast.shards.manifest import Manifest, publish_manifest, write_shard
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.console import silence_libraries
 from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.model.optimisers import TrainingOptimiser
-from scrollpast.training.negatives.catalogue import catalogue_log_q
 from scrollpast.training.processes import process_group
 from scrollpast.training.resumption import data_options
 from scrollpast.training.step_input import Preparation, StepInput
 from scrollpast.training.step_model import build
-from scrollpast.training.stepping import PlainStepping
+from scrollpast.training.stepping import Done, PlainStepping
 
 OURS = "scrollpast"
 DENSE, SPARSE = "PyTorch, dense Adagrad", "PyTorch, sparse gradients"
-NUM_POSITIVES, NUM_NEGATIVES = 5, 20
-
-
-class PlainTwoTower(nn.Module):
-    """The same model as one would write it without TorchRec."""
-
-    def __init__(self, vocabulary: Vocabulary, options: Training, *, sparse: bool) -> None:
-        super().__init__()
-        model = options.model
-        dim = model.embedding_dim
-        self.user = nn.Embedding(vocabulary.num_user_rows, dim, sparse=sparse)
-        self.history = nn.EmbeddingBag(vocabulary.num_rows, dim, mode="mean", sparse=sparse)
-        self.ad = nn.Embedding(vocabulary.num_rows, dim, sparse=sparse)
-        for table in (self.user, self.history, self.ad):
-            nn.init.uniform_(table.weight, -0.05, 0.05)
-
-        def tower(num_inputs: int, widths: list[int]) -> nn.Sequential:
-            sizes = [num_inputs, *widths]
-            layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.SiLU())]
-            return nn.Sequential(*layers, nn.Linear(sizes[-1], model.output_dim))
-
-        self.user_tower = tower(2 * dim, model.user_layers)
-        self.ad_tower = tower(dim, model.ad_layers)
-        self.scale = 1 / model.temperature
-        self.log_q = torch.from_numpy(vocabulary.log_q(1.0))
-        self.random_log_q = torch.from_numpy(catalogue_log_q(vocabulary, options.negatives.random))
-
-    def tables(self) -> list[nn.Parameter]:
-        return [self.user.weight, self.history.weight, self.ad.weight]
-
-    def forward(self, batch: StepInput) -> torch.Tensor:
-        anchors = batch.anchors
-        num_anchors, num_hard = anchors.hard_row.shape
-        offsets = anchors.history_lengths.cumsum(0) - anchors.history_lengths
-        history = self.history(anchors.history_rows, offsets)
-        users = nn.functional.normalize(
-            self.user_tower(torch.cat([self.user(anchors.user_row), history], 1)), dim=1
-        )
-        rows = torch.cat([anchors.ad_row, anchors.hard_row.view(-1), batch.random_row])
-        ads = nn.functional.normalize(self.ad_tower(self.ad(rows)), dim=1)
-        positive, hard, random = ads.split([num_anchors, num_anchors * num_hard, len(batch.random_row)])
-        in_batch = self.scale * users @ positive.T - self.log_q[anchors.ad_row]
-        same = (anchors.user_id[:, None] == anchors.user_id) | (anchors.ad_row[:, None] == anchors.ad_row)
-        in_batch = in_batch.masked_fill(same, -torch.inf)
-        drawn = self.scale * users @ random.T - self.random_log_q[batch.random_row]
-        drawn = drawn.masked_fill(anchors.ad_row[:, None] == batch.random_row, -torch.inf)
-        own = self.scale * (users[:, None] * hard.view(num_anchors, num_hard, -1)).sum(2)
-        own = (own + anchors.hard_weight.log()).masked_fill(
-            anchors.hard_row == anchors.ad_row[:, None], -torch.inf
-        )
-        score = self.scale * (users * positive).sum(1, keepdim=True)
-        logits = torch.cat([score, in_batch, drawn, own], 1)
-        losses = logits.logsumexp(1) - score[:, 0]
-        return (losses * anchors.weight).sum() / anchors.weight.sum()
 
 
 def main() -> int:
@@ -134,8 +75,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
         def forward(batch: StepInput) -> Any:
             loss, totals = model(batch)
-            totals[0].item()  # as the job does, to stop at a loss that is not finite
-            return loss, (batch, totals)
+            return loss, Done(batch, loss.detach(), totals)
 
         stepping = PlainStepping(forward, optimiser, device)
 
@@ -145,8 +85,8 @@ def compare(arguments: argparse.Namespace) -> int:
 
         runs: dict[str, Callable[[Iterator[StepInput]], None]] = {
             OURS: ours,
-            DENSE: _plain(vocabulary, options, sparse=False),
-            SPARSE: _plain(vocabulary, options, sparse=True),
+            DENSE: plain_run(vocabulary, options, sparse=False),
+            SPARSE: plain_run(vocabulary, options, sparse=True),
         }
         speeds = {name: _speeds(run, batches, arguments) for name, run in _warmed(runs, batches)}
         for _ in range(arguments.runs - 1):
@@ -164,30 +104,6 @@ def compare(arguments: argparse.Namespace) -> int:
     }
     save(arguments.results, f"training_{arguments.batch}", table, figures)
     return 0
-
-
-def _plain(
-    vocabulary: Vocabulary, options: Training, *, sparse: bool
-) -> Callable[[Iterator[StepInput]], None]:
-    model = PlainTwoTower(vocabulary, options, sparse=sparse)
-    tables = model.tables()
-    known = {id(table) for table in tables}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    optimisers = [
-        torch.optim.Adagrad(tables, lr=options.optimisers.table_learning_rate),
-        torch.optim.Adam(others, lr=options.optimisers.dense_learning_rate),
-    ]
-
-    def run(inputs: Iterator[StepInput]) -> None:
-        for batch in inputs:
-            for optimiser in optimisers:
-                optimiser.zero_grad()
-            model(batch).backward()
-            nn.utils.clip_grad_norm_(others, 1.0)
-            for optimiser in optimisers:
-                optimiser.step()
-
-    return run
 
 
 def _warmed(runs: dict[str, Any], batches: list[StepInput]) -> Iterator[tuple[str, Any]]:
@@ -258,55 +174,6 @@ def _table(
     shares = f"{min(waited):.2%}–{max(waited):.2%}"
     lines.append(f"\n{'step waits for data':<30}{median(waited):>12.2%}{shares:>20}   of an epoch's time")
     return "\n".join(lines) + "\n"
-
-
-def example_vocabulary(num_rows: int) -> Vocabulary:
-    """Rows of ads and users, the ads' counts as skewed as a log's."""
-    counts = np.random.Generator(np.random.Philox(1)).zipf(1.3, num_rows).clip(max=100_000)
-    counts[0] = 0
-    return Vocabulary(np.arange(num_rows), counts, {}, {}, num_user_rows=num_rows)
-
-
-def example_day(folder: str, vocabulary: Vocabulary, num_users: int) -> str:
-    """Publish records as a log would give them: users with some positives and more negatives, popular ads first."""
-    generator = np.random.Generator(np.random.Philox(2))
-    uri = f"{folder}/ds=2026-11-20"
-    most = vocabulary.num_rows - 1
-    entries = []
-    for bucket, users in enumerate(np.array_split(np.arange(num_users), 8)):
-        columns: dict[str, Any] = {"user_id": pa.array(users)}
-        for side, names, count in (
-            ("positive", POSITIVE_FEATURES, NUM_POSITIVES),
-            ("negative", NEGATIVE_FEATURES, NUM_NEGATIVES),
-        ):
-            size = len(users) * count
-            offsets = pa.array(np.arange(0, size + 1, count, dtype=np.int32))
-            values = {
-                "ad_id": generator.zipf(1.2, size).clip(max=most),
-                "kind": np.full(size, 1 if side == "positive" else 0),
-                "served_at_ms": np.tile(np.arange(count) * 60_000 + 20_000 * 86_400_000, len(users)),
-                "request_hash": generator.integers(1, 2**62, size),
-                "position": np.zeros(size, np.int64),
-                "dwell_ms": np.full(size, 1000),
-                "weight": (0.1 + 0.9 * generator.random(size)).astype(np.float32),
-            }
-            columns |= {
-                name: pa.ListArray.from_arrays(offsets, pa.array(values[name.removeprefix(f"{side}_")]))
-                for name in names
-            }
-        schema = record_schema(())
-        batch = pa.RecordBatch.from_arrays(
-            [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
-        )
-        entries.append(write_shard(uri, bucket, batch))
-    moment = "2026-11-20T00:00:00Z"
-    manifest = Manifest(
-        ds="2026-11-20", window_start=moment, window_end=moment, as_of=moment, num_buckets=8, created_at=moment,
-        config={}, input={}, ledger={}, num_records=num_users, num_positives=num_users * NUM_POSITIVES,
-        num_negatives=num_users * NUM_NEGATIVES, kinds={"served": 0, "click": 1}, shards=tuple(entries),
-    )  # fmt: skip
-    publish_manifest(uri, manifest, replace=False)
-    return uri
 
 
 if __name__ == "__main__":

@@ -251,8 +251,8 @@ def _sum_rows(rows: Iterable[dict[str, Any]]) -> float:
 
 
 def anchors(program: str, folder: Path, num_records: int) -> dict[str, float]:
-    import bench_training
     import torch
+    import training_examples
 
     from scrollpast.config import load_config
     from scrollpast.training.data.stream import AnchorStream
@@ -260,10 +260,10 @@ def anchors(program: str, folder: Path, num_records: int) -> dict[str, float]:
     from scrollpast.training.step_input import Preparation
 
     torch.set_num_threads(1)
-    vocabulary = bench_training.example_vocabulary(1_000_000)
+    vocabulary = training_examples.example_vocabulary(1_000_000)
     day = folder / "ds=2026-11-20"
     if not day.exists():
-        bench_training.example_day(str(folder), vocabulary, num_records // 2)
+        training_examples.example_day(str(folder), vocabulary, num_records // 2)
     if program == "tf.data":
         paths = sorted(str(path) for path in day.rglob("*.tfrecord"))
         data = parsed(paths, record_schema(()).names)

@@ -41,15 +41,16 @@ class Stepping(Protocol):
 
 
 class PlainStepping:
-    """One step after the other."""
+    """One step after the other; to a GPU the next input is copied meanwhile."""
 
     def __init__(self, forward: Forward, optimiser: TrainingOptimiser, device: torch.device) -> None:
         self._forward, self._optimiser, self._device = forward, optimiser, device
 
     def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
-        for batch in inputs:
+        is_gpu = self._device.type == "cuda"
+        for batch in _copied_ahead(inputs, self._device) if is_gpu else inputs:
             self._optimiser.combined.zero_grad()
-            loss, done = self._forward(batch.to(self._device, non_blocking=True))
+            loss, done = self._forward(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.combined.step()
             yield done
@@ -57,6 +58,27 @@ class PlainStepping:
     @contextmanager
     def free_model(self) -> Iterator[None]:
         yield
+
+
+def _copied_ahead(inputs: Iterator[StepInput], device: torch.device) -> Iterator[StepInput]:
+    """The inputs on a GPU; each one's copy begins before the step of the one before it is launched."""
+    copies = torch.cuda.Stream(device)
+    under_way: tuple[StepInput, torch.cuda.Event] | None = None
+
+    def arrived(copy: tuple[StepInput, torch.cuda.Event]) -> StepInput:
+        now = torch.cuda.current_stream(device)
+        now.wait_event(copy[1])
+        copy[0].record_stream(now)
+        return copy[0]
+
+    for batch in inputs:
+        with torch.cuda.stream(copies):
+            following = batch.to(device, non_blocking=True), copies.record_event()
+        if under_way is not None:
+            yield arrived(under_way)
+        under_way = following
+    if under_way is not None:
+        yield arrived(under_way)
 
 
 class SparseDistStepping:
