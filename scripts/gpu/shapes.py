@@ -62,7 +62,9 @@ class Work:
         return self.tower_flops + self.logit_flops
 
 
-def inputs_of(shape: Shape, options: Training, folder: str, count: int) -> tuple[Vocabulary, str, list[StepInput]]:
+def inputs_of(
+    shape: Shape, options: Training, folder: str, count: int
+) -> tuple[Vocabulary, str, list[StepInput]]:
     """A vocabulary, a day, and inputs of steps drawn from it."""
     vocabulary = example_vocabulary(shape.rows)
     day = example_day(folder, vocabulary, max(1000, shape.batch * count // 4))

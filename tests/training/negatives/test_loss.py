@@ -234,33 +234,32 @@ def test_the_exact_positive_has_the_gradient_of_the_corrected_logq_loss() -> Non
 
 
 def shared_candidates(
-    num_anchors: int, num_random: int, dimension: int = 16
+    num_anchors: int, num_random: int, dimension: int = 16, device: str = "cpu"
 ) -> tuple[list[torch.Tensor], list[Shared | Own]]:
     """Embeddings of users, positives, random ads and two own negatives each; and sources with every mask on them."""
     generator = torch.Generator().manual_seed(7)
     shapes = [(num_anchors,), (num_anchors,), (num_random,), (num_anchors, 2)]
-    drawn = [torch.randn(*shape, dimension, generator=generator) for shape in shapes]
+    drawn = [torch.randn(*shape, dimension, generator=generator).to(device) for shape in shapes]
     users, positives, randoms, hard = (
         torch.nn.functional.normalize(values, dim=-1).requires_grad_() for values in drawn
     )
 
     def rows(count: int, of: int) -> torch.Tensor:
-        return torch.randint(1, of, (count,), generator=generator)
+        return torch.randint(1, of, (count,), generator=generator).to(device)
 
-    lengths = torch.full((num_anchors,), 3)
+    def log_q(count: int) -> torch.Tensor:
+        return torch.randn(count, generator=generator).to(device)
+
+    lengths = torch.full((num_anchors,), 3, device=device)
     row, known = rows(num_anchors, 500), rows(3 * num_anchors, 500)
-    log_q = torch.randn(num_anchors, generator=generator)
     columns = InBatchColumns(
-        row, known, lengths, rows(num_anchors, 99), row, rows(num_anchors, 99), log_q, 0, 0.0
+        row, known, lengths, rows(num_anchors, 99), row, rows(num_anchors, 99), log_q(num_anchors), 0, 0.0
     )
-    random_row = rows(num_random, 500)
-    catalogue = RandomColumns(
-        row, known, lengths, random_row, torch.randn(num_random, generator=generator), 0.0
-    )
+    catalogue = RandomColumns(row, known, lengths, rows(num_random, 500), log_q(num_random), 0.0)
     sources = [
         Shared("in_batch", positives, columns),
         Shared("random", randoms, catalogue),
-        Own("hard", hard, torch.zeros(num_anchors, 2)),
+        Own("hard", hard, torch.zeros(num_anchors, 2, device=device)),
     ]
     return [users, positives, randoms, hard], sources
 
