@@ -1,4 +1,4 @@
-"""Every day: wait for the logs, mine, gate, report; every week: a vocabulary, a model, and its publication.
+r"""Every day: wait for the logs, mine, gate, report; every week: a vocabulary, a model, and its publication.
 
     wait_for_impressions ─┐
     wait_for_engagements ─┴► mine ► gate ─┬► plan_training ► vocabulary ► train ► evaluate ► publish ─┐
@@ -9,7 +9,8 @@ that begins on the 20th mines the 19th, with what was known when the 21st began.
 another one. The same day gives the same result whenever it is run: what is published from the same input is left
 alone by every job, so that any task may be tried again and any range be backfilled, in order:
 
-    airflow backfill create --dag-id scrollpast_daily --from-date A --to-date B --max-active-runs 1
+    airflow backfill create --dag-id scrollpast_daily --from-date A --to-date B --max-active-runs 1 \
+        --reprocess-behavior failed
 
 Exit codes of the jobs decide: 1 is tried again; 2 (a mistake in the input or configuration) and 3 (the gate held
 the day) are not, as another try would say the same. A held day stops what follows it in its run, not the next days:

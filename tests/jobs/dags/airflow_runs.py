@@ -1,13 +1,16 @@
-"""Airflow as its user runs it: another interpreter, a folder of its own, a database on SQLite, no server."""
+"""Airflow as its user runs it: another interpreter, a folder of its own, a database on SQLite; servers for a backfill."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import time
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -107,14 +110,100 @@ class Airflow:
     def test_dag(self, day: date, **params: Any) -> DagRun:
         """``airflow dags test`` with the date whose run mines this day."""
         # A date in the hand of a person stands for the interval that ended last before it.
-        moment = f"{day + timedelta(days=2)}T02:00:00+00:00"
-        arguments = ["dags", "test", "scrollpast_daily", moment, "--conf", json.dumps(params)]
+        ended = day + timedelta(days=2)
+        arguments = [
+            "dags",
+            "test",
+            "scrollpast_daily",
+            f"{ended}T02:00:00+00:00",
+            "--conf",
+            json.dumps(params),
+        ]
         done = self.run("airflow", *arguments)
-        with closing(sqlite3.connect(self.database)) as connection:
+        return self._run_of(ended, done.returncode, done.stdout + done.stderr)
+
+    def backfill(self, first: date, last: date) -> list[DagRun]:
+        """``airflow backfill create`` for the runs that mine these days, carried out by a scheduler of its own."""
+        days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+        begun, ended = first + timedelta(days=1), last + timedelta(days=2)
+        port = free_port()
+        # What separates processes share; the database is one file, so that few write at once.
+        environment = self.environment({}) | {
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "s" * 64,
+            "AIRFLOW__API__SECRET_KEY": "s" * 32,
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        }
+        with ExitStack() as daemons:
+
+            def start(*command: str) -> None:
+                log = daemons.enter_context((self.home / f"{command[0]}.log").open("w"))
+                daemon = subprocess.Popen(
+                    [AIRFLOW / "airflow", *command],
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                )
+                daemons.callback(_end, daemon)
+
+            start("dag-processor")
+            self._wait_for("SELECT count(*) FROM dag WHERE dag_id = 'scrollpast_daily'", 1)
+            asked = self.run(
+                "airflow", "backfill", "create", "--dag-id", "scrollpast_daily", "--from-date", begun,
+                "--to-date", ended, "--max-active-runs", "1", "--reprocess-behavior", "failed",
+            )  # fmt: skip
+            assert asked.returncode == 0, asked.stdout + asked.stderr
+            unpaused = self.run("airflow", "dags", "unpause", "-y", "scrollpast_daily")
+            assert unpaused.returncode == 0, unpaused.stdout + unpaused.stderr
+            start("api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+            start("scheduler", "--skip-serve-logs")  # it would serve them to every network
+            over = (
+                "SELECT count(*) FROM dag_run WHERE run_type = 'backfill' AND state IN ('success', 'failed')"
+            )
+            self._wait_for(over, len(days))
+        output = (self.home / "scheduler.log").read_text()
+        return [self._run_of(day + timedelta(days=1), None, output) for day in days]
+
+    def _run_of(self, logical: date, exit_code: int | None, output: str) -> DagRun:
+        """What the database says of the run with this logical date."""
+        with closing(sqlite3.connect(self.database, timeout=60)) as connection:
             query = (
-                "SELECT task_id, t.state, try_number FROM task_instance t JOIN dag_run USING (run_id)"
+                "SELECT task_id, t.state, try_number, d.state FROM task_instance t JOIN dag_run d USING (run_id)"
                 " WHERE date(logical_date) = ?"
             )
-            rows = connection.execute(query, [str(day + timedelta(days=2))]).fetchall()
+            rows = connection.execute(query, [str(logical)]).fetchall()
+        if exit_code is None:
+            exit_code = int({row[3] for row in rows} != {"success"})
         states, tries = ({row[0]: row[at] for row in rows} for at in (1, 2))
-        return DagRun(done.returncode, done.stdout + done.stderr, states, tries)
+        return DagRun(exit_code, output, states, tries)
+
+    def _wait_for(self, query: str, count: int) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            with closing(sqlite3.connect(self.database, timeout=60)) as connection:
+                if connection.execute(query).fetchone()[0] >= count:
+                    return
+            logs = [(self.home / f"{name}.log") for name in ("dag-processor", "scheduler", "api-server")]
+            said = "".join(log.read_text()[-2000:] for log in logs if log.exists())
+            assert time.monotonic() < deadline, said
+            time.sleep(0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    """The daemon and what it started: they are a group of their own."""
+    with suppress(ProcessLookupError):
+        os.killpg(daemon.pid, signal.SIGTERM)
+    try:
+        daemon.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()

@@ -101,7 +101,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
 @pytest.fixture(scope="module")
 def backfilled(airflow: Airflow) -> list[DagRun]:
     """Three days, one after the other."""
-    return [airflow.test_dag(day) for day in DAYS]
+    return airflow.backfill(DAYS[0], DAYS[-1])
 
 
 @pytest.fixture(scope="module")
