@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from scrollpast.hashing import hash_column
 from scrollpast.shards.codec import decode_records
-from tests.jobs.job_runs import MINE_NEGATIVES, ROOT, JobRun, arguments_of, mine, run_alone, run_here
+from tests.jobs.job_runs import ROOT, JobRun, arguments_of, mine, run_alone, run_here
 from tests.jobs.published_days import Content, check_laws, content_of, day_of, published
 from tests.toy_logs import DAY_START_US, HOUR_US, ToyLog, toy_log, write_parquet, write_shuffled
 
@@ -91,31 +89,6 @@ def test_another_seed_is_another_choice(folder: Path, expected: Content, tmp_pat
 
 
 # However it is started
-
-
-@pytest.mark.slow
-def test_under_spark_submit_with_the_library_as_a_zip(
-    folder: Path, expected: Content, tmp_path: Path
-) -> None:
-    import pyspark
-
-    package = subprocess.run([ROOT / "scripts" / "package.sh"], capture_output=True, text=True)
-    assert package.returncode == 0, package.stderr
-    archive = package.stdout.splitlines()[-1]
-    assert "scrollpast/mining/pipeline.py" in zipfile.ZipFile(archive).namelist()
-    home = os.path.dirname(pyspark.__file__)
-    submit = (
-        f"{home}/bin/spark-submit",
-        "--master",
-        "local[2,4]",
-        "--py-files",
-        archive,
-        str(MINE_NEGATIVES),
-    )
-    run = run_alone(
-        *arguments_of(folder, tmp_path), *SMALL, program=submit, PYTHONPATH="", SPARK_HOME=home,
-    )  # fmt: skip
-    assert content_after(run, tmp_path) == expected
 
 
 # However it is stored

@@ -1,4 +1,4 @@
-"""Airflow as its user runs it: another interpreter, a folder of its own, a database on SQLite; servers for a backfill."""
+"""Airflow as its user runs it: another interpreter, its own folder, a database on SQLite, servers for a backfill."""
 
 from __future__ import annotations
 
