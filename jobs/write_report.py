@@ -34,6 +34,12 @@ def main() -> int:
     parser.add_argument(
         "--purity", metavar="FILE.json", help="what scripts/bench_quality.py found on simulated logs"
     )
+    parser.add_argument(
+        "--floor",
+        type=int,
+        metavar="K",
+        help="users, or ads, that a figure has to rest on (privacy.report_floor of the day)",
+    )
     parser.add_argument("--out", metavar="FILE.html", help="the report (report.html beside the day)")
     return run_job(parser, _write)
 

@@ -155,6 +155,7 @@ class Output:
             "examination": str(self.root / "examination"),
             "purity": str(self.root / "quality.json"),
             "out": str(self.root / "report.html"),
+            "floor": None,
         }
         return Namespace(**(given | named))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,28 +20,12 @@ from scrollpast.report.gate import gate, verdict
 from scrollpast.report.per_user import NegativesByUser, count_by_user, per_user
 from scrollpast.report.purity import purity
 from scrollpast.report.revocations import revocations
-from scrollpast.report.sections import Missing, Paragraph, Plot, Section, Table
+from scrollpast.report.sections import Missing
 from scrollpast.report.training import training
 from scrollpast.report.trend import trend
 from scrollpast.shards.reader import ShardReader
 from tests.report.published import BEFORE, DS, LEDGER, Output
-
-
-def table_of(section: Section) -> Table:
-    (table,) = (block for block in section.blocks if isinstance(block, Table))
-    return table
-
-
-def plots_of(section: Section) -> list[Plot]:
-    return [block for block in section.blocks if isinstance(block, Plot)]
-
-
-def text_of(section: Section) -> str:
-    return " ".join(block.text for block in section.blocks if isinstance(block, Paragraph))
-
-
-def row(table: Table, first: str) -> Sequence[str]:
-    return next(row for row in table.rows if row[0] == first)
+from tests.report.shown import plots_of, row, table_of, text_of
 
 
 @given(st.dictionaries(st.sampled_from([*(o.label for o in Outcome), "of_tomorrow"]), st.integers(0, 10**12)))

@@ -15,3 +15,6 @@ class Privacy(Section):
     HMAC-SHA256 under it, cut to 63 bits. null = as they are. Neither the secret nor an id of the log is written."""
     keep_days: int | None = Field(None, ge=0)
     """jobs/sweep_days.py removes days that are over for longer than this; null = it refuses to."""
+    report_floor: int = Field(10, ge=1)
+    """Users, or ads, that a figure of a report has to rest on; what rests on fewer is put together or left out. 1 = all
+    is told."""

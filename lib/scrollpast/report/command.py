@@ -19,7 +19,12 @@ def write_report(arguments: argparse.Namespace) -> int:
         UserError: what the command line names is not there, is broken, or cannot be written.
     """
     inputs = read_inputs(
-        arguments.days, arguments.run, arguments.comparison, arguments.examination, arguments.purity
+        arguments.days,
+        arguments.run,
+        arguments.comparison,
+        arguments.examination,
+        arguments.purity,
+        arguments.floor,
     )
     page = compose(inputs)
     out = arguments.out or files.join(files.absolute(inputs.day.uri).rpartition("/")[0], _NAME)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Exposure, Lorenz
+from scrollpast.report.floor import fewer_than, held_back
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "How negatives fall on ads"
-_EVERY = 10
+_ROWS = 10
 _SLICES = {
     "head": "head: half of the positives",
     "tail": "tail: the other half",
@@ -44,10 +45,18 @@ def exposure(inputs: Inputs) -> Section:
             f"{wording.share(found.share_of_ads_with_negatives)} have a negative."
         )
     ]
-    if found.lorenz is not None:
-        blocks.append(_plot(found, found.lorenz))
-    else:
+    hidden = _hidden(found, inputs.floor)
+    found = found.model_copy(
+        update={"slices": {name: part for name, part in found.slices.items() if name not in hidden}}
+    )
+    if found.lorenz is None:
         blocks.append(Paragraph("There are no negatives to share."))
+    elif found.num_ads < inputs.floor:
+        blocks.append(
+            Paragraph(f"The catalogue has {fewer_than(inputs.floor)} ads: how they share is not told.")
+        )
+    else:
+        blocks.append(_plot(found, _thinned(found.lorenz, found.num_ads, inputs.floor), inputs.floor))
     rows = [
         (
             _SLICES.get(name, wording.words(name)),
@@ -59,18 +68,47 @@ def exposure(inputs: Inputs) -> Section:
         )
         for name, part in found.slices.items()
     ]
+    if hidden:
+        names = wording.listed(_SLICES.get(name, wording.words(name)).partition(":")[0] for name in hidden)
+        blocks.append(
+            Paragraph(f"Not told, so that no figure rests on {fewer_than(inputs.floor)} ads: {names}.")
+        )
     columns = ("ads", "number", "positives", "negatives", "of all negatives", "ads with a negative")
     return Section("exposure", TITLE, [*blocks, Table("Slices of the catalogue", columns, rows)])
 
 
-def _plot(found: Exposure, lorenz: Lorenz) -> Block:
-    told = (
-        f"Gini coefficient {wording.decimal(found.gini, 3)} (0: every ad has as many, 1: one ad has all); the top 1% "
-        f"of the ads have {wording.share(found.top_1_percent_share)} of the negatives."
-    )
-    places = [
-        place for place in range(len(lorenz.ads)) if place % _EVERY == 0 or place == len(lorenz.ads) - 1
-    ]
+def top_1_percent_share(found: Exposure, floor: int) -> float | None:
+    """The share of the negatives that the top 1 % of the ads have, where those are not few."""
+    return None if found.num_ads < 100 * floor else found.top_1_percent_share
+
+
+def _hidden(found: Exposure, floor: int) -> list[str]:
+    """Slices that are not told; those by age and those by positives make up the catalogue each."""
+    by_age = ("old", "new", "not_listed")
+    wholes = ({name: part.num_ads for name, part in found.slices.items() if (name in by_age) is is_by_age}
+              for is_by_age in (False, True))  # fmt: skip
+    held = frozenset[str]().union(*(held_back(whole, floor) for whole in wholes))
+    return [name for name in found.slices if name in held]
+
+
+def _thinned(lorenz: Lorenz, num_ads: int, floor: int) -> Lorenz:
+    """The curve with so few points that as many ads as the floor, or more, lie between two of them."""
+    kept = [0]
+    for place in range(1, len(lorenz.ads) - 1):
+        beside = (lorenz.ads[place] - lorenz.ads[kept[-1]], 1 - lorenz.ads[place])
+        if round(min(beside) * num_ads) >= floor:
+            kept.append(place)
+    kept.append(len(lorenz.ads) - 1)
+    return Lorenz(ads=[lorenz.ads[at] for at in kept], negatives=[lorenz.negatives[at] for at in kept])
+
+
+def _plot(found: Exposure, lorenz: Lorenz, floor: int) -> Block:
+    told = f"Gini coefficient {wording.decimal(found.gini, 3)} (0: every ad has as many, 1: one ad has all)"
+    if (of_top := top_1_percent_share(found, floor)) is not None:
+        told += f"; the top 1% of the ads have {wording.share(of_top)} of the negatives"
+    told += "."
+    every = max(1, len(lorenz.ads) // _ROWS)
+    places = [place for place in range(len(lorenz.ads)) if place % every == 0 or place == len(lorenz.ads) - 1]
     numbers = Table(
         "The ads with the fewest negatives, and their part of all negatives",
         ("ads", "negatives"),

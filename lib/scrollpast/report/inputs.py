@@ -9,6 +9,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from scrollpast.config import Privacy
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.report.documents import (
     Comparison,
@@ -92,6 +93,8 @@ class Inputs:
     runs: Sequence[TrainedRun]
     comparison: Comparison | None
     purity: Purity | None
+    floor: int
+    """Users, or ads, that a figure has to rest on"""
 
 
 def read_inputs(
@@ -100,12 +103,15 @@ def read_inputs(
     comparison: str | None,
     examination: str | None,
     purity: str | None,
+    floor: int | None = None,
 ) -> Inputs:
-    """Read what the command line names; the report is on the latest day.
+    """Read what the command line names; the report is on the latest day, which says the floor unless it is given.
 
     Raises:
         UserError: something is not there or not what it should be.
     """
+    if floor is not None and floor < 1:
+        raise UserError("--floor", expected="1 or more", found=str(floor), remedy="1 tells every figure")
     found = {folder: _read_day(folder) for folder in dict.fromkeys(map(day_folder, days))}
     uri, manifest = max(found.items(), key=lambda item: (item[1].ds, item[0]))
     others, left_out = ([], []) if len(found) > 1 else _beside(uri, manifest.ds)
@@ -122,7 +128,15 @@ def read_inputs(
         purity=None
         if purity is None
         else read_document(Purity, purity, "run scripts/bench_quality.py again"),
+        floor=floor or _floor_of(manifest),
     )
+
+
+def _floor_of(manifest: Manifest) -> int:
+    """The option of the day's configuration; days of older versions have none."""
+    privacy = manifest.config.get("privacy")
+    found = privacy.get("report_floor") if isinstance(privacy, dict) else None
+    return found if isinstance(found, int) and found >= 1 else Privacy().report_floor
 
 
 def _read_day(uri: str) -> Manifest:

@@ -11,7 +11,7 @@ from scrollpast.report import wording
 from scrollpast.report.comparison import comparison
 from scrollpast.report.dwell import dwell
 from scrollpast.report.examination import examination
-from scrollpast.report.exposure import exposure
+from scrollpast.report.exposure import exposure, top_1_percent_share
 from scrollpast.report.funnel import funnel
 from scrollpast.report.gate import gate, verdict
 from scrollpast.report.inputs import Inputs, TrainedRun
@@ -116,7 +116,7 @@ def _tiles(inputs: Inputs) -> Tiles:
             Tile(
                 "Gini over ads",
                 wording.decimal(found.gini, 3),
-                f"top 1% have {wording.share(found.top_1_percent_share)}",
+                f"top 1% have {wording.share(top_1_percent_share(found, inputs.floor))}",
             )
         )
     for run in inputs.runs[:1]:

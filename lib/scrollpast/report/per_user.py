@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.example import NEGATIVE_FEATURES
 from scrollpast.report import plotting, wording
+from scrollpast.report.floor import fewer_than, joined
 from scrollpast.report.inputs import Day, Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 
@@ -83,14 +84,19 @@ def per_user(inputs: Inputs) -> Section:
         reason = "The day has no records: no user has a positive."
         return Section("per-user", TITLE, [Missing(reason, "jobs/mine_negatives.py --date D …")])
     found = count_by_user(day)
+    num_users = int(found.num_users.sum())
+    if num_users < inputs.floor:
+        reason = f"The day has records of {fewer_than(inputs.floor)} users, which are not told one by one."
+        return Section("per-user", TITLE, [Missing(reason, f"jobs/write_report.py {day.uri} --floor 1")])
     most = day.options.get("negatives_per_user")
     cap = most if isinstance(most, int) else None
-    num_users = int(found.num_users.sum())
-    without = int(found.num_users[0])
     told = (
         f"{wording.plural(num_users, 'user')} with {found.mean:.1f} negatives in the mean and "
-        f"{found.quantile(0.5)} in the median; {wording.share(without / num_users)} have none."
+        f"{found.quantile(0.5)} in the median."
     )
+    without = int(found.num_users[0])
+    if not 0 < without < inputs.floor:
+        told += f" {wording.share(without / num_users)} have none."
     if cap is not None:
         told += f" At most {cap:,} served ones of a user are kept (mining.negatives_per_user)."
     if day.manifest.num_revoked:
@@ -103,7 +109,7 @@ def per_user(inputs: Inputs) -> Section:
                 "from a hash of the user, so that shards differ by chance alone."
             )
         )
-    rows = _bars(found.num_users)
+    rows = _bars(found.num_users, inputs.floor)
     numbers = Table(
         "Users by their number of negatives",
         ("negatives", "users", "share"),
@@ -112,7 +118,7 @@ def per_user(inputs: Inputs) -> Section:
     quantiles = Table(
         "Negatives that a share of the users does not exceed",
         ("users", *(f"{level:.0%}" for level in _QUANTILES), "all"),
-        [("negatives", *(f"{found.quantile(q):,}" for q in _QUANTILES), f"{len(found.num_users) - 1:,}")],
+        [("negatives", *(_quantile(found, level, inputs.floor) for level in (*_QUANTILES, 1.0)))],
     )
     plot = plotting.plot(
         "per-user",
@@ -125,14 +131,23 @@ def per_user(inputs: Inputs) -> Section:
     return Section("per-user", TITLE, [*blocks, plot, quantiles])
 
 
-def _bars(num_users: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """(fewest, most negatives, users): one bar for none, then as many as are well told apart."""
+def _bars(num_users: NDArray[np.int64], floor: int) -> list[tuple[int, int, int]]:
+    """(fewest, most negatives, users): one bar for none, then as many as are well told apart; none of few users."""
     width = max(1, -(-(len(num_users) - 1) // _MOST_BARS))
-    starts = range(1, len(num_users), width)
+    starts = np.array([0, *range(1, len(num_users), width)])
+    sizes = np.add.reduceat(num_users, starts)
+    stops = np.append(starts[1:], starts[-1] + (width if len(starts) > 1 else 1))
     return [
-        (0, 0, int(num_users[0])),
-        *((low, low + width - 1, int(num_users[low : low + width].sum())) for low in starts),
+        (int(starts[first]), int(stops[last]) - 1, int(sizes[first : last + 1].sum()))
+        for first, last in joined(sizes, floor)
     ]
+
+
+def _quantile(found: NegativesByUser, level: float, floor: int) -> str:
+    """What is told of a quantile: of the few users who have the most or the fewest, nothing."""
+    value = found.quantile(level)
+    has_few_beside = min(found.num_users[: value + 1].sum(), found.num_users[value:].sum()) < floor
+    return wording.NONE if has_few_beside else f"{value:,}"
 
 
 def _span(low: int, high: int) -> str:

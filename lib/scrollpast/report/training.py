@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Estimated
+from scrollpast.report.floor import fewer_than
 from scrollpast.report.inputs import Inputs, TrainedRun
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
 
@@ -46,7 +47,7 @@ def training(inputs: Inputs) -> Section:
         curves = {run.name: _curve(run, name) for run in runs}
         told = "; ".join(f"{run} ends at {curve[-1][1]:.4f}" for run, curve in curves.items() if curve)
         blocks.append(_plot(f"evaluation-{number}", f"{label} while training", f"{told}.", curves, label))
-    blocks.extend(_evaluated(inputs.runs))
+    blocks.extend(_evaluated(inputs.runs, inputs.floor))
     return Section("training", TITLE, blocks)
 
 
@@ -117,7 +118,7 @@ def _number(value: float | None, *, is_share: bool) -> str:
     return wording.share(value) if is_share else wording.decimal(value)
 
 
-def _evaluated(runs: Sequence[TrainedRun]) -> list[Block]:
+def _evaluated(runs: Sequence[TrainedRun], floor: int) -> list[Block]:
     blocks: list[Block] = []
     for run in runs:
         if run.metrics is None:
@@ -128,7 +129,7 @@ def _evaluated(runs: Sequence[TrainedRun]) -> list[Block]:
         days = wording.listed([day.rstrip("/").rpartition("/")[2] for day in found.evaluated_on])
         caption = f"{run.name}, checkpoint at step {found.step:,}, on {days}: {wording.plural(found.num_users, 'user')}"
         columns = ("metric", "value", "95% interval", "users")
-        rows = [(_metric(name), *_cells(value)) for name, value in found.metrics.items()]
+        rows = [(_metric(name), *_cells(value, floor)) for name, value in found.metrics.items()]
         blocks.append(Table(caption, columns, rows))
     return blocks
 
@@ -139,9 +140,11 @@ def _metric(name: str) -> str:
     return f"{label}, through the quantised index" if section == "quantised" else label
 
 
-def _cells(value: Estimated | None) -> tuple[str, str, str]:
+def _cells(value: Estimated | None, floor: int) -> tuple[str, str, str]:
     if value is None:
         return wording.NONE, wording.NONE, wording.NONE
+    if value.num_users < floor:
+        return wording.NONE, wording.NONE, fewer_than(floor)
     return (
         wording.decimal(value.mean),
         wording.interval(value.low, value.high),

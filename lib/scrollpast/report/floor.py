@@ -1,0 +1,57 @@
+"""What rests on few users, or on few ads, is not told by itself: k-anonymity (Sweeney, IJUFKS 10(5), 2002)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def held_back(sizes: Mapping[str, int], floor: int) -> frozenset[str]:
+    """Groups of a whole that are not told, given how many users or ads each has.
+
+    Those are the groups below the floor, and as many of the next larger ones as it takes for the rest of the whole to
+    say nothing of fewer than the floor either: what is held back is, together, at least that many, or all there is.
+    Empty groups say nothing of anybody.
+    """
+    in_order = sorted((size, name) for name, size in sizes.items() if size)
+    held: list[str] = []
+    total = 0
+    for size, name in in_order:
+        if size >= floor and not 0 < total < floor:
+            break
+        held.append(name)
+        total += size
+    return frozenset(held)
+
+
+def joined(sizes: NDArray[np.int64], floor: int) -> list[tuple[int, int]]:
+    """Neighbouring groups put together until each has so many, or nothing.
+
+    Args:
+        sizes: int64 [G], users or ads of groups that have an order.
+        floor: the least number that is told.
+
+    Returns:
+        The first and the last group of each stretch, in order. Together they are all groups; where all of them have
+        fewer than the floor together, one stretch has these.
+    """
+    stretches: list[tuple[int, int]] = []
+    total = first = 0
+    for group, size in enumerate(sizes.tolist()):
+        total += size
+        if not 0 < total < floor:
+            stretches.append((first, group))
+            total, first = 0, group + 1
+    if first < len(sizes):  # the rest is too small to stand alone: the last one that is told takes it
+        while stretches and total < floor:
+            start, stop = stretches.pop()
+            total, first = total + int(sizes[start : stop + 1].sum()), start
+        stretches.append((first, len(sizes) - 1))
+    return stretches
+
+
+def fewer_than(floor: int) -> str:
+    """What stands in the place of a number."""
+    return f"fewer than {floor:,}"

@@ -1,0 +1,24 @@
+"""What a section shows, by the kind of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scrollpast.report.sections import Paragraph, Plot, Section, Table
+
+
+def table_of(section: Section) -> Table:
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    return table
+
+
+def plots_of(section: Section) -> list[Plot]:
+    return [block for block in section.blocks if isinstance(block, Plot)]
+
+
+def text_of(section: Section) -> str:
+    return " ".join(block.text for block in section.blocks if isinstance(block, Paragraph))
+
+
+def row(table: Table, first: str) -> Sequence[str]:
+    return next(row for row in table.rows if row[0] == first)
