@@ -80,7 +80,7 @@ def test_it_is_read_from_an_object_store_too(tmp_path: Path) -> None:
     ad_RD, users = ads(3000), ads(50, seed=1)
     built = AdIndex.build(ad_RD)
     built.save(str(tmp_path / "ads.faiss"))
-    with object_store(tmp_path) as bucket:
+    with object_store() as bucket:
         filesystem, path = files.resolve(f"{bucket}/ads.faiss")
         files.write_atomically(filesystem, path, (tmp_path / "ads.faiss").read_bytes())
         np.testing.assert_equal(AdIndex.load(f"{bucket}/ads.faiss").search(users, 5), built.search(users, 5))

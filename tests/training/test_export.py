@@ -376,8 +376,8 @@ def test_files_that_do_not_belong_together_are_told(
 
 
 @pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[str]:
-    with object_store(tmp_path) as uri:
+def bucket() -> Iterator[str]:
+    with object_store() as uri:
         yield uri
 
 

@@ -40,7 +40,7 @@ def test_embeddings_may_lie_in_an_object_store(tmp_path: Path) -> None:
     from scrollpast.shards import filesystem as files
 
     ad_RD = plant_towers(PLAN, tmp_path / "export")
-    with object_store(tmp_path) as bucket:
+    with object_store() as bucket:
         for path in (tmp_path / "export").iterdir():
             filesystem, target = files.resolve(f"{bucket}/export/{path.name}")
             files.write_atomically(filesystem, target, path.read_bytes())
