@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Path:
         source = REPOSITORY / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, tmp_path / name)
-    for program in tmp_path.glob("scripts/*.py"):
+    for program in tmp_path.glob("scripts/**/*.py"):
         program.unlink()
     (tmp_path / "lib" / "scrollpast").mkdir(parents=True)
     environment = tmp_path / ".venv"
