@@ -17,7 +17,7 @@ import pyarrow as pa
 from benchmarking import ROOT
 from faults.object_store import BUCKET, Store, object_store
 from faults.processes import Process, must, start, start_job
-from faults.standalone import Cluster, standalone_cluster
+from faults.standalone import Cluster, standalone_cluster, submitting
 from pyarrow import fs
 
 from scrollpast.shards import filesystem as files
@@ -132,14 +132,8 @@ class Grounds:
 
     def submit(self, out: str) -> Process:
         """Start mining the day on the cluster."""
-        submit = [ROOT / "scripts" / "submit.sh", "--master", self.cluster.url]
-        sizes = ["--executor-memory", "1g", "--executor-cores", "1"]
-        settings = ["spark.executor.memoryOverhead=512m", "spark.driver.host=127.0.0.1"]
-        settings += [f"spark.eventLog.dir=file://{self._events}", "spark.ui.enabled=false"]
-        confs = [word for setting in settings for word in ("--conf", setting)]
-        return start(
-            [*submit, *sizes, *confs, "mine_negatives", *self.mining(out)], SPARK_LOCAL_IP="127.0.0.1"
-        )
+        submit = [ROOT / "scripts" / "submit.sh", "--master", self.cluster.url, *submitting(self._events)]
+        return start([*submit, "mine_negatives", *self.mining(out)], SPARK_LOCAL_IP="127.0.0.1")
 
     @cached_property
     def _events(self) -> Path:

@@ -16,6 +16,7 @@ import psutil
 import pyspark
 
 from scrollpast.java import ensure_java
+from scrollpast.mining.session import class_archive
 
 _START_S = 120
 _CLASS = "org.apache.spark.deploy"
@@ -81,6 +82,7 @@ class Cluster:
             "SPARK_HOME": home,
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",
+            "SPARK_DAEMON_JAVA_OPTS": quick_java(),
         }
         command = [f"{home}/bin/spark-class", f"{_CLASS}.{name}", "--host", "127.0.0.1"]
         command += ["--webui-port", str(_free_port()), *arguments]
@@ -95,6 +97,20 @@ class Cluster:
             if daemon.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} did not start:\n{log.read_text(errors='replace')}")
             time.sleep(0.1)
+
+
+def quick_java() -> str:
+    """Options for a Java that lives for seconds: compiling thoroughly would cost it more than it gives."""
+    return f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC{class_archive()}"
+
+
+def submitting(events: Path) -> list[str]:
+    """Options of scripts/submit.sh for a small job on such a cluster, whose event log goes into a folder."""
+    settings = ["spark.executor.memoryOverhead=512m", "spark.driver.host=127.0.0.1"]
+    settings += [f"spark.eventLog.dir=file://{events}", "spark.ui.enabled=false"]
+    settings += [f"spark.{side}.defaultJavaOptions={quick_java()}" for side in ("driver", "executor")]
+    sizes = ("--executor-memory", "1g", "--executor-cores", "1")
+    return [*sizes, *(word for setting in settings for word in ("--conf", setting))]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from scripts.faults.standalone import Cluster, standalone_cluster
+from scripts.faults.standalone import Cluster, standalone_cluster, submitting
 from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, arguments_of, mine, run_alone
 from tests.jobs.published_days import Content, content_of
 from tests.toy_logs import toy_log, write_shuffled
@@ -21,10 +21,6 @@ from tests.toy_logs import toy_log, write_shuffled
 pytestmark = pytest.mark.slow
 SUBMIT = ROOT / "scripts" / "submit.sh"
 LOG = toy_log()
-OPTIONS = (
-    "--executor-memory", "1g", "--executor-cores", "1",
-    "--conf", "spark.executor.memoryOverhead=512m", "--conf", "spark.driver.host=127.0.0.1",
-)  # fmt: skip
 SMALL = ("--set", "mining.num_buckets=8", "--set", "spark.num_partitions=8")
 
 
@@ -53,9 +49,8 @@ def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Content:
 
 def submit(cluster: Cluster, *arguments: str, options: tuple[str, ...] = (), events: Path) -> JobRun:
     events.mkdir(exist_ok=True)
-    logged = ("--conf", f"spark.eventLog.dir=file://{events}")
     return run_alone(
-        "--master", cluster.url, *OPTIONS, *logged, *options, "mine_negatives", *arguments,
+        "--master", cluster.url, *submitting(events), *options, "mine_negatives", *arguments,
         program=(str(SUBMIT),), SPARK_LOCAL_IP="127.0.0.1", PYTHONPATH="",
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from scripts.faults.standalone import quick_java
 
 from tests.jobs.job_runs import TIMEOUT_S, mine, run_alone
 from tests.jobs.published_days import content_of, published
@@ -44,7 +45,9 @@ def test_tables_of_a_hive_metastore_give_the_bytes_of_the_same_logs_by_path(
         f"spark.hadoop.javax.jdo.option.ConnectionURL=jdbc:derby:;databaseName={tmp_path}/metastore;create=true",
         "spark.sql.session.timeZone=UTC",
     ]
-    subprocess.run([sys.executable, "-c", FILL, str(folder), *settings], check=True, timeout=TIMEOUT_S)
+    quick = [f"spark.driver.defaultJavaOptions={quick_java()}", "spark.sql.shuffle.partitions=1"]
+    fill = [sys.executable, "-c", FILL, str(folder), *settings, *quick]
+    subprocess.run(fill, check=True, timeout=TIMEOUT_S)
     assert len(list((tmp_path / "warehouse/logs.db/impressions").glob("ds=*"))) > 2
     config = tmp_path / "tables.yaml"
     conf = "".join(f"    {name}: {value!r}\n" for name, value in (s.split("=", 1) for s in settings))

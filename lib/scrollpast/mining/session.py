@@ -119,7 +119,7 @@ def _build(settings: Spark, application: str, is_submitted: bool) -> SparkSessio
         builder = builder.master(settings.master or LOCAL_MASTER)
         conf = {
             **_LOCAL_CONF,
-            "spark.driver.defaultJavaOptions": f"{_JAVA_OPTIONS}{_class_archive()}",
+            "spark.driver.defaultJavaOptions": f"{_JAVA_OPTIONS}{class_archive()}",
             **conf,
         }
     for name, value in {**conf, **settings.conf}.items():
@@ -127,8 +127,8 @@ def _build(settings: Spark, application: str, is_submitted: bool) -> SparkSessio
     return builder.getOrCreate()
 
 
-def _class_archive() -> str:
-    """Java maps Spark's classes from the archive of scripts/archive_classes.sh, where there is one that it likes."""
+def class_archive() -> str:
+    """Options for a Java that maps Spark's classes from the archive of scripts/archive_classes.sh; "" without one."""
     archive = Path(sys.prefix) / ".scrollpast" / "spark.jsa"
     if not archive.exists() or not archive.stat().st_size:
         return ""

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from scripts.faults.standalone import quick_java
 
-from scrollpast.mining.session import _class_archive
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.simulation.faults import Feeds, deliver_twice
 from scrollpast.simulation.log import LogRequest, simulate_log
@@ -36,13 +36,12 @@ training:
   model: {embedding_dim: 8, output_dim: 8, user_layers: [], ad_layers: []}
   negatives: {random: {count: 16}}
 """
-# Java lives for seconds here: compiling thoroughly would cost more than it gives.
 PROPERTIES = """
 spark.ui.enabled false
 spark.ui.showConsoleProgress false
 spark.driver.memory 1g
 spark.log.level WARN
-spark.driver.defaultJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC {archive}
+spark.driver.defaultJavaOptions {java}
 """
 
 
@@ -72,7 +71,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     home = tmp_path_factory.mktemp("airflow")
     write_logs(home)
     (home / "conf.yaml").write_text(CONFIG)
-    (home / "spark.conf").write_text(PROPERTIES.format(archive=_class_archive()))
+    (home / "spark.conf").write_text(PROPERTIES.format(java=quick_java()))
     airflow = Airflow(
         home,
         {
