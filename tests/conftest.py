@@ -15,6 +15,33 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 
+LONGEST = (
+    "jobs/dags/test_scrollpast_daily_runs.py",
+    "cluster/test_submit.py",
+    "jobs/test_train_two_tower.py",
+    "jobs/test_spark_35.py",
+    "jobs/test_mine_negatives_bad_input.py",
+    "jobs/test_mine_negatives_same_bytes.py",
+    "jobs/test_mine_neighbours.py",
+    "training/test_ranks.py",
+    "jobs/test_estimate_examination.py",
+    "jobs/test_mine_negatives_hive.py",
+    "jobs/test_compare_negatives.py",
+    "scripts/test_chaos.py",
+    "scripts/test_bench_generations.py",
+    "privacy/test_rights.py",
+)
+"""Files that take more than a minute: workers that take whole files begin with them, so that none ends long after
+the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    if missing := [str(path) for path in places if not path.exists()]:
+        raise pytest.UsageError(f"LONGEST of {__file__}: expected files, found none at {', '.join(missing)}")
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 # The first example of a test may compile a kernel: how long one takes says nothing about the code.
 settings.register_profile("scrollpast", deadline=None)
 settings.load_profile("scrollpast")
