@@ -91,7 +91,11 @@ def damage_shard(place: Here) -> str | None:
         for _ in ShardReader([str(shard.parents[1])]):
             pass
     except CorruptShardError as error:
-        return "" if f"mine ds={DAY} again" in str(error) else f"the error names no remedy: {error}"
+        return (
+            ""
+            if f"mine ds={DAY} again with --overwrite" in str(error)
+            else f"the error names no remedy: {error}"
+        )
     return f"{shard}: the damage was not seen"
 
 

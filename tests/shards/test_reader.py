@@ -160,7 +160,9 @@ def test_a_shard_cut_at_any_byte_is_one_clear_error(tmp_path: Path, publish_day:
     for size in range(len(content)):
         shard.write_bytes(content[:size])
         for reader in readers:
-            with pytest.raises(CorruptShardError, match=rf"^{shard}.*; mine ds=2026-11-21 again$"):
+            with pytest.raises(
+                CorruptShardError, match=rf"^{shard}.*; mine ds=2026-11-21 again with --overwrite$"
+            ):
                 users(reader)
 
 
@@ -177,7 +179,7 @@ def test_a_flipped_bit_names_file_record_byte_and_both_crcs(day: str) -> None:
     shard.write_bytes(content)
     message = (
         f"{shard}, record 3, byte {starts[3]:,}: expected CRC 0x{stored:08x} over the payload, "
-        f"found 0x{masked_crc32c(content[payload]):08x}; mine ds=2026-11-21 again"
+        f"found 0x{masked_crc32c(content[payload]):08x}; mine ds=2026-11-21 again with --overwrite"
     )
     with pytest.raises(CorruptShardError, match=f"^{re.escape(message)}$"):
         users(ShardReader([day]))

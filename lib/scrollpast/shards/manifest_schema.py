@@ -148,7 +148,7 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
             f"{place}, schema_version",
             expected=str(SCHEMA_VERSION),
             found=str(version),
-            remedy="read it with the version of scrollpast that wrote it, or mine the day again",
+            remedy="read it with the version of scrollpast that wrote it, or mine the day again with --overwrite",
         )
     manifest = Manifest(
         ds=fields.matching("ds", _is_day, "a day as 2026-11-21"),

@@ -40,7 +40,7 @@ class PublishedShard:
     @property
     def remedy(self) -> str:
         """What to do when the content is not what the manifest says."""
-        return f"mine ds={self.ds} again"
+        return f"mine ds={self.ds} again with --overwrite"
 
 
 def published_shards(day_uri: str, manifest: Manifest) -> list[PublishedShard]:
