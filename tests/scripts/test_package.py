@@ -66,36 +66,6 @@ def test_the_zip_imports_without_an_installation(archive: Path, tmp_path: Path) 
     assert printed.stdout.startswith(str(archive))
 
 
-@pytest.mark.slow
-def test_a_spark_task_imports_the_library_from_the_zip(archive: Path, tmp_path: Path) -> None:
-    pyspark = pytest.importorskip("pyspark")
-    from scrollpast.java import ensure_java
-
-    ensure_java()
-    job = tmp_path / "job.py"
-    job.write_text(
-        "from pyspark import SparkContext\n"
-        "def place(_):\n"
-        "    import scrollpast.errors\n"
-        "    return scrollpast.errors.__file__\n"
-        "print('imported from', SparkContext().parallelize([0], 1).map(place).first())\n",
-        encoding="utf-8",
-    )
-    home = Path(pyspark.__file__).parent
-    local = {"SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    options = ["--master", "local[1]", "--conf", "spark.ui.enabled=false", "--py-files", str(archive)]
-    done = subprocess.run(
-        [home / "bin" / "spark-submit", *options, job],
-        env={**os.environ, **local},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    place = next(line for line in done.stdout.splitlines() if line.startswith("imported from"))
-    assert place.endswith(f"{archive.name}/scrollpast/errors.py")
-
-
 def test_setup_py_builds_a_wheel_with_an_extra_for_each_half(tmp_path: Path) -> None:
     # Locked with the trainer; before 70.1 it could not build a wheel by itself.
     pytest.importorskip("setuptools", minversion="70.1")
