@@ -69,7 +69,7 @@ def compiled(function: Kernel) -> Kernel:
 def _cache_of_zips() -> Iterator[None]:
     """Kernels of a zip are found again wherever the same zip lies: Spark puts it elsewhere in every application.
 
-    Numba's own locator goes by the path, so that every application would compile them anew in every executor (15 s
+    Numba's own locator goes by the path, so that every application would compile them anew in every executor (14 s
     of a core) and leave them behind. Where the user names locators, or this numba has other ones, nothing changes.
     """
     if _ZipByContent is None or _settings.CACHE_LOCATOR_CLASSES:
