@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from scrollpast.errors import UserError
 from scrollpast.report.command import write_report
+from scrollpast.report.comparison import comparison
 from scrollpast.report.documents import Exposure
 from scrollpast.report.exposure import exposure
 from scrollpast.report.floor import held_back, joined
@@ -115,6 +116,16 @@ def test_metrics_of_few_users_are_not_told(output: Output) -> None:
     assert row(table_of(training(replace(output.inputs(), floor=1_908))), "recall@100")[1:] == (
         "–", "–", "fewer than 1,908",
     )  # fmt: skip
+    for floor, is_told in ((1_907, True), (1_908, False)):
+        tiles = compose(replace(output.inputs(), floor=floor)).tiles.tiles
+        assert any(tile.label == "recall@100" for tile in tiles) == is_told
+
+
+def test_a_comparison_of_few_users_is_not_told(output: Output) -> None:
+    (missing,) = comparison(replace(output.inputs(), floor=257)).blocks
+    assert isinstance(missing, Missing)
+    assert "fewer than 257 users" in missing.reason
+    assert plots_of(comparison(replace(output.inputs(), floor=256)))
 
 
 def test_the_floor_is_that_of_the_day_unless_one_is_given(output: Output) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Comparison, Row
+from scrollpast.report.floor import fewer_than
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
 
@@ -28,6 +29,9 @@ def comparison(inputs: Inputs) -> Section:
     if found is None:
         command = "jobs/compare_negatives.py --config FILE --out FOLDER …"
         return Section("comparison", TITLE, [Missing("No comparison was named.", command)])
+    if found.num_users < inputs.floor:
+        reason = f"The comparison rests on {fewer_than(inputs.floor)} users, of whom nothing is told."
+        return Section("comparison", TITLE, [Missing(reason, "jobs/write_report.py … --floor 1")])
     baseline = found.baseline
     name = f"{baseline.arm}, {baseline.ratio} own" if baseline.ratio else baseline.arm
     blocks: list[Block] = [

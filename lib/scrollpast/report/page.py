@@ -121,7 +121,7 @@ def _tiles(inputs: Inputs) -> Tiles:
         )
     for run in inputs.runs[:1]:
         recall = run.metrics.metrics.get(_RECALL) if run.metrics is not None else None
-        if recall is not None:
+        if recall is not None and recall.num_users >= inputs.floor:
             tiles.append(
                 Tile(
                     _RECALL, wording.decimal(recall.mean), f"95%: {wording.interval(recall.low, recall.high)}"
