@@ -36,7 +36,7 @@ def main() -> int:
     )
     parser.add_argument("--out", metavar="PATH", help="where vocabulary/v=… is put, over the configuration's")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
-    return run_job(parser, _build)
+    return run_job(parser, _build, publishes=True)
 
 
 def _build(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ def main() -> int:
     option("--users", metavar="FILE", help="a file of users, one a line; - = standard input")
     option("--config", metavar="FILE", help="YAML that names the key of user ids, if there is one")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
-    return run_job(parser, _forget)
+    return run_job(parser, _forget, publishes=True)
 
 
 def _forget(arguments: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument(
         "--release", action="store_true", help="publish the day that the gate held, as it was mined"
     )
-    return run_job(parser, _mine)
+    return run_job(parser, _mine, publishes=True)
 
 
 def _mine(arguments: argparse.Namespace) -> int:

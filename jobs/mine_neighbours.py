@@ -25,7 +25,7 @@ def main() -> int:
     option("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
     option("--overwrite", action="store_true", help="replace days that are published in PATH")
-    return run_job(parser, _mine)
+    return run_job(parser, _mine, publishes=True)
 
 
 def _mine(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def main() -> int:
     place = "files of engagements in the configured format (Parquet), over the configuration's place"
     parser.add_argument("--engagements", metavar="PATH", help=place)
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
-    return run_job(parser, _revoke)
+    return run_job(parser, _revoke, publishes=True)
 
 
 def _revoke(arguments: argparse.Namespace) -> int:

@@ -181,7 +181,10 @@ def test_one_number_of_one_kind_can_be_overridden() -> None:
 @pytest.mark.parametrize(
     ("override", "fragment"),
     [
-        ("mining.kinds.save.code=1", "give every kind its own code, found [1, 1, 2, 4, 11, 12]"),
+        (
+            "mining.kinds.save.code=1",
+            "found 1 for click and save; choose another code, or remove a kind that the log does not have",
+        ),
         ("mining.kinds.like.weight=1", "mining.kinds.like.code (--set): expected a value: it has no default"),
         ("mining.kinds.click.role=neutral", "expected 'positive' or 'explicit_negative', found 'neutral'"),
         ("mining.kinds.click.attribution_h=0", "expected a value in (0, 2160], found 0"),

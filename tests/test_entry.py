@@ -51,7 +51,7 @@ PARTS = {"expected": "rows", "found": "none", "remedy": "look again"}
         (UserError("ads", **PARTS), 2, "ads: expected rows, found none; look again"),
         (ScrollpastError("ledger", **PARTS), 1, "ledger: expected rows, found none; look again"),
         (CorruptShardError("part-1", **PARTS), 1, "part-1: expected rows, found none; look again"),
-        (KeyboardInterrupt(), 130, "interrupted; nothing was published"),
+        (KeyboardInterrupt(), 130, "interrupted"),
         (
             ValueError("\n  too much\nand more"), 1,
             "ValueError: too much; run again with --debug for the traceback",

@@ -165,7 +165,7 @@ def find_breaches(out: Path, impressions: pa.Table, engagements: pa.Table, day: 
             SELECT count(*) FROM (
                 SELECT ad_id, count(*) AS kept FROM negative WHERE kind = {SERVED} GROUP BY ad_id)
             WHERE kept > greatest(1, floor({config.max_ad_share} * (
-                SELECT sum(count) FROM ledger WHERE outcome IN ('negative', 'over_cap'))))""",
+                SELECT sum(count) FROM ledger WHERE outcome = 'negative')))""",
         "no served negative that was looked at for long": f"""
             SELECT count(*) FROM negative WHERE kind = {SERVED} AND dwell_ms > {config.examined.max_dwell_ms}""",
         "no weight outside (0, 1]": """

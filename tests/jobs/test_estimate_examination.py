@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
@@ -77,6 +78,34 @@ def test_a_log_without_final_labels_is_told(log: Path, tmp_path: Path, spark: Sp
     assert run.exit_code == 2
     assert "labels are final" in run.stderr
     assert not (tmp_path / FOLDER).exists()
+
+
+def test_times_in_nanoseconds_are_read_as_mining_reads_them(
+    log: Path, tmp_path: Path, spark: SparkSession
+) -> None:
+    for name, time in (("impressions", "served_at"), ("engagements", "engaged_at")):
+        table = pq.read_table(log / name)
+        at = table.schema.get_field_index(time)
+        finer = table.set_column(at, time, table[time].cast(pa.timestamp("ns", "UTC")))
+        (tmp_path / "ns" / name).mkdir(parents=True)
+        pq.write_table(finer, tmp_path / "ns" / name / "part-0.parquet")
+    for name, source in (("us", log), ("ns", tmp_path / "ns")):
+        run = estimate(source, tmp_path / "out" / name)
+        assert (run.exit_code, run.stderr) == (0, "")
+    content = [(tmp_path / "out" / name / FOLDER / "table.parquet").read_bytes() for name in ("us", "ns")]
+    assert content[0] == content[1]
+
+
+def test_a_log_without_positions_is_told_so(log: Path, tmp_path: Path, spark: SparkSession) -> None:
+    table = pq.read_table(log / "impressions")
+    at = table.schema.get_field_index("position")
+    bare = table.set_column(at, "position", pa.nulls(len(table), pa.int32()))
+    (tmp_path / "impressions").mkdir()
+    pq.write_table(bare, tmp_path / "impressions" / "part-0.parquet")
+    run = estimate(log, tmp_path, "--impressions", str(tmp_path / "impressions"))
+    assert run.exit_code == 2
+    assert "expected impressions with a position, found " in run.stderr
+    assert "; log the position; without it nothing can be estimated" in run.stderr
 
 
 def test_engagements_without_requests_are_told(log: Path, tmp_path: Path, spark: SparkSession) -> None:

@@ -147,7 +147,9 @@ def test_the_quarantine_holds_exactly_the_broken_rows_with_a_reason(
         & (sql.col("served_at") >= sql.lit(f"{DAY}T00:00:00Z").cast("timestamp"))
         & (sql.col("served_at") < sql.lit("2026-11-21T00:00:00Z").cast("timestamp"))
     )
-    reason = sql.when(sql.col("user_id").isNull(), "user_id is null").otherwise("dwell_ms is negative")
+    reason = sql.when(sql.col("user_id").isNull(), "user_id is null, or one of input.null_ids").otherwise(
+        "dwell_ms is negative"
+    )
     expected = broken.select(
         "request_id", "user_id", "ad_id", "served_at", sql.col("position").cast("long"),
         sql.col("dwell_ms").cast("long"), "surface", reason.alias("reason"),
@@ -231,6 +233,7 @@ def test_a_window_without_engagements_can_be_mined_if_that_is_meant(
     run = run_here(
         *arguments_of(folder, out), "--engagements", str(tmp_path / "none.parquet"),
         "--set", "mining.require_engagements=false", "--set", "spark.num_partitions=2",
+        "--set", "gate.bounds.recorded=null",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
     ledger = published(out).ledger

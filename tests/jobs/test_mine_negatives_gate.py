@@ -101,6 +101,8 @@ def test_a_day_without_its_engagement_feed_is_held_and_told(held: JobRun, out: P
         f"jobs/mine_negatives.py --date {DAY} --out {out} --release"
     )
     assert not is_published(str(day_of(out)))
+    # Nothing is left of it where readers may look for shards by their names.
+    assert not day_of(out).exists()
     breaches = read_manifest(str(aside)).health["gate"]["breaches"]  # type: ignore[index]
     assert "engagement_rate" in [breach["figure"] for breach in breaches]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from scrollpast.config import Mining
 from scrollpast.mining import bucket_tasks
@@ -155,14 +156,21 @@ def _scan(
 
 
 def _limits(selected: list[bytes], suspects: list[tuple[Columns, dict[str, Any]]], rules: Rules) -> AdLimits:
-    ads = np.unique(np.concatenate([c["ad"] for c, _ in suspects] or [np.zeros(0, np.int64)]))
-    histogram: dict[tuple[int, int], int] = defaultdict(int)
-    for payload in selected:
-        counted = bucket_tasks.count_suspects(payload, ads, rules)
-        for ad, at, count in zip(*(counted[name].tolist() for name in ("ad", "bin", "count")), strict=True):
-            histogram[ad, at] += count
+    def count(ads: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+        histogram: Counter[tuple[int, int]] = Counter()
+        for payload in selected:
+            counted = bucket_tasks.count_suspects(payload, ads, rules)
+            for ad, at, n in zip(*(counted[name].tolist() for name in ("ad", "bin", "count")), strict=True):
+                histogram[ad, at] += n
+        return [(ad, at, n) for (ad, at), n in histogram.items()]
+
+    def find_above(share: float) -> NDArray[np.int64]:
+        found = [bucket_tasks.suspects_above(payload, share) for payload in selected]
+        return np.unique(np.concatenate(found))
+
+    ads = np.unique(np.concatenate([np.zeros(0, np.int64), *(columns["ad"] for columns, _ in suspects)]))
     num_negatives = sum(words["num_negatives"] for _, words in suspects)
-    return AdLimits.of(((ad, at, n) for (ad, at), n in histogram.items()), num_negatives, rules)
+    return AdLimits.find(ads, num_negatives, rules, count, find_above)
 
 
 def impressions_of(rows: list[dict[str, Any]]) -> pa.Table:

@@ -353,8 +353,8 @@ def test_no_ad_has_more_than_its_share_of_the_negatives(tmp_path: Path) -> None:
     events = [engagement(CLICKED, user=u, request=u * 10 + 1) for u in users]
     mined = run(rows, events, rules_of(max_ad_share=0.1), tmp_path)
     ads = [ad for record in records(mined, tmp_path) for ad in record["negative_ad_id"]]
-    assert ads.count(10) == 12 == int(0.1 * 3 * len(users))
-    assert mined.ledger.totals()[Outcome.OVER_CAP] == 28
+    assert ads.count(10) == 8 == int(0.1 * (2 * len(users) + 8))
+    assert mined.ledger.totals()[Outcome.OVER_CAP] == 32
 
 
 def test_a_weight_is_the_position_s_where_the_dwell_is_short_or_unknown_and_the_dwell_s_where_it_is_long(

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from scrollpast.config import Spark
 from scrollpast.errors import CorruptShardError, ScrollpastError, UserError
-from scrollpast.mining.session import condense, spark_session
+from scrollpast.mining.session import condense, first_line, spark_session, without_spark_codes
 
 
 def fail_in_a_task(spark: SparkSession, error: Exception) -> None:
@@ -97,7 +97,7 @@ def test_any_other_failure_in_a_task_is_one_line(spark: SparkSession) -> None:
     assert caught.value.exit_code == 1
     assert str(caught.value) == (
         "Spark: expected the tasks to end well, found ZeroDivisionError: nothing to divide by; "
-        "read Spark's log, or run again with --debug; nothing was published"
+        "read Spark's log, or run again with --debug"
     )
 
 
@@ -121,5 +121,24 @@ def test_an_error_of_the_jvm_without_python_names_its_reason() -> None:
     found = condense(PySparkException(text), "/tmp/spark.log")
     assert str(found) == (
         "Spark: expected the tasks to end well, found java.lang.OutOfMemoryError: Java heap space; "
-        "read Spark's log in /tmp/spark.log, or run again with --debug; nothing was published"
+        "read Spark's log in /tmp/spark.log, or run again with --debug"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "[PARQUET_TYPE_ILLEGAL] Illegal Parquet type: INT64. SQLSTATE: 42846",
+            "Illegal Parquet type: INT64",
+        ),
+        (
+            "[TABLE_OR_VIEW_NOT_FOUND.WITH_HINT] The table `a` is not there; SQLSTATE: 42P01",
+            "The table `a` is not there",
+        ),
+        ("plain words", "plain words"),
+    ],
+)
+def test_names_that_spark_gives_its_errors_reach_nobody(message: str, shown: str) -> None:
+    assert without_spark_codes(message) == shown
+    assert first_line(ValueError(f"\n {message}\nmore")) == shown

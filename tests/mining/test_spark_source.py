@@ -16,7 +16,7 @@ from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.mining.batches import Batches, TimeRange
 from scrollpast.mining.contracts import IMPRESSIONS
 from scrollpast.mining.session import spark_session
-from scrollpast.mining.sources import Source, open_source
+from scrollpast.mining.sources import Source, open_source, run
 from scrollpast.mining.spark_source import SparkSource
 from tests.toy_logs import DAY_START_US, HOUR_US, toy_log
 
@@ -40,7 +40,7 @@ def test_a_table_of_the_catalog_is_read_within_the_window(spark: SparkSession) -
         for moment in LOG.impressions["served_at"]
     ]
     assert 0 < sum(inside) < len(inside)
-    counts = [row.n for row in source.run(spark, count_rows, "n long").collect()]
+    counts = [row.n for row in run(source, spark, count_rows, "n long").collect()]
     assert sum(counts) == sum(inside)
     assert (source.num_rows, source.fingerprint) == (None, None)
 
@@ -61,7 +61,7 @@ def test_of_a_partitioned_table_the_plan_holds_only_days_around_the_window(
         assert re.search(r"PartitionFilters: \[[^]]*ds#\d+ (IN|=|INSET)", plan), plan
         read = {Path(uri).parent.name for uri in source.frame.inputFiles()}
         assert read == {folder} < {found.name for found in place.glob("ds=*")}
-        counts = [row.n for row in source.run(spark, count_rows, "n long").collect()]
+        counts = [row.n for row in run(source, spark, count_rows, "n long").collect()]
         assert sum(counts) == pq.read_table(place / folder).num_rows
         fingerprint = source.fingerprint
         later = sql.lit("20270101" if kind == "int" else "2027-01-01").cast(kind)

@@ -12,6 +12,7 @@ _OF_THE_REST = "of the impressions that no outcome before it took"
 
 FIGURES = {
     "impressions": "impressions of the window",
+    "recorded": "positives and negatives that the day's records hold",
     "engagement_rate": "positives, of all impressions that are not invalid",
     "invalid_share": "invalid impressions, of all",
     "unanchored_share": f"unanchored, {_OF_THE_REST}",
@@ -52,6 +53,7 @@ class Bounds(Section):
 
 
 DEFAULT_BOUNDS = {
+    "recorded": Bounds(low=1),
     "engagement_rate": Bounds(low=0.00001, high=0.9),
     "invalid_share": Bounds(high=0.2),
     "duplicate_share": Bounds(high=0.3),

@@ -65,12 +65,24 @@ class Log(Table):
     """Days by which a row's partition may differ from the day (UTC) of its time: late rows, other time zones."""
 
 
+class Impressions(Log):
+    """The table of impressions."""
+
+    first_position: int = Field(0, ge=0, le=1)
+    """Number that the log gives the first slot; positions are counted from 0 everywhere else."""
+    dwell_unit: Literal["ms", "s"] = "ms"
+    """Unit of ``dwell_ms`` in the log."""
+
+
 class Input(Section):
-    impressions: Log = Log()
+    impressions: Impressions = Impressions()
     engagements: Log = Log()
     ads: Table = Table()
     """Needed only for ``mining.guard.keys``, ``mining.stratify_by`` and ``mining.exposure.new_ad_quarantine_h``; where
     it is given, new ads and those that it does not hold are counted apart."""
+    null_ids: list[str] = [""]
+    """Ids that stand for no id, such as "", "null", "None", "unknown", "-1", "0". Impressions with one are ``invalid``;
+    engagements with one are ignored; a request id among them counts as not named."""
 
 
 class Output(Section):
@@ -199,7 +211,7 @@ class Mining(Section):
     score_column: str | None = None
     """Column of impressions with the ranker's score; ``hardest`` prefers a higher one at equal weight."""
     max_ad_share: float = Field(0.05, gt=0, le=1)
-    """Largest share of a data set's negatives that one ad may have; 1 = no limit."""
+    """Largest share of a data set's negatives, as they are written, that one ad may have; 1 = no limit."""
     exposure: Exposure = Exposure()
     user_features: list[str] = []
     """Columns of impressions that describe the user; the latest value is written as ``user_<name>``."""
@@ -221,9 +233,15 @@ class Mining(Section):
             raise ValueError(
                 "must name stratify_by (a column of ads) for the strategy 'stratified', got null"
             )
-        codes = [kind.code for kind in self.kinds.values()]
-        if len(set(codes)) < len(codes):
-            raise ValueError(f"must give every kind its own code, got {sorted(codes)}")
+        of_code: dict[int, str] = {}
+        for name, kind in self.kinds.items():
+            if kind.code in of_code:
+                first = of_code[kind.code]
+                raise ValueError(
+                    f"must give every kind its own code, got {kind.code} for {first} and {name}; "
+                    f"choose another code, or remove a kind that the log does not have with '{first}: null'"
+                )
+            of_code[kind.code] = name
         if not any(kind.role == "positive" for kind in self.kinds.values()):
             raise ValueError("must hold at least one kind with the role 'positive', got none")
         for place, limits in {"examined": self.examined, **self.examined.surfaces}.items():

@@ -31,6 +31,14 @@ def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
     day_start = datetime(last_day.year, last_day.month, last_day.day, tzinfo=UTC) - timedelta(
         days=arguments.days - 1
     )
+    if as_of == day_start:
+        raise UserError(
+            "--as-of" if arguments.as_of else "--date",
+            expected="a moment after the first day has begun",
+            found=f"{as_of.isoformat(timespec='seconds')}, the moment at which it begins",
+            remedy="nothing of the days is known at that moment; for all that happened on them, write the day after "
+            f"the last one: --as-of {last_day + timedelta(days=1)}",
+        )
     if as_of < day_start:
         raise UserError(
             "--as-of" if arguments.as_of else "--date",

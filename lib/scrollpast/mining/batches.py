@@ -21,6 +21,8 @@ PARCEL = "bucket int, content string, payload binary"
 _EXCHANGED_PARTITIONS_AT_MOST = 200
 
 Batches = Iterator[pa.RecordBatch]
+BatchFunction = Callable[[int, Batches], Batches]
+"""From the number of the task and its batches to batches."""
 TaskFunction = Callable[[int, Batches], Iterable[tuple[Any, ...]]]
 """From the number of the task and its batches to rows."""
 

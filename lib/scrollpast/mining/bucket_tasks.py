@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects
+from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects, suspect_share
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.bucket import Bucket
 from scrollpast.mining.decide import decide, latest_features
@@ -103,9 +103,15 @@ def decide_bucket(
         {**selected, **{f"of_user:{name}": part for name, part in features.items()}}, surfaces=names
     )
     yield Parcel(bucket, SELECTED, payload)
-    suspects = find_suspects(decided["ad"][is_negative], rules)
+    suspects = find_suspects(decided["ad"][is_negative], suspect_share(rules))
     words = {"num_negatives": int(is_negative.sum()), "num_selected": len(selected["user"])}
     yield Parcel(bucket, SUSPECTS, pack({"ad": suspects}, **words))
+
+
+def suspects_above(payload: bytes, share: float) -> np.ndarray:
+    """Ads above a share of the negatives in a parcel of selected rows, int64."""
+    rows, _ = unpack(payload)
+    return find_suspects(rows["ad"][rows["outcome"] == Outcome.NEGATIVE], share)
 
 
 def count_suspects(payload: bytes, suspects: np.ndarray, rules: Rules) -> Columns:

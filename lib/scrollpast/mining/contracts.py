@@ -32,6 +32,8 @@ class ColumnType:
 
     name: str
     accepts: Callable[[pa.DataType], bool]
+    nullable: bool = True
+    """Whether a row may lack the value, so that a file may lack the column."""
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -45,15 +47,16 @@ def _is_whole(kind: pa.DataType) -> bool:
     return bool(pt.is_integer(kind)) and kind != pa.uint64()
 
 
-IDENTIFIER = ColumnType("string or long", lambda kind: _is_text(kind) or _is_whole(kind))
+IDENTIFIER = ColumnType("string or long", lambda kind: _is_text(kind) or _is_whole(kind), nullable=False)
 NULLABLE_IDENTIFIER = ColumnType(
     "string or long (nulls allowed)", lambda kind: IDENTIFIER.accepts(kind) or pt.is_null(kind)
 )
-TIMESTAMP = ColumnType("timestamp (UTC)", pt.is_timestamp)
+TIMESTAMP = ColumnType("timestamp (UTC)", pt.is_timestamp, nullable=False)
 NULLABLE_TIMESTAMP = ColumnType(
     "timestamp (UTC, nulls allowed)", lambda kind: bool(pt.is_timestamp(kind)) or pt.is_null(kind)
 )
 TEXT = ColumnType("string", lambda kind: _is_text(kind) or pt.is_null(kind))
+NAME = ColumnType("string", TEXT.accepts, nullable=False)
 NULLABLE_INTEGER = ColumnType("int (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_null(kind))
 NULLABLE_NUMBER = ColumnType(
     "double (nulls allowed)", lambda kind: _is_whole(kind) or pt.is_floating(kind) or pt.is_null(kind)
@@ -83,14 +86,23 @@ class TableContract:
         """The columns to read from a table with this schema, in the contract's order."""
         return [name for name in {**self.required, **self.optional} if name in schema.names]
 
-    def check(self, schema: pa.Schema, place: str) -> None:
-        """Hold a schema against the contract.
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """Names of the columns that hold ids."""
+        columns = {**self.required, **self.optional}
+        return tuple(name for name, kind in columns.items() if kind in (IDENTIFIER, NULLABLE_IDENTIFIER))
+
+    def check(self, schema: pa.Schema, place: str, *, is_part: bool = False) -> None:
+        """Check a schema against the contract.
+
+        Args:
+            is_part: the schema is that of one file of several, which may lack a nullable column.
 
         Raises:
             UserError: naming the table, the column, what was expected and what was found.
         """
         missing = [name for name in self.required if name not in schema.names]
-        if missing:
+        if missing and not (is_part and all(self.required[name].nullable for name in missing)):
             wanted = ", ".join(f"{name} ({self.required[name].name})" for name in missing)
             raise UserError(
                 f"{self.name} ({place})",
@@ -115,12 +127,8 @@ class TableContract:
         Raises:
             UserError: an identifier is a string here and a long there.
         """
-        for name, kind in {**self.required, **self.optional}.items():
-            if (
-                kind not in (IDENTIFIER, NULLABLE_IDENTIFIER)
-                or name not in schema.names
-                or name not in other.names
-            ):
+        for name in self.identifiers:
+            if name not in schema.names or name not in other.names:
                 continue
             here, there = schema.field(name).type, other.field(name).type
             if pt.is_null(here) or pt.is_null(there) or _is_text(here) == _is_text(there):
@@ -147,7 +155,7 @@ IMPRESSIONS = TableContract(
 )
 ENGAGEMENTS = TableContract(
     "engagements",
-    required={USER_ID: IDENTIFIER, AD_ID: IDENTIFIER, KIND: TEXT, ENGAGED_AT: TIMESTAMP},
+    required={USER_ID: IDENTIFIER, AD_ID: IDENTIFIER, KIND: NAME, ENGAGED_AT: TIMESTAMP},
     optional={REQUEST_ID: NULLABLE_IDENTIFIER},
 )
 ADS = TableContract("ads", required={AD_ID: IDENTIFIER}, optional={})

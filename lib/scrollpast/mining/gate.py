@@ -34,9 +34,11 @@ _FEW_DAYS = 40.0
 figures, 5 deviations are left once in 3,000 days from the first band on (m = 7), once in 10,000 when m = 28."""
 _WIDEST = 100.0
 """Half a band's width in logarithms at most: e¹⁰⁰ is no bound."""
+COUNTS = {"impressions", "recorded"}
+"""Figures that are numbers, not shares."""
 _SMALL_BY_NATURE = {"engagement_rate"}
-_NO_BAND = {"seen_before_share"}
-"""Held against bounds alone: on the days before there was nothing to be repeated."""
+_NO_BAND = {"recorded", "seen_before_share"}
+"""Checked against bounds alone: shares say the same of ``recorded``, and on the days before nothing could repeat."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def band_of(name: str, past: Sequence[Figure], cases: int | None, options: Gate)
 
 def shown(name: str, value: float) -> str:
     """A figure as people read it."""
-    return f"{value:,.0f}" if name == "impressions" else f"{value:.3%}"
+    return f"{value:,.0f}" if name in COUNTS else f"{value:.3%}"
 
 
 def spell_days(days: Iterable[str]) -> str:

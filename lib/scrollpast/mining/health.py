@@ -52,6 +52,14 @@ class BucketSigns:
     sketch: tuple[int, ...] = ()
     """The ``SKETCH_SIZE`` smallest hashes of distinct (user, request, ad), ascending: of two days' sets the smallest
     hashes of the union are a sample (Broder, *On the resemblance and containment of documents*, 1997)."""
+    num_judged: int = 0
+    """Impressions that were decided here: sound ones of users who may have an anchor."""
+    num_dwell: int = 0
+    """Of them: the dwell is known."""
+    num_dwell_over_0: int = 0
+    """Of them: it is more than 0 ms."""
+    num_dwell_under_60: int = 0
+    """Of them: it is less than 60 ms, which no look is."""
 
     def packed(self) -> bytes:
         """As a parcel's payload."""
@@ -82,6 +90,7 @@ def signs_of(num_engaged: int, bucket: Bucket, decided: Decided, rules: Rules) -
     """The signs of one bucket that has impressions; ``num_engaged`` counts engagements of all users that are its."""
     engagements = bucket.engagements
     has_request = engagements["request"] >= 0
+    dwell_ms = bucket.rows["dwell_ms"]
     has_impression = np.where(has_request, bucket.engaged_shown, bucket.engaged_pair) >= 0
     return BucketSigns(
         num_engaged=num_engaged,
@@ -89,6 +98,10 @@ def signs_of(num_engaged: int, bucket: Bucket, decided: Decided, rules: Rules) -
         num_attributed=len(decided.delay_us),
         num_prompt=int((decided.delay_us <= PROMPT_US).sum()),
         num_only_far=decided.num_only_far,
+        num_judged=len(dwell_ms),
+        num_dwell=int((dwell_ms >= 0).sum()),
+        num_dwell_over_0=int((dwell_ms > 0).sum()),
+        num_dwell_under_60=int(((dwell_ms > 0) & (dwell_ms < 60)).sum()),
         sketch=tuple(_sketch(bucket.rows).tolist()),
     )
 
@@ -145,7 +158,11 @@ class Health:
             "new_ad_share": (exposure.num_of_new_ads, exposure.num_of_known_ads),
             "unknown_ad_share": (exposure.num_of_unknown_ads, exposure.num_items),
         }
-        figures = {"impressions": Figure(float(num_impressions), None)}
+        recorded = (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE)
+        figures = {
+            "impressions": Figure(float(num_impressions), None),
+            "recorded": Figure(float(sum(totals[outcome] for outcome in recorded)), None),
+        }
         figures |= {name: Figure(count / cases, cases) for name, (count, cases) in shares.items() if cases}
         window = rules.window
         lag_us = min(max(window.as_of_us - window.end_us, 0), rules.longest_reach_us)

@@ -50,6 +50,7 @@ def open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSessi
             rows_per_task=config.spark.rows_per_task // (8 if contract.name == "engagements" else 1) or 1,
             num_tasks=config.spark.num_partitions,
             may_be_empty=contract.name == "engagements" and not mining.require_engagements,
+            null_ids=config.input.null_ids,
         )
         first = inputs["impressions"]
         contract.check_same_keys(
@@ -75,7 +76,7 @@ def check_all_read(source: Source, num_read: int) -> None:
             f"impressions ({source.place})",
             expected=f"{source.num_rows:,} rows, as the files' footers count them",
             found=f"{num_read:,} rows read ({num_read - source.num_rows:+,})",
-            remedy="the files changed while they were read, run again; nothing was published",
+            remedy="the files changed while they were read, run again",
         )
 
 

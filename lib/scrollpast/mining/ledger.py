@@ -101,7 +101,7 @@ class Ledger:
                 "ledger",
                 expected=f"{num_impressions:,} impressions, as many as were read",
                 found=f"{total:,} ({difference:+,})",
-                remedy="nothing was published; this is a defect of the job, please report it with the log",
+                remedy="this is a defect of the job, please report it with the log",
             )
 
     def table(self) -> pa.Table:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Iterable
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -20,10 +22,8 @@ from scrollpast.errors import UserError
 from scrollpast.mining.batches import (
     BATCH_ROWS,
     Batches,
-    TaskFunction,
+    BatchFunction,
     TimeRange,
-    arrow_schema,
-    as_batches,
     map_batches,
 )
 from scrollpast.mining.contracts import TableContract
@@ -58,16 +58,16 @@ class ParquetSource:
     tasks: tuple[tuple[Piece, ...], ...]
     times: tuple[str, str] | None
     """First and last moment of the table, where its footers tell."""
+    notes: tuple[str, ...] = ()
 
-    def run(self, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:
+    def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
         uri, columns, tasks = self.place, self.columns, self.tasks
 
         def read(batches: Batches) -> Batches:
             numbers = [number for batch in batches for number in batch["id"].to_pylist()]
             for number in numbers:
-                yield from as_batches(function(number, _read_pieces(uri, tasks[number], columns)), output)
+                yield from function(number, _read_pieces(uri, tasks[number], columns))
 
-        output = arrow_schema(schema)
         return map_batches(spark.range(0, len(tasks), 1, max(len(tasks), 1)), read, schema)
 
     def describe_times(self) -> str:
@@ -90,16 +90,16 @@ def open_parquet(
             type, or there are no rows.
     """
     store, path = filesystem.resolve(uri)
-    files = _list_parquet(store, path, uri, contract.name)
+    files, skipped = _list_parquet(store, path, uri, contract.name)
     if days is not None:
         below = [file.path[len(path) :] for file in files]
         files = [files[position] for position in days.chosen(below, f"{contract.name} ({uri})")]
     fragments = _fragments(store, files)
     with ThreadPoolExecutor(16) as pool:
         footers = list(pool.map(lambda fragment: _footer(fragment, contract.name), fragments))
-    dataset_schema: pa.Schema | None = None
-    # A file may lack an optional column that another has: its rows are filled with nulls.
-    present: set[str] = set()
+    # A file may lack a nullable column that another has: its rows are filled with nulls.
+    fields: dict[str, pa.Field] = {}
+    num_files_with: Counter[str] = Counter()
     pieces: list[Piece] = []
     total = 0
     values = _values_from_paths(path, files, contract)
@@ -109,16 +109,19 @@ def open_parquet(
         for name, value in from_path.items():
             if name not in schema.names:
                 schema = schema.append(pa.field(name, value.type))
-        contract.check(schema, fragment.path)
-        present.update(contract.columns_in(schema))
-        dataset_schema = dataset_schema or schema
-        contract.check_same_keys(schema, fragment.path, dataset_schema, fragments[0].path)
+        contract.check(schema, fragment.path, is_part=True)
+        num_files_with.update(contract.columns_in(schema))
+        for field in schema:
+            if field.name not in fields or pa.types.is_null(fields[field.name].type):
+                fields[field.name] = field
+        contract.check_same_keys(schema, fragment.path, pa.schema(fields.values()), fragments[0].path)
         total += footer.num_rows
         for group in range(footer.num_row_groups):
             if rows is None or _may_hold(footer.row_group(group), rows):
                 num_rows = footer.row_group(group).num_rows
                 pieces.append(Piece(fragment.path, group, num_rows, stored, tuple(from_path.items())))
-    if dataset_schema is None or (total == 0 and not may_be_empty):
+    contract.check(pa.schema(fields.values()), fragments[0].path)
+    if total == 0 and not may_be_empty:
         raise UserError(
             f"{contract.name} ({uri})",
             expected="at least one row",
@@ -130,32 +133,56 @@ def open_parquet(
         num_tasks = -(-num_rows // rows_per_task)
     return ParquetSource(
         place=uri,
-        schema=dataset_schema,
+        schema=pa.schema(fields.values()),
         num_rows=num_rows,
         fingerprint=fingerprint_of(path, files),
-        columns=tuple(name for name in (*contract.required, *contract.optional) if name in present),
+        columns=tuple(name for name in (*contract.required, *contract.optional) if num_files_with[name]),
         tasks=_share_out(pieces, max(1, num_tasks)),
         times=_times(footers, rows) if rows is not None else None,
+        notes=(
+            *note_of_skipped(
+                [file.path[len(path) :].lstrip("/") for file in skipped],
+                f"{contract.name} ({uri})",
+                "parquet",
+            ),
+            *_notes_of_filled(num_files_with, len(files), contract),
+        ),
     )
 
 
-def _list_parquet(store: fs.FileSystem, path: str, uri: str, name: str) -> list[fs.FileInfo]:
+def note_of_skipped(names: Sequence[str], place: str, suffix: str) -> list[str]:
+    """The note that names files of a folder that were skipped; none without such files."""
+    if not names:
+        return []
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return [
+        f"{place}: skipped {', '.join(names[:3])}{more}: the table's other files have the suffix .{suffix}"
+    ]
+
+
+def _notes_of_filled(num_files_with: Counter[str], num_files: int, contract: TableContract) -> list[str]:
+    return [
+        f"{contract.name}.{name}: {num_files - count:,} of {num_files:,} files lack the column; it is null in "
+        "their rows"
+        for name, count in sorted(num_files_with.items())
+        if count < num_files
+    ]
+
+
+def _list_parquet(
+    store: fs.FileSystem, path: str, uri: str, name: str
+) -> tuple[list[fs.FileInfo], list[fs.FileInfo]]:
+    """The files of a table, and those that are skipped for their suffix."""
     try:
         info = store.get_file_info(path)
         if info.type == fs.FileType.File:
-            return [info]
+            return [info], []
         found = filesystem.list_files(store, path) if info.type == fs.FileType.Directory else []
     except OSError as error:
         raise _unreadable(f"{name} ({uri})", str(error)) from error
     if info.type == fs.FileType.NotFound:
         raise _unreadable(f"{name} ({uri})", "nothing there")
-    # Names that begin with '_' or '.' are marks and half-written files, as Spark and Hadoop take them.
-    relative = [(file, file.path[len(path) :].strip("/").split("/")) for file in found]
-    files = [
-        file
-        for file, parts in relative
-        if file.size and not any(part[:1] in ("_", ".") and "=" not in part for part in parts)
-    ]
+    files = visible_files(found, path)
     if not files:
         raise UserError(
             f"{name} ({uri})",
@@ -163,7 +190,45 @@ def _list_parquet(store: fs.FileSystem, path: str, uri: str, name: str) -> list[
             found="an empty folder",
             remedy="check that the log of this day has arrived",
         )
-    return files
+    return files_with_suffix(files, ("parquet", "parq", "pq"))
+
+
+def visible_files(files: Iterable[fs.FileInfo], root: str) -> list[fs.FileInfo]:
+    """Files that hold something, without those that Spark and Hadoop take for marks or for half written.
+
+    Such names, or names of folders below ``root``, begin with '_' or '.'.
+    """
+    relative = [(file, file.path[len(root) :].strip("/").split("/")) for file in files]
+    return [
+        file
+        for file, parts in relative
+        if file.size and not any(part[:1] in ("_", ".") and "=" not in part for part in parts)
+    ]
+
+
+def files_with_suffix(
+    files: list[fs.FileInfo], suffixes: Sequence[str]
+) -> tuple[list[fs.FileInfo], list[fs.FileInfo]]:
+    """Split files into those of a table and others, such as README.txt, by their suffixes.
+
+    Where one file has a suffix of the format, a file with another one is no part of the table; a file without a
+    suffix, or with a number for one (``part.0``), is. Where none has it, all are.
+    """
+    endings = tuple(f".{suffix}" for suffix in suffixes)
+
+    def suffixes_of(file: fs.FileInfo) -> list[str]:
+        return [suffix.lower() for suffix in PurePosixPath(file.path).suffixes]
+
+    if not any(set(suffixes_of(file)) & set(endings) for file in files):
+        return files, []
+    is_data = [
+        not found or bool(set(found) & set(endings)) or found[-1][1:].isdigit()
+        for found in map(suffixes_of, files)
+    ]
+    return (
+        [file for file, kept in zip(files, is_data, strict=True) if kept],
+        [file for file, kept in zip(files, is_data, strict=True) if not kept],
+    )
 
 
 def _fragments(store: fs.FileSystem, files: list[fs.FileInfo]) -> list[pds.ParquetFileFragment]:
@@ -205,7 +270,8 @@ def _footer(fragment: pds.ParquetFileFragment, name: str) -> pq.FileMetaData:
     try:
         return fragment.metadata
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(f"{name} ({fragment.path})", str(error)) from error
+        remedy = "check the rights, and that its writer finished; move it away if it is no part of the table"
+        raise _unreadable(f"{name} ({fragment.path})", str(error), remedy) from error
 
 
 def _bounds_us(group: pq.RowGroupMetaData, column: str) -> tuple[int, int] | None:
@@ -284,7 +350,9 @@ def fingerprint_of(root: str, files: list[fs.FileInfo]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _unreadable(place: str, found: str) -> UserError:
+def _unreadable(
+    place: str, found: str, remedy: str = "check the path, the rights, and that its writer finished"
+) -> UserError:
     first_line = found.splitlines()[0] if found else "no reason given"
     # The reason may quote bytes of the broken file, which are not for a terminal.
     first_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in first_line)
@@ -292,5 +360,5 @@ def _unreadable(place: str, found: str) -> UserError:
         place,
         expected="a readable Parquet file or folder",
         found=first_line,
-        remedy="check the path, the rights, and that its writer finished",
+        remedy=remedy,
     )

@@ -10,9 +10,10 @@ lost task can neither lose nor repeat one.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from scrollpast.config import Config
-from scrollpast.errors import HeldError, UserError
+from scrollpast.config import Config, Kind
+from scrollpast.errors import HeldError, ScrollpastError, UserError
 from scrollpast.mining import bucket_tasks
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
@@ -37,6 +39,7 @@ from scrollpast.mining.held import day_uri, discard, folder_of_days, grace_s, he
 from scrollpast.mining.inputs import check_all_read, describe, no_impressions, open_inputs
 from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.parcels import Columns, pack, unpack
+from scrollpast.mining.plausibility import doubts
 from scrollpast.mining.progress import progress
 from scrollpast.mining.publication import (
     Published,
@@ -49,11 +52,19 @@ from scrollpast.mining.publication import (
 )
 from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
-from scrollpast.mining.sources import Source
+from scrollpast.mining.sources import Source, run
 from scrollpast.mining.trailing import read_trailing
 from scrollpast.privacy.user_keys import read_user_key
 from scrollpast.shards.filesystem import write_named
-from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
+from scrollpast.shards.manifest import (
+    Manifest,
+    ShardEntry,
+    check_all_there,
+    list_day,
+    publish_manifest,
+    remove_unpublished,
+    sweep_orphans,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -114,9 +125,16 @@ def mine(
     if inputs["impressions"].num_rows == 0:  # Parquet's footers tell, before Spark starts
         raise no_impressions(inputs["impressions"], window)
     check_writable(uri)
-    with ExitStack() as stack:
-        run = _Run(get_spark(), config, rules, last_day, stack)
-        return run.mine(inputs, overwrite, published)
+    before = list_day(uri)
+    try:
+        with ExitStack() as stack:
+            return _Run(get_spark(), config, rules, last_day, stack).mine(inputs, overwrite, published)
+    except BaseException as error:
+        # Whoever reads shards by their names alone must find none of a day that was refused or failed.
+        refused = error.mined.manifest.paths if isinstance(error, DayHeld) else ()
+        with suppress(OSError, ScrollpastError):
+            remove_unpublished(uri, {*refused, *(list_day(uri) - before)})
+        raise
 
 
 class _Run:
@@ -141,6 +159,7 @@ class _Run:
             published: the day as it is published, to be brought up to date: shards that stay are not written again.
         """
         impressions = inputs["impressions"]
+        self._warnings += [note for source in inputs.values() for note in source.notes]
         engagements, engaged_counts, anchored = self._read_engagements(inputs["engagements"])
         attributes = self._read_attributes(inputs.get("ads"))
         decided = self._kept(self._decide(impressions, engagements, anchored, attributes))
@@ -164,6 +183,7 @@ class _Run:
         ledger.check(num_impressions)
         signs = BucketSigns.sum(p for content, p in reports if content == bucket_tasks.SIGNS)
         health, verdict = self._judge(Health.of(ledger, signs, exposure, self._rules))
+        self._warnings += doubts(ledger, signs, exposure)
         manifest = make_manifest(
             ds=self._last_day.isoformat(),
             window=self._rules.window,
@@ -195,6 +215,7 @@ class _Run:
                 f"mined again for news of {', '.join(published.news)}: "
                 f"{published.num_changed(manifest):,} of {manifest.num_buckets:,} buckets changed"
             )
+        check_all_there(self._day_uri, manifest)
         publish_manifest(self._day_uri, manifest, replace=is_replaced)
         sweep_orphans(self._day_uri, manifest, older_than_s=grace_s(self._config))
         discard(held_uri(self._config, self._last_day))
@@ -220,7 +241,7 @@ class _Run:
         def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
 
-        parcels = self._kept(source.run(self._spark, scan, PARCEL))
+        parcels = self._kept(run(source, self._spark, scan, PARCEL))
         with progress(self._spark, "read engagements", source.num_rows):
             tallies = [unpack(p) for (p,) in parcels.where("bucket < 0").select("payload").collect()]
         counts: Counter[str] = Counter()
@@ -233,8 +254,8 @@ class _Run:
     def _check_engagements(self, counts: Counter[str], source: Source) -> None:
         kinds = {name.removeprefix("kind:"): n for name, n in counts.items() if name.startswith("kind:")}
         unknown = {name: n for name, n in kinds.items() if name not in self._rules.kinds.names}
+        listed = ", ".join(f"{name} ({n:,})" for name, n in sorted(unknown.items()))
         if unknown:
-            listed = ", ".join(f"{name} ({n:,})" for name, n in sorted(unknown.items()))
             self._warnings.append(
                 f"kinds of engagement that mining.kinds does not name were ignored: {listed}"
             )
@@ -244,14 +265,22 @@ class _Run:
             )
         if counts["positive_kinds"] == 0 and self._config.mining.require_engagements:
             window = self._rules.window
+            remedy = (
+                "wait for the engagement feed: without it every clicked ad would become a negative; "
+                "--set mining.require_engagements=false mines all the same"
+            )
+            if unknown:
+                remedy = (
+                    f"name the kinds that are positive: {naming_kinds(unknown, self._config.mining.kinds)} (role "
+                    "explicit_negative for a hide or a report)"
+                )
             seen = ", ".join(f"{n:,} {name}" for name, n in sorted(kinds.items())) or "none of any kind"
             raise UserError(
                 f"engagements ({source.place})",
                 expected=f"engagements of a positive kind from {iso(window.start_us)} on, "
                 f"known at {iso(window.as_of_us)}",
                 found=f"{seen} near the window",
-                remedy="wait for the engagement feed: without it every clicked ad would become a negative; "
-                "--set mining.require_engagements=false mines all the same",
+                remedy=remedy,
             )
 
     def _read_attributes(self, source: Source | None) -> AdAttributes:
@@ -264,7 +293,7 @@ class _Run:
             return ((0, "ads", pack(columns)) for columns in scan_ads(batches, names))
 
         with progress(self._spark, "read ads", source.num_rows):
-            parts = source.run(self._spark, scan, PARCEL).select("payload").collect()
+            parts = run(source, self._spark, scan, PARCEL).select("payload").collect()
         return AdAttributes.of([unpack(payload)[0] for (payload,) in parts], names)
 
     def _decide(
@@ -289,29 +318,45 @@ class _Run:
                 decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, uri)
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _PARCEL_SCHEMA)
 
-        scanned = impressions.run(self._spark, scan, PARCEL).unionAll(engagements)
+        scanned = run(impressions, self._spark, scan, PARCEL).unionAll(engagements)
         exchanged = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
         return map_batches(exchanged, decide, PARCEL)
 
     def _limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
         """Count the ads that may be over their share, over all buckets, and limit those that are."""
-        found = [columns["ad"] for columns, _ in suspects]
-        ads = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
-        if not len(ads):
-            return AdLimits.none()
         rules = self._rules
-        shared_ads = self._broadcast(ads)
+        selected = decided.where("content = 'selected'")
 
-        def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for _, _, payload in _rows(batches):
-                counted = bucket_tasks.count_suspects(payload, shared_ads.value, rules)
-                yield pa.RecordBatch.from_pydict(counted)
+        def count(ads: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+            shared_ads = self._broadcast(ads)
 
-        with progress(self._spark, "count ads near their cap"):
-            bins = map_batches(decided.where("content = 'selected'"), count, _BIN)
-            histogram = bins.groupBy("ad", "bin").sum("count").collect()
+            def count_part(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                for _, _, payload in _rows(batches):
+                    counted = bucket_tasks.count_suspects(payload, shared_ads.value, rules)
+                    yield pa.RecordBatch.from_pydict(counted)
+
+            with progress(self._spark, "count ads near their cap"):
+                bins = map_batches(selected, count_part, _BIN)
+                return [(ad, at, n) for ad, at, n in bins.groupBy("ad", "bin").sum("count").collect()]
+
+        def find_above(share: float) -> NDArray[np.int64]:
+            def find_part(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                for _, _, payload in _rows(batches):
+                    yield pa.RecordBatch.from_pydict({"ad": bucket_tasks.suspects_above(payload, share)})
+
+            with progress(self._spark, "find more ads near their cap"):
+                found = map_batches(selected, find_part, "ad long").distinct().collect()
+            return np.array(sorted(ad for (ad,) in found), np.int64)
+
+        ads = np.unique(np.concatenate([np.zeros(0, np.int64), *(columns["ad"] for columns, _ in suspects)]))
         num_negatives = sum(words["num_negatives"] for _, words in suspects)
-        return AdLimits.of(((ad, at, n) for ad, at, n in histogram), num_negatives, rules)
+        limits = AdLimits.find(ads, num_negatives, rules, count, find_above)
+        if limits.excess_share is not None:
+            self._warnings.append(
+                f"mining.max_ad_share: one ad has {limits.excess_share:.3%} of the negatives, more than "
+                f"{rules.max_ad_share:.3%}: the negatives are too few, or of too few ads, for a smaller share"
+            )
+        return limits
 
     def _seal(
         self,
@@ -374,6 +419,16 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, str, bytes]]
     for batch in batches:
         for number in range(len(batch)):
             yield tuple(column[number].as_py() for column in batch.columns)  # type: ignore[misc]
+
+
+def naming_kinds(names: Iterable[str], known: Mapping[str, Kind]) -> str:
+    """Options of the command line that name kinds of engagement as positive, each with a code that is free."""
+    taken = {kind.code for kind in known.values()}
+    free = (code for code in range(1, 100) if code not in taken)
+    return " ".join(
+        "--set " + shlex.quote(f"mining.kinds.{name}={{code: {code}, role: positive, attribution_h: 24}}")
+        for name, code in zip(sorted(set(names) - {"null"}), free, strict=False)
+    )
 
 
 def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int, int]:

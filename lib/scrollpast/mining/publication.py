@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE, Config, Mining, Section
 from scrollpast.errors import UserError
@@ -75,12 +76,30 @@ def iso(moment_us: int) -> str:
 
 def what_decides(config: Config) -> dict[str, Any]:
     """The part of a configuration that decides a day's bytes, as JSON values."""
-    return config.model_dump(mode="json")["mining"]
+    document = config.model_dump(mode="json")
+    return {**document["mining"], "input": _what_decides_rows(config)}
+
+
+def _what_decides_rows(config: Config) -> dict[str, Any]:
+    """The options of the input that decide what its rows say; where it is does not."""
+    shown = config.input.impressions
+    return {
+        "null_ids": config.input.null_ids,
+        "first_position": shown.first_position,
+        "dwell_unit": shown.dwell_unit,
+    }
 
 
 def what_decided(manifest: Manifest) -> Any:
     """The same of a published day, if its manifest says; options that came later were at their defaults."""
-    return _completed(manifest.config.get("mining"), Mining)
+    mining = _completed(manifest.config.get("mining"), Mining)
+    if not isinstance(mining, dict):
+        return mining
+    try:
+        rows = _what_decides_rows(Config.model_validate({"input": manifest.config.get("input", {})}))
+    except ValidationError:
+        return None
+    return {**mining, "input": rows}
 
 
 def _completed(content: Any, section: type[Section]) -> Any:

@@ -29,7 +29,7 @@ from scrollpast.mining.progress import progress
 from scrollpast.mining.rules import HOUR_US, Rules, Window, epoch_us
 from scrollpast.mining.scan import scan_engagements
 from scrollpast.mining.session import session_when_needed
-from scrollpast.mining.sources import open_source
+from scrollpast.mining.sources import open_source, run
 from scrollpast.mining.watching import watch
 from scrollpast.privacy.user_keys import check_user_key, read_user_key
 from scrollpast.shards.manifest import Manifest, day_folder, publish_manifest, read_manifest
@@ -112,6 +112,7 @@ def revoke_negatives(
         rows=TimeRange(ENGAGED_AT, rules.engagements_from_us, rules.engagements_to_us),
         rows_per_task=config.spark.rows_per_task,
         num_tasks=config.spark.num_partitions,
+        null_ids=config.input.null_ids,
     )
     shards = {
         (shard.entry.bucket, number): shard
@@ -138,7 +139,7 @@ def revoke_negatives(
                     yield _contradicted(engaged, shard, number, rules)
 
     with progress(spark, "hold negatives against engagements", source.num_rows):
-        scanned = source.run(spark, scan, PARCEL)
+        scanned = run(source, spark, scan, PARCEL)
         parcels = by_bucket(scanned, rules.num_buckets, config.spark.num_partitions)
         found = collect_table(map_batches(parcels, find, _FOUND))
     shared_shards.unpersist()

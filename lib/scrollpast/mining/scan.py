@@ -180,9 +180,9 @@ def _within_window(batch: pa.RecordBatch, rules: Rules) -> pa.RecordBatch:
 
 
 _REASONS = (
-    "request_id is null",
-    "user_id is null",
-    "ad_id is null",
+    "request_id is null, or one of input.null_ids",
+    "user_id is null, or one of input.null_ids",
+    "ad_id is null, or one of input.null_ids",
     "served_at is null",
     "position is negative",
     "dwell_ms is negative",

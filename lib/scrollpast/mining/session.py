@@ -168,6 +168,7 @@ _OWN_ERROR = re.compile(r"scrollpast\.errors\.(\w+): (.+)")
 _PYTHON_ERROR = re.compile(
     r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Interrupt|Exit)): (.+)$", re.MULTILINE
 )
+_SPARK_CODES = re.compile(r"\[[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*\] ?|[;,.]? ?SQLSTATE: ?\w{5}")
 _JAVA_ERROR = re.compile(r"(?:Caused by: |: )((?:[a-z]\w*\.)+[A-Z]\w*(?:Error|Exception)): (.+)")
 
 
@@ -183,14 +184,25 @@ def condense(error: Exception, log_path: str | None) -> Exception:
         kind = getattr(errors, own.group(1), ScrollpastError)
         return _Relayed.of(kind, own.group(2))
     found = _PYTHON_ERROR.findall(text) or _JAVA_ERROR.findall(text)
-    reason = ": ".join(found[-1]) if found else next(iter(text.splitlines()), type(error).__name__)
+    reason = ": ".join(found[-1]) if found else first_line(error)
     where = f"read Spark's log in {log_path}" if log_path else "read Spark's log"
     return ScrollpastError(
         "Spark",
         expected="the tasks to end well",
-        found=reason.strip(),
-        remedy=f"{where}, or run again with --debug; nothing was published",
+        found=without_spark_codes(reason),
+        remedy=f"{where}, or run again with --debug",
     )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error that says anything, or the name of its type."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return without_spark_codes(next((line for line in lines if line), type(error).__name__))
+
+
+def without_spark_codes(message: str) -> str:
+    """A message without the names that Spark gives its errors: ``[PARQUET_TYPE_ILLEGAL]``, ``SQLSTATE: 42846``."""
+    return _SPARK_CODES.sub("", message).strip()
 
 
 def _not_started(error: Exception, log_path: str | None) -> ScrollpastError:
@@ -205,7 +217,7 @@ def _not_started(error: Exception, log_path: str | None) -> ScrollpastError:
         "Spark",
         expected="a session to start",
         found=reason,
-        remedy=f"check the section spark of the configuration{read}; nothing was published",
+        remedy=f"check the section spark of the configuration{read}",
     )
 
 

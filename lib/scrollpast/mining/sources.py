@@ -6,18 +6,26 @@ the JVM; every other source is Spark's scan, handed to the same functions as Arr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from scrollpast.config import Table
 from scrollpast.errors import UserError
-from scrollpast.mining.batches import TaskFunction, TimeRange
+from scrollpast.mining.batches import (
+    Batches,
+    BatchFunction,
+    TaskFunction,
+    TimeRange,
+    arrow_schema,
+    as_batches,
+)
 from scrollpast.mining.contracts import TableContract
 from scrollpast.mining.day_partitions import DayPartitions
+from scrollpast.mining.normalization import Normalization, normalized
 from scrollpast.mining.parquet_source import open_parquet
-from scrollpast.mining.spark_source import SparkSource, open_with_spark
+from scrollpast.mining.spark_source import open_with_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -40,13 +48,51 @@ class Source(Protocol):
     def fingerprint(self) -> str | None:
         """Changes when the input does; ``None`` where that cannot be told."""
 
-    def run(self, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:
-        """A DataFrame with the rows that ``function`` makes of every task's batches."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for a person: files that were skipped, columns that some files lack."""
+
+    def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
+        """A DataFrame with the batches that ``function`` makes of every task's batches."""
         ...
 
     def describe_times(self) -> str:
         """From when to when the table's rows are, for a message that none was in the window."""
         ...
+
+
+def run(source: Source, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:
+    """A DataFrame with the rows, each of them large, that ``function`` makes of every task's batches."""
+    output = arrow_schema(schema)
+    return source.map(spark, lambda number, batches: as_batches(function(number, batches), output), schema)
+
+
+def as_frame(source: Source, spark: SparkSession, contract: TableContract) -> DataFrame:
+    """The rows of a source as a DataFrame: ids as text or long, times in microseconds, whole numbers as long."""
+    fields = [
+        pa.field(name, _plain_type(source.schema.field(name).type))
+        for name in contract.columns_in(source.schema)
+    ]
+    output = pa.schema(fields)
+
+    def conform(_: int, batches: Batches) -> Batches:
+        for batch in batches:
+            columns = [batch[field.name].cast(field.type, safe=False) for field in output]
+            yield pa.RecordBatch.from_arrays(columns, schema=output)
+
+    names = {pa.string(): "string", pa.int64(): "long", pa.float64(): "double", pa.bool_(): "boolean"}
+    schema = ", ".join(f"{field.name} {names.get(field.type, 'timestamp')}" for field in output)
+    return source.map(spark, conform, schema)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", "UTC")
+    if pa.types.is_boolean(kind):
+        return pa.bool_()
+    if pa.types.is_floating(kind):
+        return pa.float64()
+    return pa.int64() if pa.types.is_integer(kind) else pa.string()
 
 
 def open_source(
@@ -58,6 +104,7 @@ def open_source(
     rows_per_task: int,
     num_tasks: int | None = None,
     may_be_empty: bool = False,
+    null_ids: Sequence[str] = (),
 ) -> Source:
     """Find a table, hold its schema against the contract, and plan how to read it.
 
@@ -65,29 +112,11 @@ def open_source(
         get_spark: called only where the table needs Spark to be found (by name, or another format).
         rows: rows outside this range need not be read.
         rows_per_task: rows one task reads, about; ``num_tasks`` overrides it.
+        null_ids: ids that stand for no id, as text; they are read as null.
 
     Raises:
-        UserError: no place is configured, nothing is there, it is no Parquet, a column is missing or of a
+        UserError: no place is configured, nothing is there, it cannot be read, a column is missing or of a
             wrong type, or there are no rows.
-    """
-    if table.path is None or table.format != "parquet":
-        return open_frame(table, contract, get_spark, rows=rows, num_tasks=num_tasks)
-    days = DayPartitions.of(table, rows)
-    return open_parquet(table.path, contract, rows, days, rows_per_task, num_tasks, may_be_empty)
-
-
-def open_frame(
-    table: Table,
-    contract: TableContract,
-    get_spark: Callable[[], SparkSession],
-    *,
-    rows: TimeRange | None = None,
-    num_tasks: int | None = None,
-) -> SparkSource:
-    """Find a table and hold its schema against the contract, to be read by Spark itself whatever its format.
-
-    Raises:
-        UserError: no place is configured, Spark cannot read it, or a column is missing or of a wrong type.
     """
     if table.path is None and table.table is None:
         raise UserError(
@@ -96,4 +125,10 @@ def open_frame(
             found="neither",
             remedy=f"pass --{contract.name} PATH or set input.{contract.name}.path in the configuration",
         )
-    return open_with_spark(table, contract, get_spark(), rows, num_tasks)
+    source: Source
+    if table.path is None or table.format != "parquet":
+        source = open_with_spark(table, contract, get_spark(), rows, num_tasks)
+    else:
+        days = DayPartitions.of(table, rows)
+        source = open_parquet(table.path, contract, rows, days, rows_per_task, num_tasks, may_be_empty)
+    return normalized(source, Normalization.of(table, contract, source.schema, null_ids))

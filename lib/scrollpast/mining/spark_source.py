@@ -14,16 +14,15 @@ from scrollpast.config import Table
 from scrollpast.errors import UserError
 from scrollpast.mining.batches import (
     Batches,
-    TaskFunction,
+    BatchFunction,
     TimeRange,
-    arrow_schema,
-    as_batches,
     map_batches,
     schema_of_spark,
 )
 from scrollpast.mining.contracts import TableContract
 from scrollpast.mining.day_partitions import DayPartitions
-from scrollpast.mining.parquet_source import fingerprint_of
+from scrollpast.mining.parquet_source import files_with_suffix, fingerprint_of, note_of_skipped, visible_files
+from scrollpast.mining.session import first_line
 from scrollpast.shards import filesystem
 
 if TYPE_CHECKING:
@@ -37,8 +36,9 @@ class SparkSource:
     num_rows: int | None
     fingerprint: str | None
     frame: DataFrame
+    notes: tuple[str, ...] = ()
 
-    def run(self, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:
+    def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
         del spark  # the frame has it
 
         def read(batches: Batches) -> Batches:
@@ -46,9 +46,8 @@ class SparkSource:
 
             context = TaskContext.get()
             number = context.partitionId() if context is not None else 0
-            yield from as_batches(function(number, batches), output)
+            yield from function(number, batches)
 
-        output = arrow_schema(schema)
         return map_batches(self.frame, read, schema)
 
     def describe_times(self) -> str:
@@ -68,14 +67,15 @@ def open_with_spark(
     from pyspark.sql import functions as sql
 
     place = table.table or str(table.path)
+    skipped = _files_of_other_formats(table)
     try:
-        frame = _read_with_spark(table, spark)
+        frame = _read_with_spark(table, spark, only_suffix=bool(skipped))
         schema = _arrow_schema_of(frame, contract)
     except (PySparkException, Py4JJavaError) as error:
         raise UserError(
             f"{contract.name} ({place})",
             expected="a table that Spark finds" if table.table else f"what Spark reads as {table.format!r}",
-            found=_first_line(error),
+            found=first_line(error),
             remedy=f"check input.{contract.name}: the name or path, the format, its columns and options",
         ) from error
     contract.check(schema, place)
@@ -92,15 +92,36 @@ def open_with_spark(
         frame = frame.where(moment.isNull() | moment.between(*bounds))
     if num_tasks is not None:
         frame = frame.repartition(num_tasks)
-    return SparkSource(place, schema, num_rows=None, fingerprint=fingerprint, frame=frame)
+    notes = tuple(note_of_skipped(skipped, f"{contract.name} ({place})", table.format))
+    return SparkSource(place, schema, num_rows=None, fingerprint=fingerprint, frame=frame, notes=notes)
 
 
-def _read_with_spark(table: Table, spark: SparkSession) -> DataFrame:
+def _files_of_other_formats(table: Table) -> list[str]:
+    """Paths of files that Spark is to skip: they have another suffix than the format's, which all others have.
+
+    Empty where only Spark can look at the path, or where the options choose files by their names.
+    """
+    if table.path is None or "pathGlobFilter" in table.options:
+        return []
+    try:
+        store, path = filesystem.resolve(table.path)
+        found = visible_files(filesystem.list_files(store, path), path)
+    except (OSError, UserError):
+        return []
+    kept, skipped = files_with_suffix(found, (table.format,))
+    if not all(f".{table.format}" in file.base_name.lower() for file in kept):
+        return []
+    return [file.path[len(path) :].lstrip("/") for file in skipped]
+
+
+def _read_with_spark(table: Table, spark: SparkSession, *, only_suffix: bool) -> DataFrame:
     if table.table is not None:
         return spark.table(table.table)
     reader = spark.read.format(table.format).options(**table.options)
     if table.columns is not None:
         reader = reader.schema(table.columns)
+    if only_suffix:
+        reader = reader.option("pathGlobFilter", f"*.{table.format}*")
     return reader.load(table.path)
 
 
@@ -126,7 +147,3 @@ def _fingerprint_of_uris(uris: Iterable[str]) -> str | None:
         return None
     are_seen = infos and all(info.type == fs.FileType.File for info in infos)
     return fingerprint_of("", infos) if are_seen else None
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

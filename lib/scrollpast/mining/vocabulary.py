@@ -22,7 +22,7 @@ from scrollpast.mining.batches import collect_table, map_batches
 from scrollpast.mining.contracts import AD_ID, ADS, CATEGORY
 from scrollpast.mining.progress import progress
 from scrollpast.mining.session import session_when_needed
-from scrollpast.mining.sources import Source, open_source
+from scrollpast.mining.sources import Source, open_source, run
 from scrollpast.mining.vocabulary_rows import AD, RAW_ID, Counts, lay_out
 from scrollpast.mining.watching import watch
 from scrollpast.shards.manifest import Manifest, read_manifest
@@ -105,7 +105,13 @@ def build_vocabulary(
     source = None
     if has_ads or features:
         contract = ADS.extended((name, CATEGORY) for name in features)
-        source = open_source(ads, contract, get_spark, rows_per_task=config.spark.rows_per_task)
+        source = open_source(
+            ads,
+            contract,
+            get_spark,
+            rows_per_task=config.spark.rows_per_task,
+            null_ids=config.input.null_ids,
+        )
     if num_user_rows is None:
         num_user_rows = (1 << 20) + 1 if parent is None else parent.num_user_rows
     spark = get_spark()
@@ -193,7 +199,7 @@ def _read_catalogue(spark: SparkSession, source: Source | None, features: Sequen
         for batch in batches:
             yield (_to_bytes(catalogue_rows(batch, schema)),)
 
-    parts = source.run(spark, read, "payload binary").collect()
+    parts = run(source, spark, read, "payload binary").collect()
     tables = [pa.ipc.open_stream(payload).read_all() for (payload,) in parts]
     return pa.concat_tables(tables) if tables else schema.empty_table()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "The gate"
-_COUNTS = {"impressions"}
+_COUNTS = {"impressions", "recorded"}
 _FARTHEST = 1.6
 """Half-widths of a band from its middle at which a figure is drawn at most."""
 

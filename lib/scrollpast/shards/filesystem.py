@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -192,6 +193,27 @@ def delete_file(filesystem: fs.FileSystem, path: str) -> None:
     """Remove a file; one that is gone already is no error."""
     with contextlib.suppress(FileNotFoundError):
         filesystem.delete_file(path)
+
+
+def remove_empty_folders(filesystem: fs.FileSystem, root: str, relative: Iterable[str]) -> None:
+    """Remove folders that hold nothing, and then ``root`` itself if it holds nothing. Object stores have none.
+
+    Args:
+        relative: folders below ``root``, each removed with those above it, up to ``root``.
+    """
+    if is_object_store(filesystem):
+        return
+    folders = {""}
+    for folder in relative:
+        parts = folder.split("/")
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    for folder in sorted(folders, reverse=True):
+        path = join(root, folder) if folder else root
+        selector = fs.FileSelector(path, allow_not_found=True)
+        if filesystem.get_file_info(path).type == fs.FileType.Directory and not filesystem.get_file_info(
+            selector
+        ):
+            filesystem.delete_dir(path)
 
 
 def _write_temporary(path: str, data: Any) -> str:

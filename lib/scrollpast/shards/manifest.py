@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 import pyarrow as pa
 from pyarrow import fs
 
-from scrollpast.errors import UserError
+from scrollpast import publications
+from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest_schema import SCHEMA_VERSION, Manifest, ShardEntry, is_inside
 
@@ -19,11 +20,14 @@ __all__ = [
     "SCHEMA_VERSION",
     "Manifest",
     "ShardEntry",
+    "check_all_there",
     "day_folder",
     "is_inside",
     "is_published",
+    "list_day",
     "publish_manifest",
     "read_manifest",
+    "remove_unpublished",
     "shard_path",
     "sweep_orphans",
     "write_shard",
@@ -115,11 +119,12 @@ def publish_manifest(day_uri: str, manifest: Manifest, *, replace: bool) -> None
     filesystem, folder = files.resolve(day_uri)
     path = files.join(folder, MANIFEST_NAME)
     content = manifest.to_json().encode()
-    if replace:
-        files.write_atomically(filesystem, path, content)
-        return
     try:
-        files.write_new(filesystem, path, content)
+        with publications.publishing(day_uri):
+            if replace:
+                files.write_atomically(filesystem, path, content)
+            else:
+                files.write_new(filesystem, path, content)
     except FileExistsError as error:
         raise UserError(
             files.join(day_uri, MANIFEST_NAME),
@@ -152,6 +157,45 @@ def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> l
             files.delete_file(filesystem, info.path)
             removed.append(path)
     return removed
+
+
+def list_day(day_uri: str) -> frozenset[str]:
+    """The files that a run may have written below a day's folder, relative to it; the manifest is none of them."""
+    filesystem, folder = files.resolve(day_uri)
+    paths = (info.path[len(folder) :].lstrip("/") for info in files.list_files(filesystem, folder))
+    return frozenset(path for path in paths if path.startswith(_SWEPT_FOLDERS) or files.is_temporary(path))
+
+
+def remove_unpublished(day_uri: str, paths: Iterable[str]) -> None:
+    """Remove files of a run that was not published, and the folders that are empty then.
+
+    A file that the published manifest names stays.
+
+    Args:
+        paths: relative to the day's folder.
+    """
+    named = set(read_manifest(day_uri).paths) if is_published(day_uri) else set()
+    filesystem, folder = files.resolve(day_uri)
+    removed = sorted(set(paths) - named)
+    for path in removed:
+        files.delete_file(filesystem, files.join(folder, path))
+    files.remove_empty_folders(filesystem, folder, {path.rpartition("/")[0] for path in removed})
+
+
+def check_all_there(day_uri: str, manifest: Manifest) -> None:
+    """Check that every file that a manifest names is there, just before it is published.
+
+    Raises:
+        ScrollpastError: a file is gone: another run of the same day failed meanwhile, and removed what it wrote.
+    """
+    missing = sorted(set(manifest.paths) - list_day(day_uri))
+    if missing:
+        raise ScrollpastError(
+            files.join(day_uri, missing[0]),
+            expected=f"the {len(manifest.paths):,} files that were written",
+            found=f"{len(missing):,} of them gone: another run of this day ended meanwhile",
+            remedy="run again",
+        )
 
 
 def _changed_at(info: fs.FileInfo) -> float:

@@ -23,6 +23,7 @@ from scrollpast.mining.contracts import (
     IMPRESSIONS,
     IS_RANDOM,
     NULLABLE_NUMBER,
+    POSITION,
     REQUEST_ID,
     SERVED_AT,
     SURFACE,
@@ -37,13 +38,12 @@ from scrollpast.mining.examination.table import PROBABILITY, write_examination
 from scrollpast.mining.progress import progress
 from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.session import session_when_needed
-from scrollpast.mining.sources import open_frame
-from scrollpast.mining.spark_source import SparkSource
+from scrollpast.mining.sources import Source, as_frame, open_source
 from scrollpast.mining.watching import watch
 from scrollpast.shards import filesystem
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 _SHOWN_POSITIONS = (0, 1, 2, 4, 9, 19, 29, 49, 99)
 
@@ -80,31 +80,64 @@ def count_examination(
         UserError: the input or the configuration is not what it should be, or no impression counts.
     """
     rules = Rules.of(config.mining, window)
-    impressions, engagements = _open_inputs(config, rules, get_spark)
-    with progress(get_spark(), "count clicks by position"):
-        found = observe(impressions.frame, engagements.frame, rules, config.examination)
+    (impressions, shown), (engagements, engaged) = _open_inputs(config, rules, get_spark)
+    spark = get_spark()
+    frame = as_frame(impressions, spark, shown)
+    with progress(spark, "count clicks by position"):
+        found = observe(frame, as_frame(engagements, spark, engaged), rules, config.examination)
     if not found:
-        raise UserError(
-            f"impressions ({impressions.place})",
-            expected="impressions with a position in the window whose labels are final",
-            found="none",
-            remedy="check --date, --days and --as-of: an impression counts when its longest attribution "
-            "window (mining.maturity_h) is over",
-        )
+        raise _no_impressions(impressions, frame, rules)
     return found
+
+
+def _no_impressions(source: Source, frame: DataFrame, rules: Rules) -> UserError:
+    """The error for a window without an impression that counts, by the first condition that leaves none."""
+    from pyspark.sql import functions as sql
+
+    served_us = sql.unix_micros(SERVED_AT)
+    in_window = frame.where(served_us.between(rules.window.start_us, rules.window.end_us - 1))
+    final = served_us <= rules.window.as_of_us - rules.maturity_us
+    num_in_window, num_placed, num_final = in_window.agg(
+        sql.count("*"), sql.count(POSITION), sql.count(sql.when(final, POSITION))
+    ).first() or (0, 0, 0)
+    if num_in_window and not num_placed:
+        expected, found = "impressions with a position", f"{num_in_window:,} in the window, none with one"
+        remedy = (
+            "log the position; without it nothing can be estimated, and every position counts as examined"
+        )
+    elif num_placed and not num_final:
+        expected, found = "impressions whose labels are final", f"{num_placed:,} in the window, none final"
+        remedy = (
+            "choose a later --as-of: an impression counts when its longest attribution window (mining.maturity_h) "
+            "is over"
+        )
+    else:
+        expected, found = "impressions in the window", f"{num_in_window:,} usable"
+        remedy = "check --date and --days, and that the log of these days has arrived"
+    return UserError(f"impressions ({source.place})", expected=expected, found=found, remedy=remedy)
 
 
 def _open_inputs(
     config: Config, rules: Rules, get_spark: Callable[[], SparkSession]
-) -> tuple[SparkSource, SparkSource]:
+) -> list[tuple[Source, TableContract]]:
     score = [(rules.score_column, NULLABLE_NUMBER)] if rules.score_column else []
     contract = TableContract(
         "impressions", IMPRESSIONS.required, {SURFACE: TEXT, IS_RANDOM: BOOLEAN}
     ).extended(score)
     served = TimeRange(SERVED_AT, rules.window.start_us, rules.window.end_us - 1)
     engaged = TimeRange(ENGAGED_AT, rules.engagements_from_us, rules.engagements_to_us)
-    impressions = open_frame(config.input.impressions, contract, get_spark, rows=served)
-    engagements = open_frame(config.input.engagements, ENGAGEMENTS, get_spark, rows=engaged)
+    wanted = ((config.input.impressions, contract, served), (config.input.engagements, ENGAGEMENTS, engaged))
+    impressions, engagements = (
+        open_source(
+            table,
+            needed,
+            get_spark,
+            rows=rows,
+            rows_per_task=config.spark.rows_per_task,
+            null_ids=config.input.null_ids,
+        )
+        for table, needed, rows in wanted
+    )
     ENGAGEMENTS.check_same_keys(engagements.schema, engagements.place, impressions.schema, impressions.place)
     if REQUEST_ID not in engagements.schema.names:
         raise UserError(
@@ -113,7 +146,7 @@ def _open_inputs(
             found=f"only {', '.join(engagements.schema.names)}",
             remedy="log the request with the engagement; without it no position can be compared with another",
         )
-    return impressions, engagements
+    return [(impressions, contract), (engagements, ENGAGEMENTS)]
 
 
 def publish(

@@ -116,7 +116,7 @@ def check_ledger(
                 "ledger",
                 expected=f"{expected:,} {what}",
                 found=f"{found:,} ({found - expected:+,})",
-                remedy="nothing was published; this is a defect of the job, please report it with the log",
+                remedy="this is a defect of the job, please report it with the log",
             )
 
 

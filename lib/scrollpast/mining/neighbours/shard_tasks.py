@@ -141,7 +141,7 @@ def _asking(work: Work, open_retriever: OpenRetriever) -> Asking:
                 work.export_uri,
                 expected="the export that the run began with",
                 found="another one: it was replaced meanwhile",
-                remedy="run again; nothing was published",
+                remedy="run again",
             )
         _opened[key] = Asking(retriever, work.options)
     return _opened[key]
