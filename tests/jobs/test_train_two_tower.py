@@ -90,9 +90,25 @@ def test_a_run_that_is_over_says_so_and_does_nothing(days: tuple[str, str], tmp_
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     second = run(days, tmp_path)
     assert (first.returncode, second.returncode) == (0, 0), second.stderr
-    assert second.stdout == first.stdout
-    assert "all epochs are done" in second.stdout
+    trained, *rest = first.stdout.splitlines()
+    assert trained == "trained 5 steps: all epochs are done"
+    assert second.stdout.splitlines() == [
+        f"{tmp_path} is finished already, after 5 steps: all epochs are done; nothing was trained",
+        *rest,
+    ]
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_refuses_a_mistake_on_all_ranks_and_takes_the_same_step_on_more(
+    days: tuple[str, str], tmp_path: Path
+) -> None:
+    assert run(days, tmp_path).returncode == 0
+    same = run(days, tmp_path, "data.batch_size=32", num_ranks=2)
+    assert (same.returncode, "nothing was trained" in same.stdout) == (0, True), same.stderr
+    other = run(days, tmp_path, "data.batch_size=16", num_ranks=2)
+    assert other.returncode != 0
+    assert other.stderr.count("nothing was trained") == 1
+    assert "expected training.data.batch_size=64, found training.data.batch_size=16" in other.stderr
 
 
 def test_a_checkpoint_of_two_ranks_goes_on_on_one_and_on_four(days: tuple[str, str], tmp_path: Path) -> None:

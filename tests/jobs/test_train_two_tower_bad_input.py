@@ -134,3 +134,70 @@ def test_an_evaluation_that_would_leak_is_refused_before_training(
 ) -> None:
     options = (known, f"training.evaluation.days=[{day}]")
     assert "evaluate on later days" in error_of(train(day, out=tmp_path / "run", overrides=options))
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected", "found"),
+    [
+        (["data.batch_size=32"], "training.data.batch_size=64", "training.data.batch_size=32"),
+        (["max_steps=3"], "training.max_steps=None", "training.max_steps=3"),
+        (
+            ["evaluation.metric=auc"],
+            "training.evaluation.metric='recall@100'",
+            "training.evaluation.metric='auc'",
+        ),
+        (
+            ["seed=1", "optimisers.table_learning_rate=0.1"],
+            "training.optimisers.table_learning_rate=0.05, training.seed=0",
+            "training.optimisers.table_learning_rate=0.1, training.seed=1",
+        ),
+    ],
+)
+def test_a_finished_run_refuses_options_that_would_give_another_result(
+    day: str, known: str, tmp_path: Path, asked: list[str], expected: str, found: str
+) -> None:
+    out = tmp_path / "run"
+    assert train(day, out=out, overrides=(known,)).exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    options = tuple(f"training.{option}" for option in asked)
+    message = error_of(train(day, out=out, overrides=(known, *options)))
+    assert f"checkpoints/step=00000005/checkpoint.json: expected {expected}, found {found}; " in message
+    assert "another --out" in message
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+def test_a_finished_run_takes_options_without_effect_and_trains_more_epochs(
+    day: str, known: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert train(day, out=out, overrides=(known,)).exit_code == 0
+    same = train(day, out=out, overrides=(known, "training.data.num_workers=0", "training.log_every_steps=7"))
+    assert (same.exit_code, "nothing was trained" in same.stdout) == (0, True), same.stderr
+    longer = train(day, out=out, overrides=(known, "training.epochs=2"))
+    assert longer.stdout.startswith("going on from "), longer.stderr
+    assert "trained 10 steps" in longer.stdout
+
+
+def test_a_finished_run_refuses_other_days_and_another_vocabulary(
+    day: str, known: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert train(day, out=out, overrides=(known,)).exit_code == 0
+    random = np.random.Generator(np.random.Philox(9))
+    other_day = write_day(tmp_path / "other", [[record(random, 1, 5, 9)]])
+    message = error_of(train(other_day, out=out, overrides=(known,)))
+    assert (
+        f"expected the days of the run as they were: {day}, found {other_day} with other records" in message
+    )
+    assert "nothing was trained" in message
+    larger = vocabulary()
+    larger = Vocabulary(
+        ad_ids=np.append(larger.ad_ids, 41),
+        counts=np.append(larger.counts, 0),
+        feature_codes={name: np.append(codes, 0) for name, codes in larger.feature_codes.items()},
+        values=larger.values,
+        num_user_rows=larger.num_user_rows,
+    )
+    other = f"training.vocabulary={larger.write(str(tmp_path / 'vocabularies'))}"
+    message = error_of(train(day, out=out, overrides=(other,)))
+    assert f"expected vocabulary {vocabulary().version}, found {larger.version}" in message

@@ -20,7 +20,7 @@ from scrollpast.training.console import silence_libraries
 from scrollpast.training.evaluation.while_training import evaluator_of
 from scrollpast.training.loop import Outcome, Run
 from scrollpast.training.processes import agreement, process_group
-from scrollpast.training.resumption import checkpoint_to_resume, why_finished
+from scrollpast.training.resumption import check_finished, checkpoint_to_resume, why_finished
 
 ENDED_BY_SIGTERM = 128 + 15
 _REASONS = {
@@ -58,15 +58,15 @@ def train_to_the_end(
     run_uri: str,
     device: torch.device,
 ) -> Outcome:
-    """Begin a run, or go on from its last checkpoint; one that is over is left alone. All ranks call it together.
+    """Begin a run, or go on from its last checkpoint; a finished run is left alone. All ranks call it together.
 
     Raises:
-        UserError, CorruptShardError, NonFiniteLoss: as `Run` and `checkpoint_to_resume`.
+        UserError, CorruptShardError, NonFiniteLoss: as `Run`, `checkpoint_to_resume` and `check_finished`.
     """
     with agreement():
         resumed = checkpoint_to_resume(run_uri, options, vocabulary.version)
-        evaluator = evaluator_of(options, days, vocabulary, device)
-        outcome = _outcome_before(options, resumed)
+        outcome = _outcome_before(options, days, resumed)
+        evaluator = None if outcome is not None else evaluator_of(options, days, vocabulary, device)
     if outcome is not None:
         return outcome
     if resumed is not None and dist.get_rank() == 0:
@@ -74,6 +74,7 @@ def train_to_the_end(
     facts = {
         "vocabulary": {"uri": files.absolute(vocabulary_uri), "version": vocabulary.version},
         "days": [files.absolute(day) for day in days],
+        "num_ranks": dist.get_world_size(),
     }
     run = Run(
         options,
@@ -117,8 +118,12 @@ def _days(config: Config, named: Sequence[str]) -> list[str]:
     return found
 
 
-def _outcome_before(options: Training, resumed: Checkpoint | None) -> Outcome | None:
-    """How the run ended already, if it did."""
+def _outcome_before(options: Training, days: Sequence[str], resumed: Checkpoint | None) -> Outcome | None:
+    """The outcome of a run that is finished already; None where there is something left to train.
+
+    Raises:
+        UserError: as `check_finished`.
+    """
     if resumed is None:
         return None
     facts = resumed.facts
@@ -128,7 +133,10 @@ def _outcome_before(options: Training, resumed: Checkpoint | None) -> Outcome | 
         epoch=facts["data"]["epoch"],
         evaluations_since_best=facts["progress"]["evaluations_since_best"],
     )
-    return None if reason is None else Outcome(reason, resumed.step, resumed.uri)
+    if reason is None:
+        return None
+    check_finished(resumed, options, days, num_ranks=dist.get_world_size())
+    return Outcome(reason, resumed.step, resumed.uri, is_new=False)
 
 
 def _summary(outcome: Outcome, run_uri: str, options: Training) -> str:
@@ -137,7 +145,11 @@ def _summary(outcome: Outcome, run_uri: str, options: Training) -> str:
             f"stopped by SIGTERM after step {outcome.step:,}; saved {outcome.checkpoint_uri}\n"
             "the same command goes on from there"
         )
-    lines = [f"trained {outcome.step:,} steps: {_REASONS[outcome.reason]}"]
+    steps = f"{outcome.step:,} steps: {_REASONS[outcome.reason]}"
+    if outcome.is_new:
+        lines = [f"trained {steps}"]
+    else:
+        lines = [f"{run_uri} is finished already, after {steps}; nothing was trained"]
     best = best_checkpoint(published_checkpoints(run_uri), options.evaluation.metric)
     if best is not None:
         metric = options.evaluation.metric

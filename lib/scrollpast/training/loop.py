@@ -92,6 +92,8 @@ class Outcome:
     """"epochs", "max_steps", "early_stop", or "stopped": asked to by SIGTERM"""
     step: int
     checkpoint_uri: str
+    is_new: bool = True
+    """False where the run had been finished before and nothing was trained."""
 
 
 class Run:

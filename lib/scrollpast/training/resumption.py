@@ -1,12 +1,13 @@
-"""What a run goes on from, and which options may be others then."""
+"""Resumption of a run: its last checkpoint, the options that may differ from it, and the end of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scrollpast.config.training_options import Training
 from scrollpast.errors import UserError
+from scrollpast.shards.reader import ShardReader
 from scrollpast.training.checkpoint import FACTS_NAME, Checkpoint, published_checkpoints
 from scrollpast.training.data.options import DataOptions
 
@@ -34,6 +35,23 @@ _MAY_CHANGE = (
 )
 """Options that a resumed run may have otherwise: they say where things are, how long to train and on how many
 ranks, but not what is learned. The days and the vocabulary are compared by what they hold."""
+
+_WITHOUT_EFFECT = (
+    "days",
+    "vocabulary",
+    "path",
+    "log_every_steps",
+    "pipeline",
+    "data.cache_bytes",
+    "data.num_workers",
+    "data.prefetch_batches",
+    "data.verify",
+    "model.sharding",
+    "model.is_compiled",
+    "checkpoints",
+)
+"""Options that may differ when a finished run is asked for again: they change how a run is carried out, not its result.
+The days and the vocabulary are compared by what they hold."""
 
 
 def data_options(options: Training) -> DataOptions:
@@ -67,18 +85,38 @@ def checkpoint_to_resume(run_uri: str, options: Training, vocabulary_version: st
             found=vocabulary_version,
             remedy=f"{remedy} (training.start_from takes over the weights)",
         )
-    # An option that the checkpoint does not know is younger than it: it was trained as by default.
-    defaults, now = (dict(_flat(of.model_dump(mode="json"))) for of in (Training(), options))
-    before = {**defaults, **dict(_flat(last.facts["config"]))}
-    for name in sorted({*before, *now}):
-        if not _may_change(name) and before.get(name) != now.get(name):
-            raise UserError(
-                f"training.{name}",
-                expected=f"{before.get(name)!r} as in {last.uri}",
-                found=repr(now.get(name)),
-                remedy=remedy,
-            )
+    _check_options(last, options, may_differ=_MAY_CHANGE, remedy=remedy)
     return last
+
+
+def check_finished(finished: Checkpoint, options: Training, days: Sequence[str], *, num_ranks: int) -> None:
+    """Refuse options and days that would give another result than a finished run has.
+
+    Args:
+        finished: the run's last checkpoint.
+        days: folders of the days that are asked for.
+        num_ranks: ranks that are asked for; the anchors of a step are compared over all ranks.
+
+    Raises:
+        UserError: an option that changes the result, or a record of the days, differs.
+        CorruptShardError: a manifest is not readable.
+    """
+    step_before = finished.facts["config"]["data"]["batch_size"] * finished.facts.get("num_ranks", num_ranks)
+    is_same_step = step_before == options.data.batch_size * num_ranks
+    _check_options(
+        finished,
+        options,
+        may_differ=(*_WITHOUT_EFFECT, *(("data.batch_size",) if is_same_step else ())),
+        remedy="the run is finished and nothing was trained: name another --out for these options "
+        "(a larger training.epochs or training.max_steps alone trains the finished run longer)",
+    )
+    if ShardReader(days).state()["shards"] != finished.facts["data"]["shards"]:
+        raise UserError(
+            f"{finished.uri}/{FACTS_NAME}",
+            expected=f"the days of the run as they were: {', '.join(finished.facts['days'])}",
+            found=f"{', '.join(days)} with other records or revocations",
+            remedy="the run is finished and nothing was trained: name another --out to train on these days",
+        )
 
 
 def why_finished(options: Training, *, step: int, epoch: int, evaluations_since_best: int) -> str | None:
@@ -96,8 +134,28 @@ def why_finished(options: Training, *, step: int, epoch: int, evaluations_since_
     return "epochs" if epoch >= options.epochs else None
 
 
-def _may_change(name: str) -> bool:
-    return any(name == option or name.startswith(f"{option}.") for option in _MAY_CHANGE)
+def _check_options(before: Checkpoint, options: Training, *, may_differ: Sequence[str], remedy: str) -> None:
+    """Compare all options with those of a checkpoint, except for those that may differ, and name every difference.
+
+    Raises:
+        UserError: some differ.
+    """
+    # An option that the checkpoint does not know is younger than it: it was trained as by default.
+    defaults, asked = (dict(_flat(of.model_dump(mode="json"))) for of in (Training(), options))
+    known = {**defaults, **dict(_flat(before.facts["config"]))}
+    differing = [
+        name
+        for name in sorted({*known, *asked})
+        if known.get(name) != asked.get(name)
+        and not any(name == option or name.startswith(f"{option}.") for option in may_differ)
+    ]
+    if differing:
+        raise UserError(
+            f"{before.uri}/{FACTS_NAME}",
+            expected=", ".join(f"training.{name}={known.get(name)!r}" for name in differing),
+            found=", ".join(f"training.{name}={asked.get(name)!r}" for name in differing),
+            remedy=remedy,
+        )
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
