@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 
@@ -27,12 +28,16 @@ def main() -> int:
     )
     parser.add_argument(
         "--num-user-rows",
-        type=int,
+        type=whole_number(2, 2**31),
         metavar="N",
         help="rows of the table of users (the parent's, or 1,048,577)",
     )
     parser.add_argument(
-        "--max-codes", type=int, default=100_000, metavar="N", help="codes of a feature at most (100,000)"
+        "--max-codes",
+        type=whole_number(2),
+        default=100_000,
+        metavar="N",
+        help="codes of a feature at most (100,000)",
     )
     parser.add_argument("--out", metavar="PATH", help="where vocabulary/v=… is put, over the configuration's")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 
@@ -31,9 +32,15 @@ def main() -> int:
         help="in_batch, random, naive, filtered, weighted, neighbours, all, or the configuration's own (those seven)",
     )
     parser.add_argument(
-        "--ratios", nargs="+", metavar="N", type=int, help="own negatives for one positive (0 1 2 4 8)"
+        "--ratios",
+        nargs="+",
+        metavar="N",
+        type=whole_number(0, 1024),
+        help="own negatives for one positive (0 1 2 4 8)",
     )
-    parser.add_argument("--seeds", nargs="+", metavar="N", type=int, help="of the runs of an arm (0 1 2)")
+    parser.add_argument(
+        "--seeds", nargs="+", metavar="N", type=whole_number(0), help="of the runs of an arm (0 1 2)"
+    )
     parser.add_argument(
         "--baseline", metavar="ARM", help="what the others are held against, such as naive@2 (random)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 
@@ -12,7 +13,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="estimate_examination.py", description=__doc__)
     parser.add_argument("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
     parser.add_argument("--date", required=True, metavar="D", help="last day to look at (UTC), as 2026-11-21")
-    parser.add_argument("--days", type=int, default=7, metavar="N", help="days that end with --date (7)")
+    parser.add_argument(
+        "--days", type=whole_number(1), default=7, metavar="N", help="days that end with --date (7)"
+    )
     parser.add_argument("--as-of", metavar="T", help="use what was known at this moment, UTC (now)")
     for table in ("impressions", "engagements"):
         place = f"files of {table} in the configured format (Parquet), over the configuration's place"

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 if TYPE_CHECKING:
@@ -27,9 +28,15 @@ def main() -> int:
     parser.add_argument(
         "--metric", default="recall@100", metavar="NAME", help="tells a run's best checkpoint"
     )
-    parser.add_argument("--max-users", type=int, metavar="N", help="evaluate on N users, chosen by a hash")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the intervals and the choice of users"
+        "--max-users", type=whole_number(1), metavar="N", help="evaluate on N users, chosen by a hash"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="of the intervals and the choice of users",
     )
     parser.add_argument("--out", metavar="FILE", help="metrics.json (inside the checkpoint's folder)")
     return run_job(parser, _evaluate)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ def main() -> int:
     parser.add_argument(
         "--index", choices=("flat", "ivf_flat", "ivf_pq"), default="ivf_flat", help="kind of the FAISS index"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the index's clusters")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N", help="of the index's clusters"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the export that is in DIR")
     return run_job(parser, _export)
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ def main() -> int:
     option("--out", required=True, metavar="PATH", help="folder of the days with neighbours")
     option("--engaged-in", nargs="+", default=[], metavar="DAY", help="more days whose engagements rule out")
     option(
-        "--sample", type=int, metavar="N", help="ask for N users, chosen by a hash; others stay as they are"
+        "--sample",
+        type=whole_number(1),
+        metavar="N",
+        help="ask for N users, chosen by a hash; others stay as they are",
     )
     option("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")

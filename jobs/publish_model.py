@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from scrollpast.argument_types import number, whole_number
 from scrollpast.entry import run_job
 
 
@@ -22,12 +23,12 @@ def main() -> int:
     option("--metric", action="append", metavar="NAME", help="must not be worse; repeatable (recall@100)")
     option(
         "--largest-loss",
-        type=float,
+        type=number(0, 1),
         default=0.05,
         metavar="PART",
         help="part of a metric that may be lost without its being shown (0.05)",
     )
-    option("--max-users", type=int, metavar="N", help="compare on N users, chosen by a hash")
+    option("--max-users", type=whole_number(1), metavar="N", help="compare on N users, chosen by a hash")
     option("--force", action="store_true", help="publish it whatever is current, as to roll back")
     return run_job(parser, _publish)
 

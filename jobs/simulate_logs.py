@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from scrollpast.argument_types import day, whole_number
 from scrollpast.entry import run_job
 
 
@@ -14,29 +15,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="simulate_logs.py", description=__doc__)
     option = parser.add_argument
     option("out", metavar="OUT", type=Path, help="folder that receives the tables")
-    option("--rows", type=count, default=2_000_000, metavar="N", help="impressions (default: 2e6)")
-    option("--days", type=count, default=7, metavar="D", help="days of impressions (default: 7)")
-    option("--seed", type=count, default=0, metavar="S", help="seed of every draw (default: 0)")
-    option("--last-day", type=dt.date.fromisoformat, default=dt.date(2026, 11, 20), metavar="YYYY-MM-DD",
+    option("--rows", type=whole_number(1), default=2_000_000, metavar="N", help="impressions (default: 2e6)")
+    option("--days", type=whole_number(1), default=7, metavar="D", help="days of impressions (default: 7)")
+    option("--seed", type=whole_number(0), default=0, metavar="S", help="seed of every draw (default: 0)")
+    option("--last-day", type=day, default=dt.date(2026, 11, 20), metavar="YYYY-MM-DD",
            help="last day of impressions, UTC (default: 2026-11-20)")  # fmt: skip
     option("--set", action="append", default=[], metavar="NAME=VALUE",
            help="a knob of scrollpast.simulation.shape, such as broken=0.05; repeatable")  # fmt: skip
-    option("--only-day", type=int, metavar="N", help="write only this day of the log, from 0 on")
+    option("--only-day", type=whole_number(0), metavar="N", help="write only this day of the log, from 0 on")
     option("--retrieved", type=Path, metavar="FILE", help="a retriever's ads for the users' pools (.npy)")
-    option("--processes", type=count, default=2, metavar="P", help="processes (default: 2)")
+    option("--processes", type=whole_number(1), default=2, metavar="P", help="processes (default: 2)")
     option("--overwrite", action="store_true", help="replace a log that is there")
     return run_job(parser, simulate)
-
-
-def count(text: str) -> int:
-    """A whole number, also written as 2e6 or 2_000_000."""
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-    if not number.is_integer():
-        raise ValueError(text)
-    return int(number)
 
 
 def simulate(arguments: argparse.Namespace) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import sys
 
+from scrollpast.argument_types import day
 from scrollpast.entry import run_job
 
 
@@ -18,7 +18,7 @@ def main() -> int:
         metavar="FOLDER",
         help="folder of published days, such as s3://training/negatives",
     )
-    option("--today", type=dt.date.fromisoformat, metavar="D", help="count from this day (today, UTC)")
+    option("--today", type=day, metavar="D", help="count from this day (today, UTC)")
     option("--dry-run", action="store_true", help="only say what would be removed")
     option("--config", metavar="FILE", help="YAML, such as conf/cluster.yaml")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")

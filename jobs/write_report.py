@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 
@@ -36,7 +37,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--floor",
-        type=int,
+        type=whole_number(1),
         metavar="K",
         help="users, or ads, that a figure has to rest on (privacy.report_floor of the day)",
     )

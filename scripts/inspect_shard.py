@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 
@@ -23,12 +24,18 @@ def main() -> int:
     parser.add_argument(
         "path", metavar="FILE|DAY_FOLDER", help="a .tfrecord file, a day's folder or its manifest"
     )
-    parser.add_argument("--limit", type=_count, default=3, metavar="N", help="records to print (default: 3)")
+    parser.add_argument(
+        "--limit", type=whole_number(0), default=3, metavar="N", help="records to print (default: 3)"
+    )
     parser.add_argument(
         "--feature", action="append", default=[], metavar="NAME", help="print only this one (may be repeated)"
     )
     parser.add_argument(
-        "--most", type=_count, default=8, metavar="N", help="positives and negatives of a record to print (8)"
+        "--most",
+        type=whole_number(0),
+        default=8,
+        metavar="N",
+        help="positives and negatives of a record to print (8)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     return run_job(parser, inspect)
@@ -54,12 +61,6 @@ def inspect(arguments: argparse.Namespace) -> int:
     # With --json the output is records alone; the summary goes where a person still sees it.
     print(summary, file=sys.stderr if arguments.json else sys.stdout, flush=True)
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, found {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.checkpoint import published_checkpoints
 from scrollpast.training.loop import Run
 from scrollpast.training.processes import process_group
 from tests.jobs.job_runs import JobRun, run_job
@@ -100,3 +103,39 @@ def test_a_damaged_checkpoint_is_one_line(trained: tuple[Path, str, str], tmp_pa
     done = evaluate(str(copy), trained[2])
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert "expected a checkpoint of this model" in done.stderr
+
+
+def test_an_export_carries_the_metrics_of_the_evaluation(
+    trained: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    checkpoint = published_checkpoints(str(run))[-1].uri
+
+    def about(name: str) -> dict[str, Any]:
+        done = run_job("export_towers", checkpoint, "--out", tmp_path / name, "--index", "flat")
+        assert done.exit_code == 0, done.stderr
+        return dict(json.loads((tmp_path / name / "export.json").read_text()))
+
+    assert (about("before")["metrics"], about("before-2")["evaluated_on"]) == (None, None)
+    assert evaluate(checkpoint, trained[2]).exit_code == 0
+    written = Path(checkpoint) / "metrics.json"
+    evaluation = json.loads(written.read_text())
+    after = about("after")
+    assert after["metrics"] == {
+        name: value and value["mean"] for name, value in evaluation["metrics"].items()
+    }
+    assert after["metrics"]["recall@100"] > 0
+    assert after["evaluated_on"] == [trained[2]]
+    for damaged in (
+        "{",
+        "[]",
+        json.dumps({**evaluation, "step": 1}),
+        json.dumps({**evaluation, "metrics": 3}),
+    ):
+        written.write_text(damaged)
+        refused = run_job("export_towers", checkpoint, "--out", tmp_path / "refused")
+        assert refused.exit_code == 1
+        assert f"{written}: expected an evaluation of schema_version 1 and step " in refused.stderr
+        assert "evaluate the checkpoint again" in refused.stderr
+    assert not (tmp_path / "refused").exists()

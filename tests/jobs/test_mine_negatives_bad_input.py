@@ -202,9 +202,10 @@ class TestBeforeSparkStarts:
         ("arguments", "message"),
         [
             (["--date", "soon"], "--date: expected a day as 2026-11-21, found 'soon'; write year-month-day"),
-            (["--date", "2026-02-30"], "--date: expected a day as 2026-11-21, found '2026-02-30'; "),
+            (["--date", "2026-11-31"], "--date: expected a day of November 2026, which has 30 days, found '2026"),
+            (["--as-of", "2026-02-29T06:00"], "--as-of: expected a day of February 2026, which has 28 days, found "),
+            (["--as-of", "2026-02-20T25:00"], "--as-of: expected a moment as 2026-11-23 or 2026-11-23T06:00:00, "),
             (["--as-of", "now"], "--as-of: expected a moment as 2026-11-23 or 2026-11-23T06:00:00, found 'now'; "),
-            (["--days", "0"], "--days: expected at least 1, found 0; leave it out for 1"),
             (["--days", "1000000"], "--days: expected at most 739,940, the days that end with 2026-11-20, found "),
             (
                 ["--as-of", "2026-11-19T23:00:00"],
@@ -229,7 +230,9 @@ class TestBeforeSparkStarts:
     def test_a_command_line_that_argparse_refuses(self, folder: Path, out: Path) -> None:
         run = run_here(*arguments_of(folder, out), "--days", "many")
         assert run.exit_code == 2
-        assert run.stderr.endswith("mine_negatives.py: error: argument --days: invalid int value: 'many'\n")
+        assert run.stderr.endswith(
+            "mine_negatives.py: error: argument --days: expected a whole number, 1 or more, found 'many'\n"
+        )
 
 
 # Found out while Spark reads

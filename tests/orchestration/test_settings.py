@@ -49,7 +49,12 @@ def test_an_empty_variable_is_none(name: str) -> None:
         ("WAIT_H", "long", "SCROLLPAST_WAIT_H: expected a number, found 'long'"),
         ("RANKS", "0", "SCROLLPAST_RANKS: expected 1 or more, found 0"),
         ("TRAIN_ON", "Monday", "SCROLLPAST_TRAIN_ON: expected one of daily, never, monday"),
-        ("START", "yesterday", "SCROLLPAST_START: expected a day as 2026-01-01, found 'yesterday'"),
+        ("START", "yesterday", "SCROLLPAST_START: expected a day as 2026-11-21, found 'yesterday'"),
+        (
+            "START",
+            "2026-02-29",
+            "SCROLLPAST_START: expected a day of February 2026, which has 28 days, found '2026",
+        ),
     ],
 )
 def test_a_value_that_makes_no_sense_is_a_mistake_of_the_environment(

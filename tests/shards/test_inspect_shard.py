@@ -113,7 +113,7 @@ def test_a_corrupt_shard_is_exit_code_1(day: str) -> None:
     [
         (["nowhere"], "error: nowhere/manifest.json: expected a manifest"),
         (["{day}", "--feature", "negativ_ad_id"], "--feature: expected one of user_id, "),
-        (["{day}", "--limit", "-1"], "expected a number, 0 or more"),
+        (["{day}", "--limit", "-1"], "expected a whole number, 0 or more, found '-1'"),
         ([], "the following arguments are required"),
     ],
 )

@@ -6,6 +6,7 @@ import argparse
 from datetime import UTC, date, datetime, timedelta
 
 from scrollpast.config import Config
+from scrollpast.dates import expected_date, parse_date
 from scrollpast.errors import UserError
 
 
@@ -17,10 +18,6 @@ def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
     """
     last_day = _parse_day(arguments.date)
     as_of = parse_as_of(arguments)
-    if arguments.days < 1:
-        raise UserError(
-            "--days", expected="at least 1", found=str(arguments.days), remedy="leave it out for 1"
-        )
     if arguments.days > last_day.toordinal():
         raise UserError(
             "--days",
@@ -72,10 +69,10 @@ def with_paths(config: Config, arguments: argparse.Namespace) -> Config:
 
 def _parse_day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
+        return parse_date(text)
+    except ValueError as error:
         raise UserError(
-            "--date", expected="a day as 2026-11-21", found=repr(text), remedy="write year-month-day"
+            "--date", expected=str(error), found=repr(text), remedy="write year-month-day"
         ) from None
 
 
@@ -83,9 +80,12 @@ def _parse_moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
+        expected = expected_date(text)
+        if expected.startswith("a day as"):
+            expected = "a moment as 2026-11-23 or 2026-11-23T06:00:00"
         raise UserError(
             "--as-of",
-            expected="a moment as 2026-11-23 or 2026-11-23T06:00:00",
+            expected=expected,
             found=repr(text),
             remedy="write it in ISO 8601; without a zone it is UTC",
         ) from None

@@ -100,7 +100,7 @@ def build_vocabulary(
     """
     reader = ShardReader(manifests)
     user_features = reader.days[0].user_features if reader.days else ()
-    _check_names(features, max_codes)
+    _check_names(features)
     has_ads = ads.path is not None or ads.table is not None
     source = None
     if has_ads or features:
@@ -225,7 +225,7 @@ def _to_bytes(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _check_names(features: Sequence[str], max_codes: int) -> None:
+def _check_names(features: Sequence[str]) -> None:
     for name in features:
         if name in _TAKEN_NAMES or name.startswith(USER_FEATURE_PREFIX) or features.count(name) > 1:
             raise UserError(
@@ -234,8 +234,6 @@ def _check_names(features: Sequence[str], max_codes: int) -> None:
                 found=f"{name!r}, given twice or a name that the vocabulary uses itself",
                 remedy="rename the column where the table is made, or leave it out",
             )
-    if max_codes < 2:
-        raise UserError("--max-codes", expected="2 or more", found=str(max_codes), remedy="raise it")
 
 
 def _check_overlap(

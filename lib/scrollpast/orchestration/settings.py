@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from scrollpast.dates import parse_date
 from scrollpast.errors import UserError
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -130,9 +131,9 @@ class Settings:
         if self.train_on not in _TRAIN_ON:
             raise _mistake("train_on", f"one of {', '.join(_TRAIN_ON)}", repr(self.train_on))
         try:
-            date.fromisoformat(self.start)
-        except ValueError:
-            raise _mistake("start", "a day as 2026-01-01", repr(self.start)) from None
+            parse_date(self.start)
+        except ValueError as error:
+            raise _mistake("start", str(error), repr(self.start)) from None
 
 
 def _parsed(variable: str, text: str, default: Any) -> Any:

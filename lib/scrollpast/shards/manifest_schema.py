@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from scrollpast.dates import EXAMPLE, expected_date
 from scrollpast.errors import CorruptShardError
 
 SCHEMA_VERSION = 1
@@ -151,7 +152,7 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
             remedy="read it with the version of scrollpast that wrote it, or mine the day again with --overwrite",
         )
     manifest = Manifest(
-        ds=fields.matching("ds", _is_day, "a day as 2026-11-21"),
+        ds=fields.day("ds"),
         window_start=fields.matching("window_start", _is_time, "an ISO 8601 time"),
         window_end=fields.matching("window_end", _is_time, "an ISO 8601 time"),
         as_of=fields.matching("as_of", _is_time, "an ISO 8601 time"),
@@ -244,6 +245,11 @@ class _Fields:
         if not accepts(value):
             raise _malformed(f"{self._place}, {name}", expected, _shown(value))
         return str(value)
+
+    def day(self, name: str) -> str:
+        expected = f"a day as {EXAMPLE}"
+        text = self.typed(name, str, expected)
+        return self.matching(name, _is_day, expected_date(text))
 
     def path_or_none(self, name: str) -> str | None:
         if self._content.get(name) is None:

@@ -29,6 +29,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.checkpoint import Checkpoint, chosen_checkpoint, restore_weights, vocabulary_of
 from scrollpast.training.console import silence_libraries
 from scrollpast.training.contrast import SMALLEST_TEMPERATURE
+from scrollpast.training.evaluation.metrics_file import read_evaluated
 from scrollpast.training.model.embedding import embed_ads, read_towers
 from scrollpast.training.model.towers import TableShapes, TwoTower
 from scrollpast.training.serving.export_files import (
@@ -73,7 +74,8 @@ def write_export(
 ) -> dict[str, Any]:
     """Write all files of an export and publish it by ``export.json``, whose content is returned.
 
-    An export that is there already is unpublished just before its first file is replaced.
+    An export that is there already is unpublished just before its first file is replaced. ``metrics`` are those of the
+    checkpoint's ``metrics.json``, with the days in ``evaluated_on``; without that file, those of the training run.
 
     Args:
         vocabulary: the checkpoint's own.
@@ -81,6 +83,7 @@ def write_export(
     Raises:
         ScrollpastError: the checkpoint cannot be read.
     """
+    evaluated = read_evaluated(checkpoint)
     towers = read_towers(checkpoint, vocabulary)
     ad_RD = embed_ads(towers, vocabulary, torch.device("cpu")).numpy()
     index, tower = build_index(ad_RD), _about_user_tower(checkpoint, vocabulary)
@@ -99,7 +102,8 @@ def write_export(
         "schema_version": SCHEMA_VERSION,
         "checkpoint": checkpoint.uri,
         "step": checkpoint.step,
-        "metrics": checkpoint.facts.get("metrics"),
+        "metrics": checkpoint.facts.get("metrics") if evaluated is None else evaluated.metrics,
+        "evaluated_on": None if evaluated is None else evaluated.evaluated_on,
         "vocabulary_version": vocabulary.version,
         "embedding_dim": tower["embedding_dim"],
         "output_dim": tower["output_dim"],

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from scrollpast.config import Neighbours, load_config
-from scrollpast.errors import UserError
 from scrollpast.mining.neighbours.days import DayWithNeighbours, mine_days
 from scrollpast.mining.neighbours.inputs import Towers
 from scrollpast.mining.neighbours.outcomes import Outcome
@@ -25,10 +24,6 @@ def mine(
         read_export: what an export says of itself, by its URI; runs here.
         open_retriever: opens it, with its index; runs on the workers.
     """
-    if arguments.sample is not None and arguments.sample < 1:
-        raise UserError(
-            "--sample", expected="at least 1", found=str(arguments.sample), remedy="leave it out for all"
-        )
     config = load_config(arguments.config, arguments.set)
     with (
         watch(config.watching, "mine_neighbours") as run,

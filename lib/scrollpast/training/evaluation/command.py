@@ -18,12 +18,10 @@ from scrollpast.shards.manifest import day_folder
 from scrollpast.training.checkpoint import chosen_checkpoint, vocabulary_of
 from scrollpast.training.console import silence_libraries
 from scrollpast.training.evaluation.held_out import read_held_out
+from scrollpast.training.evaluation.metrics_file import METRICS_NAME, SCHEMA_VERSION
 from scrollpast.training.evaluation.ranking import Search
 from scrollpast.training.evaluation.report import evaluate
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
-
-METRICS_NAME = "metrics.json"
-SCHEMA_VERSION = 1
 
 BuildSearch = Callable[[NDArray[np.float32]], Search]
 """Embeddings of ads float32 [R, D] → a search through a quantised index of them."""

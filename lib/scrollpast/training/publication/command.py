@@ -18,13 +18,6 @@ def publish_model(arguments: argparse.Namespace) -> int:
     """Compare as the command line says, publish what is not worse, and print which; returns the exit code."""
     if not arguments.debug:
         silence_libraries()
-    if not 0 <= arguments.largest_loss <= 1:
-        raise UserError(
-            "--largest-loss",
-            expected="a part of a metric, from 0 to 1",
-            found=f"{arguments.largest_loss:g}",
-            remedy="write 0.05 for 5 %",
-        )
     checkpoint = chosen_checkpoint(files.absolute(arguments.model), arguments.metric[0])
     days = [files.absolute(day_folder(day)) for day in arguments.days]
     current = CurrentModel.read(arguments.models)
