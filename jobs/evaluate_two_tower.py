@@ -44,13 +44,15 @@ def main() -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from scrollpast.neighbours.index import AdIndex
+    from scrollpast.neighbours.kinds import EXPORTED_KIND
     from scrollpast.training.evaluation.command import evaluate_checkpoint
 
-    def quantised(ad_RD: Any) -> Callable[[Any, int], Any]:  # noqa: N803 (rows and dimensions)
-        index = AdIndex.build(ad_RD, "ivf_pq", seed=arguments.seed)
+    def exported(ad_RD: Any) -> Callable[[Any, int], Any]:  # noqa: N803 (rows and dimensions)
+        # The defaults of build are those of export_towers.py: --seed chooses users and intervals, not clusters.
+        index = AdIndex.build(ad_RD)
         return lambda user_UD, k: index.search(user_UD, k)[0]  # noqa: N803
 
-    return evaluate_checkpoint(arguments, quantised)
+    return evaluate_checkpoint(arguments, exported, EXPORTED_KIND)
 
 
 if __name__ == "__main__":

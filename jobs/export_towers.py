@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
+    from scrollpast.neighbours.kinds import EXPORTED_KIND, EXPORTED_SEED, KINDS
+
     parser = argparse.ArgumentParser(prog="export_towers.py", description=__doc__)
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's folder: its best one"
@@ -23,11 +25,9 @@ def main() -> int:
     parser.add_argument(
         "--metric", default="recall@100", metavar="NAME", help="tells a run's best checkpoint"
     )
+    parser.add_argument("--index", choices=KINDS, default=EXPORTED_KIND, help="kind of the FAISS index")
     parser.add_argument(
-        "--index", choices=("flat", "ivf_flat", "ivf_pq"), default="ivf_flat", help="kind of the FAISS index"
-    )
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N", help="of the index's clusters"
+        "--seed", type=whole_number(0), default=EXPORTED_SEED, metavar="N", help="of the index's clusters"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the export that is in DIR")
     return run_job(parser, _export)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from scrollpast.neighbours.index import AdIndex
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.checkpoint import published_checkpoints
 from scrollpast.training.loop import Run
@@ -56,6 +57,31 @@ def test_it_prints_a_table_and_writes_what_it_printed(trained: tuple[Path, str, 
     again = evaluate(str(run), after, "--out", str(tmp_path / "again.json"))
     assert again.exit_code == 0
     assert json.loads((tmp_path / "again.json").read_text())["metrics"] == content["metrics"]
+
+
+def test_it_measures_the_index_that_the_export_writes_by_default(
+    trained: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _, after = trained
+    searched: list[AdIndex] = []
+    search = AdIndex.search
+
+    def watched(index: AdIndex, users: np.ndarray, k: int) -> Any:
+        searched.append(index)
+        return search(index, users, k)
+
+    monkeypatch.setattr(AdIndex, "search", watched)
+    # Another --seed chooses other users and intervals; the clusters stay those of the export.
+    done = evaluate(str(run), after, "--out", str(tmp_path / "metrics.json"), "--seed", "7")
+    assert done.exit_code == 0, done.stderr
+    assert run_job("export_towers", run, "--out", tmp_path / "export").exit_code == 0
+    kind = json.loads((tmp_path / "export" / "export.json").read_text())["index"]["kind"]
+    assert f"\nthrough the exported index ({kind})  " in done.stdout
+    assert json.loads((tmp_path / "metrics.json").read_text())["index"] == {"kind": kind}
+    assert searched
+    for number, index in enumerate(searched):
+        index.save(str(tmp_path / f"{number}.faiss"))
+        assert (tmp_path / f"{number}.faiss").read_bytes() == (tmp_path / "export" / "ads.faiss").read_bytes()
 
 
 def test_an_evaluation_that_finds_the_same_again_leaves_the_file_alone(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from scrollpast.errors import ScrollpastError
+from scrollpast.neighbours.kinds import EXPORTED_KIND, EXPORTED_SEED, Kind
 from scrollpast.shards import filesystem as files
-
-Kind = Literal["flat", "ivf_flat", "ivf_pq"]
 
 _POINTS_PER_LIST = 39
 """FAISS warns below: a centroid of fewer points says little of its neighbourhood."""
@@ -30,9 +29,9 @@ class AdIndex:
     @staticmethod
     def build(
         ad_RD: NDArray[np.float32],
-        kind: Kind = "ivf_flat",
+        kind: Kind = EXPORTED_KIND,
         *,
-        seed: int = 0,
+        seed: int = EXPORTED_SEED,
         num_lists: int | None = None,
         num_probes: int | None = None,
     ) -> AdIndex:

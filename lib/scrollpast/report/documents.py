@@ -174,14 +174,22 @@ class Estimated(Document):
     num_users: Count
 
 
+class Index(Document):
+    """The index of ads that the metrics ``quantised/…`` were measured through."""
+
+    kind: str
+
+
 class Metrics(Document):
-    """``metrics.json`` of a checkpoint."""
+    """``metrics.json`` of a checkpoint; one without ``index`` is older, and measured an index of codes."""
 
     checkpoint: str
     step: Count
     num_users: Count
     evaluated_on: list[str]
     metrics: dict[str, Estimated | None]
+    index: Index | None = None
+    notes: list[str] = []
 
 
 class Cell(Document):

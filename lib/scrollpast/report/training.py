@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Estimated
+from scrollpast.report.documents import Estimated, Index
 from scrollpast.report.floor import fewer_than
 from scrollpast.report.inputs import Inputs, TrainedRun
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
@@ -129,15 +129,18 @@ def _evaluated(runs: Sequence[TrainedRun], floor: int) -> list[Block]:
         days = wording.listed([day.rstrip("/").rpartition("/")[2] for day in found.evaluated_on])
         caption = f"{run.name}, checkpoint at step {found.step:,}, on {days}: {wording.plural(found.num_users, 'user')}"
         columns = ("metric", "value", "95% interval", "users")
-        rows = [(_metric(name), *_cells(value, floor)) for name, value in found.metrics.items()]
+        rows = [(_metric(name, found.index), *_cells(value, floor)) for name, value in found.metrics.items()]
         blocks.append(Table(caption, columns, rows))
+        blocks.extend(Paragraph(f"{note}.") for note in found.notes)
     return blocks
 
 
-def _metric(name: str) -> str:
+def _metric(name: str, index: Index | None) -> str:
     """``slices/recall@100, tail ads`` without its section; what is not exact says so."""
     section, _, label = name.rpartition("/")
-    return f"{label}, through the quantised index" if section == "quantised" else label
+    if section != "quantised":
+        return label
+    return f"{label}, through the " + (f"exported index ({index.kind})" if index else "quantised index")
 
 
 def _cells(value: Estimated | None, floor: int) -> tuple[str, str, str]:

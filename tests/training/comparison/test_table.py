@@ -107,9 +107,19 @@ def test_the_module_documents_every_field(table: Table) -> None:
 
 
 def test_notes_say_what_intervals_leave_out(table: Table) -> None:
-    assert notes_of(table.judged, 2) == []
-    assert notes_of(table.judged, 1) == [
+    assert notes_of(table.judged, 2, num_ads=101) == []
+    assert notes_of(table.judged, 1, num_ads=101) == [
         "one seed: the intervals do not cover what another seed would have given"
     ]
     few = {key: judged and replace(judged, num_users=29) for key, judged in table.judged.items()}
-    assert [note.partition(":")[0] for note in notes_of(few, 2)] == ["recall@100", "served share in top 100"]
+    assert [note.partition(":")[0] for note in notes_of(few, 2, num_ads=101)] == [
+        "recall@100",
+        "served share in top 100",
+    ]
+
+
+def test_a_cut_that_holds_the_whole_catalogue_is_noted(table: Table) -> None:
+    for num_ads in (99, 100):
+        assert notes_of(table.judged, 2, num_ads=num_ads) == [
+            f"recall@K and top K are trivial at K = 100: the catalogue has {num_ads} ads"
+        ]

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from scrollpast.training.evaluation import metrics
 from scrollpast.training.evaluation.held_out import HeldOut, Ragged
-from scrollpast.training.evaluation.report import evaluate, measure
+from scrollpast.training.evaluation.report import CUTS, evaluate, measure
 from tests.training.evaluation.toy import ten_ads
 
 
@@ -57,7 +60,7 @@ def test_an_index_is_measured_beside_the_exact_search(held_out: HeldOut) -> None
     def worse(users: np.ndarray, k: int) -> np.ndarray:
         return np.tile((np.arange(k) + 2) % 10, (len(users), 1))
 
-    values = measure(*embeddings(), held_out, ten_ads(), cuts=(3,), quantised=worse)
+    values = measure(*embeddings(), held_out, ten_ads(), cuts=(3,), exported=worse)
     np.testing.assert_equal(values["quantised/recall@3"], [0.0, 0.0, 1.0])
     np.testing.assert_allclose(values["quantised/share of the exact top 3"], [2 / 3, 2 / 3, 2 / 3])
 
@@ -78,3 +81,35 @@ def test_what_nobody_has_is_null(held_out: HeldOut) -> None:
     report = evaluate(*embeddings(), changed, ten_ads(), num_resamples=50)
     assert report.to_json({})["metrics"]["auc"] is None
     assert any(line.split()[-2:] == ["auc", "–"] for line in report.table().splitlines())
+
+
+@given(st.integers(1, 150))
+def test_every_cut_at_or_above_the_catalogue_is_noted(num_ads: int) -> None:
+    names = [name for k in CUTS for name in (f"recall@{k}", f"slices/recall@{k}, tail ads", f"ndcg@{k}")]
+    notes = metrics.trivial_cuts(names, num_ads)
+    trivial = [str(k) for k in CUTS if k >= num_ads]
+    assert [note.partition(":")[0] for note in notes] == (
+        [f"recall@K and top K are trivial at K = {', '.join(trivial)}"] if trivial else []
+    )
+
+
+def test_trivial_cuts_are_noted_in_the_table_and_in_json(held_out: HeldOut) -> None:
+    report = evaluate(*embeddings(), held_out, ten_ads(), num_resamples=50)
+    note = "recall@K and top K are trivial at K = 10, 50, 100: the catalogue has 9 ads"
+    assert report.to_json({})["notes"] == [note]
+    assert report.table().endswith(f"\n\nnote: {note}")
+    assert max(len(line) for line in report.table().splitlines()) <= 84
+    small = evaluate(*embeddings(), held_out, ten_ads(), cuts=(1, 8), num_resamples=50)
+    assert small.to_json({})["notes"] == []
+    assert "note:" not in small.table()
+
+
+def test_the_table_names_the_kind_of_the_exported_index(held_out: HeldOut) -> None:
+    def first(users: np.ndarray, k: int) -> np.ndarray:
+        return np.tile(np.arange(k) % 10, (len(users), 1))
+
+    report = evaluate(
+        *embeddings(), held_out, ten_ads(), exported=first, index_kind="ivf_flat", num_resamples=50
+    )
+    assert "\nthrough the exported index (ivf_flat)  " in report.table()
+    assert report.to_json({})["index"] == {"kind": "ivf_flat"}

@@ -94,7 +94,7 @@ def run_comparison(config: Config, device: torch.device) -> Table | None:
             days={name: [files.absolute(day) for day in found] for name, found in days.sets.items()},
             evaluated_on=[files.absolute(day) for day in days.evaluation],
             vocabulary=vocabulary.version,
-            notes=[*days.notes, *notes_of(judged, len(options.seeds))],
+            notes=[*days.notes, *notes_of(judged, len(options.seeds), num_ads=results[0].facts["num_ads"])],
         )
         table = Table(planned, options.metrics, judged, about)
         if dist.get_rank() == 0:

@@ -52,6 +52,7 @@ import pyarrow.parquet as pq
 from scrollpast.shards import filesystem as files
 from scrollpast.training.comparison.arms import Cell, Planned
 from scrollpast.training.comparison.verdicts import FEWEST_USERS, LEVEL, Judged
+from scrollpast.training.evaluation.metrics import trivial_cuts
 
 SCHEMA_VERSION = 1
 JSON_NAME, PARQUET_NAME, TEXT_NAME = "comparison.json", "comparison.parquet", "comparison.txt"
@@ -185,9 +186,9 @@ class Table:
             yield f"note: {note}"
 
 
-def notes_of(judged: Mapping[tuple[str, str], Judged | None], num_seeds: int) -> list[str]:
-    """What a reader has to know of the intervals."""
-    notes = []
+def notes_of(judged: Mapping[tuple[str, str], Judged | None], num_seeds: int, *, num_ads: int) -> list[str]:
+    """What a reader has to know of the intervals, and of lists that hold the whole catalogue."""
+    notes = trivial_cuts([metric for _, metric in judged], num_ads)
     if num_seeds == 1:
         notes.append("one seed: the intervals do not cover what another seed would have given")
     few = sorted(

@@ -24,11 +24,16 @@ from scrollpast.training.evaluation.report import evaluate
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
 
 BuildSearch = Callable[[NDArray[np.float32]], Search]
-"""Embeddings of ads float32 [R, D] → a search through a quantised index of them."""
+"""Embeddings of ads float32 [R, D] → a search through the index that an export has of them."""
 
 
-def evaluate_checkpoint(arguments: argparse.Namespace, quantised: BuildSearch) -> int:
-    """Evaluate as the command line says, print the table and write metrics.json; returns the exit code."""
+def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, index_kind: str) -> int:
+    """Evaluate as the command line says, print the table and write metrics.json; returns the exit code.
+
+    Args:
+        exported: builds the index that ``jobs/export_towers.py`` writes by default.
+        index_kind: its kind, as the export's ``index`` names it.
+    """
     if not arguments.debug:
         silence_libraries()
     checkpoint = chosen_checkpoint(arguments.checkpoint, arguments.metric)
@@ -51,7 +56,8 @@ def evaluate_checkpoint(arguments: argparse.Namespace, quantised: BuildSearch) -
         ad_RD,
         held_out,
         vocabulary,
-        quantised=quantised(ad_RD.numpy()),
+        exported=exported(ad_RD.numpy()),
+        index_kind=index_kind,
         seed=arguments.seed,
     )
     about = {

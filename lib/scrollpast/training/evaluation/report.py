@@ -26,7 +26,7 @@ CUTS = (10, 50, 100)
 _SECTIONS = {
     "": "all users, the whole catalogue searched exactly",
     "slices": "recall by slice",
-    "quantised": "through the quantised index",
+    "quantised": "through the exported index",
 }
 
 
@@ -35,18 +35,25 @@ class Report:
     """Numbers with their intervals, and what they were computed from.
 
     Names are ``recall@100``, ``slices/recall@100, tail ads``, ``quantised/recall@100`` and the like.
+    ``quantised/`` stands for the exported index of whatever kind.
     """
 
     estimates: dict[str, Estimate | None]
     per_user: dict[str, NDArray[np.float64]]
     """float64 [U] by the same names, in the order of ``user_id``: two reports of the same users can be compared"""
     user_id: NDArray[np.int64]
+    index_kind: str | None = None
+    """Kind of the exported index, of which ``quantised/…`` is measured; None = no index was measured"""
+    notes: Sequence[str] = ()
+    """Facts that a reader of the numbers needs, such as cuts that the catalogue makes trivial"""
 
     def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Everything but the single users; ``about`` comes first. A number that no user has is null."""
         return {
             **about,
             "num_users": len(self.user_id),
+            "index": self.index_kind and {"kind": self.index_kind},
+            "notes": list(self.notes),
             "metrics": {name: found and asdict(found) for name, found in self.estimates.items()},
         }
 
@@ -57,8 +64,9 @@ class Report:
         for name, found in self.estimates.items():
             section, _, label = name.rpartition("/")
             if section != shown:
+                heading = _SECTIONS[section] + (f" ({self.index_kind})" if section == "quantised" else "")
                 lines += ([""] if lines else []) + [
-                    f"{_SECTIONS[section]:<44}{'value':>8}  {'95 % interval':>15}  {'users':>9}"
+                    f"{heading:<44}{'value':>8}  {'95 % interval':>15}  {'users':>9}"
                 ]
                 shown = section
             if found is None:
@@ -66,6 +74,8 @@ class Report:
             else:
                 interval = f"{found.low:.4f}–{found.high:.4f}"
                 lines.append(f"  {label:<42}{found.mean:>8.4f}  {interval:>15}  {found.num_users:>9,}")
+        if self.notes:
+            lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
 
 
@@ -75,7 +85,8 @@ def evaluate(
     held_out: HeldOut,
     vocabulary: Vocabulary,
     *,
-    quantised: Search | None = None,
+    exported: Search | None = None,
+    index_kind: str | None = None,
     cuts: Sequence[int] = CUTS,
     seed: int = 0,
     num_resamples: int = 1000,
@@ -85,11 +96,18 @@ def evaluate(
     Args:
         user_UD: float32 [U, D], the users of ``held_out``.
         ad_RD: float32 [num_rows, D].
-        quantised: a search through a quantised index of the same ads, measured beside the exact one.
+        exported: a search through the exported index of the same ads, measured beside the exact one.
+        index_kind: the kind of this index.
         cuts: the k of recall@k, ascending.
     """
-    values = measure(user_UD, ad_RD, held_out, vocabulary, quantised=quantised, cuts=cuts)
-    return Report(estimates(values, seed=seed, num_resamples=num_resamples), values, held_out.user_id)
+    values = measure(user_UD, ad_RD, held_out, vocabulary, exported=exported, cuts=cuts)
+    return Report(
+        estimates(values, seed=seed, num_resamples=num_resamples),
+        values,
+        held_out.user_id,
+        index_kind,
+        metrics.trivial_cuts(values, vocabulary.num_rows - 1),
+    )
 
 
 def measure(
@@ -98,7 +116,7 @@ def measure(
     held_out: HeldOut,
     vocabulary: Vocabulary,
     *,
-    quantised: Search | None = None,
+    exported: Search | None = None,
     cuts: Sequence[int] = CUTS,
 ) -> dict[str, NDArray[np.float64]]:
     """The numbers of the single users, float64 [U] by name; see `evaluate`."""
@@ -117,8 +135,8 @@ def measure(
     of_all = values[f"recall@{deepest}"]
     for name, is_meant in (("new users", held_out.is_new), ("known users", ~held_out.is_new)):
         values[f"slices/recall@{deepest}, {name}"] = np.where(is_meant, of_all, np.nan)
-    if quantised is not None:
-        found_UK = searched_top_rows(quantised, user_UD, held_out.known, deepest)
+    if exported is not None:
+        found_UK = searched_top_rows(exported, user_UD, held_out.known, deepest)
         found_ranks = ranks_in(found_UK, targets)
         values |= {f"quantised/recall@{k}": metrics.recall(found_ranks, targets, k) for k in cuts}
         values[f"quantised/share of the exact top {deepest}"] = _overlap(found_UK, top_UK)

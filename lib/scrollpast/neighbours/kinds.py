@@ -1,0 +1,13 @@
+"""Kinds of indices of ads, and the one that an export has unless another is asked for. Without FAISS."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Kind = Literal["flat", "ivf_flat", "ivf_pq"]
+KINDS: tuple[Kind, ...] = ("flat", "ivf_flat", "ivf_pq")
+
+EXPORTED_KIND: Kind = "ivf_flat"
+"""Default of ``jobs/export_towers.py --index``, and the kind that ``jobs/evaluate_two_tower.py`` measures."""
+EXPORTED_SEED = 0
+"""Default of ``jobs/export_towers.py --seed``."""
