@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
+from scrollpast.neighbours.kinds import EXPORTED_KIND, EXPORTED_SEED, KINDS
 
 if TYPE_CHECKING:
     from scrollpast.neighbours.index import AdIndex
 
 
 def main() -> int:
-    from scrollpast.neighbours.kinds import EXPORTED_KIND, EXPORTED_SEED, KINDS
-
     parser = argparse.ArgumentParser(prog="export_towers.py", description=__doc__)
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's folder: its best one"
