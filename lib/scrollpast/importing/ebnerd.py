@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scrollpast.errors import UserError
 from scrollpast.importing.contract import (
     UTC_TIME,
     ads_schema,
@@ -18,11 +19,12 @@ from scrollpast.importing.contract import (
     impressions_schema,
     table_of,
 )
-from scrollpast.importing.files import find_files, find_optional, read_batches
 from scrollpast.importing.report import LogDescription, report_of
+from scrollpast.importing.source import LogSource
 from scrollpast.importing.writing import LogWriter
 
 BEHAVIOUR_PATTERNS = ("behaviors.parquet", "train/behaviors.parquet", "validation/behaviors.parquet")
+HISTORY_PATTERNS = ("history.parquet", "train/history.parquet", "validation/history.parquet")
 ARTICLE_PATTERNS = ("articles.parquet", "../articles.parquet")
 DESCRIPTION = LogDescription(
     title="EB-NeRD (Ekstra Bladet News Recommendation Dataset)",
@@ -33,8 +35,9 @@ DESCRIPTION = LogDescription(
         "served_at": "impression_time, which has no zone: taken as UTC",
         "surface": "front_page where article_id is null, else article",
         "device_type": "device_type (an extra column)",
-        "kind": "click for each of article_ids_clicked",
-        "engaged_at": "impression_time: the moment of the click is not logged",
+        "kind": "click for each of article_ids_clicked, and for each earlier read of history.parquet, where that "
+        "file is there",
+        "engaged_at": "impression_time, and impression_time_fixed of the history: the click itself has no time",
         "category_id": "category of articles.parquet, where that file is there",
         "created_at": "published_time of articles.parquet, where that file is there",
     },
@@ -46,6 +49,28 @@ DESCRIPTION = LogDescription(
         "advertiser_id": "one publisher",
         "value": "no amounts",
     },
+    unused_files={
+        "articles.parquet": "one table of articles is read, the one beside the behaviours",
+        "*embedding*": "embeddings: ads have categorical features only",
+    },
+    unused_columns={
+        "read_time": "of the page, not of an article in view",
+        "scroll_percentage": "of the page, not of an article in view",
+        "next_read_time": "of the page after the click: no dwell before it",
+        "next_scroll_percentage": "of the page after the click: no dwell before it",
+        "session_id": "a request is one impression_id",
+        **dict.fromkeys(
+            ("is_sso_user", "gender", "postcode", "age", "is_subscriber"),
+            "features of users: of them, impressions carry device_type alone",
+        ),
+        "scroll_percentage_fixed": "of the page that was read",
+        "read_time_fixed": "of the page that was read",
+        **dict.fromkeys(
+            ("title", "subtitle", "body", "url", "image_ids", "last_modified_time"),
+            "text and pictures: ads have categorical features only",
+        ),
+    },
+    notes=("a click of the history that the behaviours hold as well is imported once",),
 )
 
 _IMPRESSIONS = impressions_schema(pa.int64(), pa.int64(), device_type=pa.int64())
@@ -60,33 +85,50 @@ _BEHAVIOUR_COLUMNS = {
     "article_ids_clicked": pa.large_list(pa.int64()),
     "device_type": pa.int64(),
 }
+_HISTORY_COLUMNS = {
+    "user_id": pa.int64(),
+    "article_id_fixed": pa.large_list(pa.int64()),
+    "impression_time_fixed": pa.large_list(pa.timestamp("us")),
+}
+_CLICK = ["user_id", "ad_id", "engaged_at"]
 _ARTICLE_COLUMNS = {"article_id": pa.int64(), "category": pa.int64(), "published_time": pa.timestamp("us")}
 
 
 def import_ebnerd(source: Path, out: Path, overwrite: bool = False) -> str:
     """Import the behaviours of an EB-NeRD folder (its parts train and validation, where it has them).
 
+    The history of each user, where it is there, becomes engagements without a request: the clicks of the weeks before.
+
     Without articles.parquet the ads are those in view, with nothing known of them.
 
     Raises:
         UserError: a file or column is missing, or ``out`` holds tables and ``overwrite`` is not given.
     """
-    behaviours = find_files(source, BEHAVIOUR_PATTERNS, "the behaviours")
-    articles = find_optional(source, ARTICLE_PATTERNS)
+    log = LogSource(source)
+    behaviours = log.find(BEHAVIOUR_PATTERNS, "the behaviours")
+    articles = log.find_optional(ARTICLE_PATTERNS)
+    clicks = _ENGAGEMENTS.empty_table().select(_CLICK)
     seen = pa.array([], pa.int64())
     with LogWriter(out, overwrite) as writer:
         for path in behaviours:
-            for batch in read_batches(path, _BEHAVIOUR_COLUMNS, optional=("article_id", "device_type")):
+            for batch in log.read(path, _BEHAVIOUR_COLUMNS, optional=("article_id", "device_type")):
                 impressions = impressions_of(batch)
                 writer.impressions(impressions)
-                writer.engagements(engagements_of(batch))
+                engagements = engagements_of(batch)
+                writer.engagements(engagements)
+                clicks = pa.concat_tables([clicks, engagements.select(_CLICK)])
                 seen = pc.unique(pa.concat_arrays([seen, *impressions["ad_id"].chunks]))
+        for path in sorted(path for pattern in HISTORY_PATTERNS for path in source.glob(pattern)):
+            for batch in log.read(path, _HISTORY_COLUMNS):
+                earlier = earlier_clicks_of(batch, path, clicks)
+                writer.engagements(earlier)
+                clicks = pa.concat_tables([clicks, earlier.select(_CLICK)])
         if articles is None:
             writer.ads(table_of(_ADS, {"ad_id": seen.sort()}, len(seen)))
         else:
-            for batch in read_batches(articles, _ARTICLE_COLUMNS, optional=("category", "published_time")):
+            for batch in log.read(articles, _ARTICLE_COLUMNS, optional=("category", "published_time")):
                 writer.ads(ads_of(batch))
-        return report_of(DESCRIPTION, writer)
+        return report_of(DESCRIPTION, writer, log)
 
 
 def impressions_of(batch: pa.RecordBatch) -> pa.Table:
@@ -115,6 +157,38 @@ def engagements_of(batch: pa.RecordBatch) -> pa.Table:
         "request_id": batch["impression_id"].take(rows),
     }
     return table_of(_ENGAGEMENTS, columns, len(rows))
+
+
+def earlier_clicks_of(batch: pa.RecordBatch, path: Path, known: pa.Table) -> pa.Table:
+    """One click an article that the history says was read, without a request.
+
+    Args:
+        known: user_id, ad_id and engaged_at of clicks that are imported already; they are left out.
+
+    Raises:
+        UserError: a user has more times than articles, or fewer.
+    """
+    articles, times = batch["article_id_fixed"], batch["impression_time_fixed"]
+    num_articles, num_times = (pc.fill_null(pc.list_value_length(lists), 0) for lists in (articles, times))
+    if not num_articles.equals(num_times):
+        differs = pc.index(pc.equal(num_articles, num_times), False).as_py()
+        raise UserError(
+            str(path),
+            expected="as many times as articles of every user",
+            found=f"{num_times[differs]} and {num_articles[differs]} of user {batch['user_id'][differs]}",
+            remedy="fetch the file again",
+        )
+    columns = {
+        "user_id": batch["user_id"].take(pc.list_parent_indices(articles)),
+        "ad_id": pc.list_flatten(articles),
+        "engaged_at": _utc(pc.list_flatten(times)),
+    }
+    clicks = pa.table(columns).group_by(_CLICK, use_threads=False).aggregate([])
+    new = clicks.join(known, _CLICK, join_type="left anti", use_threads=False).sort_by(
+        [(name, "ascending") for name in _CLICK]
+    )
+    found = {name: new[name] for name in _CLICK}
+    return table_of(_ENGAGEMENTS, {**found, "kind": pa.repeat("click", len(new))}, len(new))
 
 
 def ads_of(batch: pa.RecordBatch) -> pa.Table:

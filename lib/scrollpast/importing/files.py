@@ -77,9 +77,17 @@ def _parquet_batches(path: Path, schema: pa.Schema, optional: set[str]) -> Itera
             yield _conform(batch, schema)
 
 
+def column_names(path: Path) -> list[str]:
+    """Names of the columns of a Parquet file, or of a CSV file with a header."""
+    if path.suffix != ".csv":
+        with pq.ParquetFile(path) as file:
+            return list(file.schema_arrow.names)
+    with path.open(encoding="utf-8-sig") as text:
+        return [name.strip().strip('"') for name in text.readline().split(",")]
+
+
 def _csv_batches(path: Path, schema: pa.Schema, optional: set[str]) -> Iterator[pa.RecordBatch]:
-    with path.open(encoding="utf-8-sig") as file:
-        names = [name.strip().strip('"') for name in file.readline().split(",")]
+    names = column_names(path)
     present = _present(path, names, schema, optional)
     reader = pyarrow.csv.open_csv(
         path,

@@ -22,8 +22,8 @@ from scrollpast.importing.contract import (
     impressions_schema,
     table_of,
 )
-from scrollpast.importing.files import find_files, read_batches
 from scrollpast.importing.report import LogDescription, report_of
+from scrollpast.importing.source import LogSource
 from scrollpast.importing.writing import LogWriter
 
 LOG_PATTERNS = ("log_*.parquet", "log_*.csv", "data/log_*.csv")
@@ -56,6 +56,33 @@ DESCRIPTION = LogDescription(
         "propensity": "not published, not for random exposures either",
         "value": "no amounts",
     },
+    unused_files={
+        "history_*.parquet": "ids in an order, without times: an engagement needs one",
+        "user_features*": "a table of users: mining.user_features reads columns of impressions",
+        "video_features_statistic*": "counts over all days, the evaluated ones among them",
+        "load_data_*.py": "a program",
+    },
+    unused_columns={
+        "date": "local; time_ms says it",
+        "hourmin": "local; time_ms says it",
+        "duration_ms": "of the video, not of the look at it",
+        **dict.fromkeys(
+            ("profile_stay_time", "comment_stay_time", "is_profile_enter"), "of other pages, after the look"
+        ),
+        **dict.fromkeys(
+            (
+                "video_type",
+                "upload_type",
+                "visible_status",
+                "video_duration",
+                "server_width",
+                "server_height",
+                "music_id",
+                "music_type",
+            ),
+            "a feature of ads that the contract does not name",
+        ),
+    },
     notes=("exact duplicate rows stay in; the miner counts them as duplicate",),
 )
 
@@ -80,13 +107,14 @@ def import_kuairand(source: Path, out: Path, overwrite: bool = False) -> str:
     Raises:
         UserError: a file or column is missing, or ``out`` holds tables and ``overwrite`` is not given.
     """
-    logs = find_files(source, LOG_PATTERNS, "a log")
-    videos = find_files(source, VIDEO_PATTERNS, "the videos")
-    num_unclicked: Counter[str] = Counter()
-    num_never_played: Counter[str] = Counter()
+    files = LogSource(source)
+    logs = files.find(LOG_PATTERNS, "a log")
+    videos = files.find(VIDEO_PATTERNS, "the videos")
+    num_unclicked: Counter[str | None] = Counter()
+    num_never_played: Counter[str | None] = Counter()
     with LogWriter(out, overwrite) as writer:
         for path in logs:
-            for batch in read_batches(path, _LOG_COLUMNS):
+            for batch in files.read(path, _LOG_COLUMNS):
                 impressions = impressions_of(batch)
                 writer.impressions(impressions)
                 writer.engagements(engagements_of(batch))
@@ -94,10 +122,10 @@ def import_kuairand(source: Path, out: Path, overwrite: bool = False) -> str:
                 num_unclicked.update(dwell["surface"].to_pylist())
                 num_never_played.update(dwell.filter(pc.equal(dwell["dwell_ms"], 0))["surface"].to_pylist())
         for path in videos:
-            for batch in read_batches(path, _VIDEO_COLUMNS):
+            for batch in files.read(path, _VIDEO_COLUMNS):
                 writer.ads(ads_of(batch))
         still = [tab for tab in num_unclicked if 2 * num_never_played[tab] > num_unclicked[tab]]
-        return report_of(_with_note_on_still_tabs(sorted(still, key=int)), writer)
+        return report_of(_with_note_on_still_tabs(still), writer, files)
 
 
 def impressions_of(batch: pa.RecordBatch) -> pa.Table:
@@ -154,9 +182,11 @@ def _times(batch: pa.RecordBatch) -> pa.Array:
     return pc.multiply(batch["time_ms"], 1000).cast(UTC_TIME)
 
 
-def _with_note_on_still_tabs(tabs: list[str]) -> LogDescription:
-    if not tabs:
+def _with_note_on_still_tabs(still: list[str | None]) -> LogDescription:
+    if not still:
         return DESCRIPTION
+    tabs = sorted((tab for tab in still if tab is not None), key=int)
+    tabs += ["null (surface all)"] if None in still else []
     note = (
         f"on tab {', '.join(tabs)} most videos without a click did not play at all: a dwell of 0 there does "
         "not say that nobody looked; see mining.examined.surfaces.<tab>.min_dwell_ms"

@@ -20,8 +20,8 @@ from scrollpast.importing.contract import (
     impressions_schema,
     table_of,
 )
-from scrollpast.importing.files import find_files
 from scrollpast.importing.report import LogDescription, report_of
+from scrollpast.importing.source import LogSource
 from scrollpast.importing.writing import LogWriter
 
 TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"
@@ -58,9 +58,18 @@ DESCRIPTION = LogDescription(
         "created_at": "not published",
         "value": "no amounts",
     },
-    notes=("the history column has no times, so it is not made into engagements",),
+    unused_files={"*_embedding.vec": "embeddings: ads have categorical features only"},
+    unused_columns={
+        "history": "ids without times: an engagement needs one",
+        **dict.fromkeys(
+            ("title", "abstract", "url", "title_entities", "entities"),
+            "text: ads have categorical features only",
+        ),
+    },
 )
 
+_BEHAVIOURS_READ = ("impression_id", "user_id", "time", "impressions")
+_NEWS_READ = ("news_id", "category", "subcategory")
 _BLOCK_BYTES = 8 << 20
 _IMPRESSIONS = impressions_schema(pa.string(), pa.int64())
 _ENGAGEMENTS = engagements_schema(pa.string(), pa.int64())
@@ -74,21 +83,24 @@ def import_mind(source: Path, out: Path, overwrite: bool = False) -> str:
         UserError: a file is missing, a line has another form, the part has no labels (test), or ``out`` holds
             tables and ``overwrite`` is not given.
     """
-    (behaviours,) = find_files(source, ["behaviors.tsv"], "the behaviours")
-    (news,) = find_files(source, ["news.tsv"], "the news")
+    log = LogSource(source)
+    (behaviours,) = log.find(["behaviors.tsv"], "the behaviours")
+    (news,) = log.find(["news.tsv"], "the news")
     with LogWriter(out, overwrite) as writer:
-        for batch in read_tsv(behaviours, BEHAVIOUR_COLUMNS, BEHAVIOUR_COLUMNS):
+        for batch in read_tsv(behaviours, BEHAVIOUR_COLUMNS, _BEHAVIOURS_READ):
             exposures = exposures_of(batch, behaviours)
             writer.impressions(exposures.select(_IMPRESSIONS.names))
             writer.engagements(clicks_of(exposures))
-        for batch in read_tsv(news, NEWS_COLUMNS, ("news_id", "category", "subcategory")):
+        for batch in read_tsv(news, NEWS_COLUMNS, _NEWS_READ):
             columns = {
                 "ad_id": batch["news_id"],
                 "category_id": batch["category"],
                 "subcategory_id": batch["subcategory"],
             }
             writer.ads(table_of(_ADS, columns, batch.num_rows))
-        return report_of(DESCRIPTION, writer)
+        log.was_read(behaviours, BEHAVIOUR_COLUMNS, _BEHAVIOURS_READ)
+        log.was_read(news, NEWS_COLUMNS, _NEWS_READ)
+        return report_of(DESCRIPTION, writer, log)
 
 
 def read_tsv(path: Path, names: tuple[str, ...], wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:

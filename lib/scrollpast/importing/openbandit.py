@@ -21,8 +21,8 @@ from scrollpast.importing.contract import (
     impressions_schema,
     table_of,
 )
-from scrollpast.importing.files import find_files, find_optional, read_batches
 from scrollpast.importing.report import LogDescription, report_of
+from scrollpast.importing.source import LogSource
 from scrollpast.importing.writing import LogWriter
 
 POLICIES = ("random", "bts")
@@ -49,6 +49,11 @@ DESCRIPTION = LogDescription(
         "category_id": "not published, but for the hashed item features",
         "created_at": "not published",
         "value": "no amounts",
+    },
+    unused_columns={
+        "": "the number of the row",
+        "Unnamed: 0": "the number of the row",
+        "item_feature_0": "a number without a meaning that is published",
     },
     notes=(
         (
@@ -86,12 +91,13 @@ def import_openbandit(source: Path, out: Path, overwrite: bool = False) -> str:
         UserError: a file or column is missing, several campaigns (each has item ids of its own), or ``out``
             holds tables and ``overwrite`` is not given.
     """
-    logs = find_logs(source)
-    items = find_optional(source, ITEM_PATTERNS)
+    files = LogSource(source)
+    logs = find_logs(files)
+    items = files.find_optional(ITEM_PATTERNS)
     seen = pa.array([], pa.int64())
     with LogWriter(out, overwrite) as writer:
         for path, policy, campaign in logs:
-            for batch in read_batches(path, _LOG_COLUMNS):
+            for batch in files.read(path, _LOG_COLUMNS):
                 impressions = impressions_of(batch, policy, campaign)
                 writer.impressions(impressions)
                 writer.engagements(clicks_of(impressions, batch))
@@ -99,13 +105,13 @@ def import_openbandit(source: Path, out: Path, overwrite: bool = False) -> str:
         if items is None:
             writer.ads(table_of(_ADS, {"ad_id": seen.sort()}, len(seen)))
         else:
-            for batch in read_batches(items, {"item_id": pa.int64(), **_ITEM_FEATURES}, _ITEM_FEATURES):
+            for batch in files.read(items, {"item_id": pa.int64(), **_ITEM_FEATURES}, _ITEM_FEATURES):
                 features = {name: batch[name] for name in _ITEM_FEATURES}
                 writer.ads(table_of(_ADS, {"ad_id": batch["item_id"], **features}, batch.num_rows))
-        return report_of(DESCRIPTION, writer)
+        return report_of(DESCRIPTION, writer, files)
 
 
-def find_logs(source: Path) -> list[tuple[Path, str, str]]:
+def find_logs(files: LogSource) -> list[tuple[Path, str, str]]:
     """(file, policy, campaign) of every log below a folder; there must be just one campaign."""
     names = {
         pattern: (policy, campaign)
@@ -117,7 +123,8 @@ def find_logs(source: Path) -> list[tuple[Path, str, str]]:
             f"{policy}/{campaign}/{campaign}.csv",
         )
     }
-    find_files(source, names, "a log of a policy")
+    files.find(names, "a log of a policy")
+    source = files.folder
     logs = [(source / name, *key) for name, key in names.items() if (source / name).is_file()]
     campaigns = sorted({campaign for _, _, campaign in logs})
     if len(campaigns) > 1:

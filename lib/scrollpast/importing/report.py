@@ -7,7 +7,10 @@ import shlex
 
 from scrollpast.errors import UserError
 from scrollpast.importing.contract import POSITIVE_KINDS, TABLES
+from scrollpast.importing.source import LogSource
 from scrollpast.importing.writing import LogWriter
+
+_TEXTS = dict.fromkeys(("LICENSE*", "README*", "*.md", "*.txt"), "text about the log")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +23,15 @@ class LogDescription:
     """Column of the contract -> where it comes from."""
     missing: dict[str, str]
     """Column of the contract that stays null -> why."""
+    unused_files: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Pattern of a file's name -> why the import does not read it."""
+    unused_columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Column of a file that is read -> why the import does not read the column."""
     notes: tuple[str, ...] = ()
     """What a reader of the results must know."""
 
 
-def report_of(description: LogDescription, writer: LogWriter) -> str:
+def report_of(description: LogDescription, writer: LogWriter, source: LogSource) -> str:
     """The text that the job prints.
 
     Raises:
@@ -44,6 +51,9 @@ def report_of(description: LogDescription, writer: LogWriter) -> str:
     lines += [f"  {column:<20}{origin}" for column, origin in description.mapped.items()]
     lines += ["not in the log, left null:"]
     lines += [f"  {column:<20}{reason}" for column, reason in description.missing.items()]
+    unused = source.unused({**_TEXTS, **description.unused_files}, description.unused_columns, writer.out)
+    lines += ["in the log, not used:"] if unused else ["all files and columns of the log are used"]
+    lines += [f"  {what}\n    {reason}" for what, reason in unused]
     lines += [f"note: {note}" for note in description.notes]
     if not any(writer.num_kinds[kind] for kind in POSITIVE_KINDS):
         lines.append("note: there is no engagement of a positive kind: nothing to contrast a negative with")

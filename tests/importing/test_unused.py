@@ -1,0 +1,236 @@
+"""Account of what an import did not read: every file and column of a log is read, or is named with a reason."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from scrollpast.errors import UserError
+from scrollpast.importing.logs import IMPORTERS
+from scrollpast.importing.source import UNKNOWN
+from tests.importing import test_ebnerd, test_mind
+from tests.importing.published import published_log
+
+TIME = dt.datetime(2023, 2, 27, 3, 23, 27)  # noqa: DTZ001 -- the log's times have no zone
+HISTORY = pa.table(
+    {
+        "user_id": pa.array([100, 101, 102], pa.uint32()),
+        "impression_time_fixed": pa.array(
+            [[TIME - dt.timedelta(days=1), TIME], [TIME], None], pa.large_list(pa.timestamp("us"))
+        ),
+        "article_id_fixed": pa.array([[7, 2], [9], None], pa.large_list(pa.int32())),
+        "read_time_fixed": pa.array([[1.0, 2.0], [3.0], None], pa.large_list(pa.float32())),
+    }
+)
+FLAGS = ("is_click", "long_view", "is_like", "is_comment", "is_forward", "is_follow", "is_hate")
+
+
+def ebnerd(folder: Path) -> dict[str, pa.Table]:
+    tables = {"behaviors.parquet": test_ebnerd.BEHAVIOURS, "history.parquet": HISTORY}
+    for name, table in tables.items():
+        pq.write_table(table, folder / name)
+    return tables
+
+
+def kuairand(folder: Path) -> dict[str, pa.Table]:
+    log = {"user_id": [1, 1, 2], "video_id": [5, 6, 5], "time_ms": [1_650_800_000_000] * 3}
+    log |= {name: [0, int(name == "is_click"), 0] for name in FLAGS}
+    log |= {"play_time_ms": [0, 900, 0], "is_rand": [0, 0, 0], "tab": [0, 1, 0], "duration_ms": [9, 9, 9]}
+    videos = {"video_id": [5, 6], "author_id": [1, 2], "upload_dt": ["2022-04-01"] * 2, "tag": ["3,4", "5"]}
+    videos["video_type"] = ["NORMAL"] * 2
+    tables = {"log_1.parquet": pa.table(log), "videos.parquet": pa.table(videos)}
+    for name, table in tables.items():
+        pq.write_table(table, folder / name)
+    return tables
+
+
+def openbandit(folder: Path) -> dict[str, pa.Table]:
+    columns = {"timestamp": pa.array([TIME] * 3, pa.timestamp("us", "UTC")), "item_id": [1, 2, 3]}
+    columns |= {"position": [1, 2, 3], "click": [0, 1, 0], "propensity_score": [0.5, 0.5, 0.5]}
+    columns |= {f"user_feature_{i}": ["a", "b", "a"] for i in range(4)}
+    tables = {"random_men.parquet": pa.table(columns)}
+    pq.write_table(tables["random_men.parquet"], folder / "random_men.parquet")
+    return tables
+
+
+def mind(folder: Path) -> dict[str, pa.Table]:
+    test_mind.part(folder)
+    return {}
+
+
+LOGS: dict[str, Callable[[Path], dict[str, pa.Table]]] = {
+    "ebnerd": ebnerd, "kuairand": kuairand, "openbandit": openbandit, "mind": mind,
+}  # fmt: skip
+
+
+def unused(report: str) -> dict[str, str]:
+    """Reasons by what the report says was not used."""
+    if "in the log, not used:\n" not in report:
+        return {}
+    section = report.split("in the log, not used:\n")[1]
+    return dict(re.findall(r"^  (\S.*)\n    (.*)$", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_every_file_and_column_that_is_not_read_is_named(name: str, tmp_path: Path) -> None:
+    source = tmp_path / "log"
+    source.mkdir()
+    tables = LOGS[name](source)
+    for file, table in tables.items():
+        pq.write_table(table.append_column("surprise", pa.array([1] * len(table))), source / file)
+    (source / "deeper").mkdir()
+    (source / "deeper" / "more.parquet").write_bytes(b"anything")
+    (source / "README.md").write_text("words")
+    found = unused(IMPORTERS[name](source, source / "out", False))
+    assert found["deeper/more.parquet"] == UNKNOWN
+    assert found["README.md"] == "text about the log"
+    for file in tables:
+        assert found[f"{file}: surprise"] == UNKNOWN
+    # What the importer knows and leaves has a reason of its own.
+    assert [what for what, reason in found.items() if reason == UNKNOWN] == [
+        "deeper/more.parquet", *(f"{file}: surprise" for file in tables),
+    ]  # fmt: skip
+
+
+def test_columns_without_a_use_have_their_reason(tmp_path: Path) -> None:
+    mind(tmp_path)
+    found = unused(IMPORTERS["mind"](tmp_path, tmp_path / "out", False))
+    assert found["behaviors.tsv: history"] == "ids without times: an engagement needs one"
+
+
+@pytest.mark.parametrize(("name", "folder"), [("ebnerd", "ebnerd"), ("kuairand", "kuairand")])
+def test_a_published_log_holds_nothing_unknown(name: str, folder: str, tmp_path: Path) -> None:
+    found = unused(IMPORTERS[name](published_log(folder), tmp_path / "out", False))
+    assert found
+    assert UNKNOWN not in found.values()
+
+
+def cases() -> list[tuple[str, str, str]]:
+    """Every nullable column of every table of the logs in Parquet."""
+    columns = {
+        "ebnerd": {
+            "behaviors.parquet": test_ebnerd.BEHAVIOURS.column_names,
+            "history.parquet": ["user_id", "impression_time_fixed", "article_id_fixed"],
+        },
+        "kuairand": {
+            "log_1.parquet": ["user_id", "video_id", "time_ms", *FLAGS, "play_time_ms", "is_rand", "tab"],
+            "videos.parquet": ["video_id", "author_id", "upload_dt", "tag"],
+        },
+        "openbandit": {
+            "random_men.parquet": ["timestamp", "item_id", "position", "click", "propensity_score"]
+            + [f"user_feature_{i}" for i in range(4)],
+        },
+    }
+    return [
+        (name, file, column)
+        for name, files in columns.items()
+        for file, names in files.items()
+        for column in names
+    ]
+
+
+@pytest.mark.parametrize(("name", "file", "column"), cases())
+@pytest.mark.parametrize("nulls", [[0], [1], [0, 1]])
+def test_nulls_of_a_log_stay_nulls(
+    name: str, file: str, column: str, nulls: list[int], tmp_path: Path
+) -> None:
+    tables = LOGS[name](tmp_path)
+    values = tables[file][column].to_pylist()
+    for row in nulls:
+        values[row] = None
+    if column.endswith("_fixed"):  # times and articles belong together
+        for other in ("article_id_fixed", "impression_time_fixed"):
+            table = tables[file]
+            at = table.schema.get_field_index(other)
+            cut = [None if row in nulls else value for row, value in enumerate(table[other].to_pylist())]
+            tables[file] = table.set_column(at, other, pa.array(cut, table.schema.field(other).type))
+    else:
+        at = tables[file].schema.get_field_index(column)
+        with_nulls = pa.array(values, tables[file].schema.field(column).type)
+        tables[file] = tables[file].set_column(at, column, with_nulls)
+    pq.write_table(tables[file], tmp_path / file)
+    if tables[file][column].null_count == tables[file].num_rows and column in (
+        "impression_time",
+        "article_ids_inview",
+    ):
+        with pytest.raises(UserError, match="expected impressions with a time, found none"):
+            IMPORTERS[name](tmp_path, tmp_path / "out", False)
+        return
+    report = IMPORTERS[name](tmp_path, tmp_path / "out", False)
+    num_rows = pq.read_table(tmp_path / "out" / "impressions").num_rows
+    assert f"impressions: {num_rows:,}" in report
+    if column != "article_ids_inview":  # without its slate a request shows nothing
+        assert num_rows == {"ebnerd": 5, "kuairand": 3, "openbandit": 3}[name]
+
+
+def test_the_note_on_still_tabs_knows_a_tab_that_is_null(tmp_path: Path) -> None:
+    tables = kuairand(tmp_path)
+    log = tables["log_1.parquet"]
+    at = log.schema.get_field_index("tab")
+    pq.write_table(log.set_column(at, "tab", pa.array([0, 1, None])), tmp_path / "log_1.parquet")
+    report = IMPORTERS["kuairand"](tmp_path, tmp_path / "out", False)
+    assert "note: on tab 0, null (surface all) most videos without a click did not play at all" in report
+
+
+def test_the_history_of_reads_becomes_clicks_without_a_request(tmp_path: Path) -> None:
+    ebnerd(tmp_path)
+    IMPORTERS["ebnerd"](tmp_path, tmp_path / "out", False)
+    rows = pq.read_table(tmp_path / "out" / "engagements").to_pylist()
+    found = [
+        (row["request_id"], row["user_id"], row["ad_id"], row["engaged_at"], row["kind"]) for row in rows
+    ]
+    time = TIME.replace(tzinfo=dt.UTC)
+    # The click of user 100 on article 2 is in the behaviours too, and is imported once.
+    assert found[:3] == [
+        (9, 100, 2, time, "click"),
+        (10, 101, 4, time + dt.timedelta(hours=30), "click"),
+        (10, 101, 2, time + dt.timedelta(hours=30), "click"),
+    ]
+    assert found[3:] == [
+        (None, 100, 7, time - dt.timedelta(days=1), "click"),
+        (None, 101, 9, time, "click"),
+    ]
+
+
+def test_the_published_history_adds_to_the_clicks_of_the_behaviours(tmp_path: Path) -> None:
+    folder = published_log("ebnerd")
+    IMPORTERS["ebnerd"](folder, tmp_path / "out", False)
+    rows = pq.read_table(tmp_path / "out" / "engagements")
+    clicked = sum(
+        len(clicks)
+        for clicks in pq.read_table(folder / "behaviors.parquet")["article_ids_clicked"].to_pylist()
+    )
+    history = pq.read_table(folder / "history.parquet")
+    reads = {
+        (user, article, time)
+        for user, articles, times in zip(
+            *(history[name].to_pylist() for name in ("user_id", "article_id_fixed", "impression_time_fixed")),
+            strict=True,
+        )
+        for article, time in zip(articles, times, strict=True)
+    }
+    assert rows.num_rows - rows["request_id"].null_count == clicked
+    assert clicked < rows.num_rows <= clicked + len(reads)
+    found = {
+        (row["user_id"], row["ad_id"], row["engaged_at"].replace(tzinfo=None))
+        for row in rows.select(["user_id", "ad_id", "engaged_at"]).to_pylist()
+    }
+    assert reads <= found
+
+
+def test_a_history_of_unequal_lists_is_refused(tmp_path: Path) -> None:
+    ebnerd(tmp_path)
+    at = HISTORY.schema.get_field_index("article_id_fixed")
+    short = pa.array([[7], [9], None], pa.large_list(pa.int32()))
+    pq.write_table(HISTORY.set_column(at, "article_id_fixed", short), tmp_path / "history.parquet")
+    with pytest.raises(
+        UserError, match="expected as many times as articles of every user, found 2 and 1 of user 100"
+    ):
+        IMPORTERS["ebnerd"](tmp_path, tmp_path / "out", False)
