@@ -20,12 +20,8 @@ def main() -> int:
     option("--towers", required=True, metavar="DIR", help="folder that export_towers.py wrote")
     option("--out", required=True, metavar="PATH", help="folder of the days with neighbours")
     option("--engaged-in", nargs="+", default=[], metavar="DAY", help="more days whose engagements rule out")
-    option(
-        "--sample",
-        type=whole_number(1),
-        metavar="N",
-        help="ask for N users, chosen by a hash; others stay as they are",
-    )
+    words = "ask for N users, chosen by a hash; others stay as they are"
+    option("--sample", type=whole_number(1), metavar="N", help=words)
     option("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
     option("--overwrite", action="store_true", help="replace days that are published in PATH")
@@ -41,7 +37,7 @@ def _mine(arguments: argparse.Namespace) -> int:
         import numpy as np
 
         from scrollpast.mining.neighbours.retriever import Retriever
-        from scrollpast.neighbours.index import AdIndex
+        from scrollpast.neighbours.index import AdIndex, search_in
         from scrollpast.training.serving.export_files import INDEX_NAME, read_ad_embeddings, read_export
         from scrollpast.training.serving.user_tower import UserTower
 
@@ -51,9 +47,10 @@ def _mine(arguments: argparse.Namespace) -> int:
             fingerprint=read_export(export_uri).fingerprint,
             user_features=tower.user_features,
             embed=lambda users, history, features: tower(users, history, features).numpy(),
-            search=lambda embedded, k: index.search(embedded, k)[0],
+            search=search_in(index, embeddings),
             ad_ids=tower.ad_ids(np.arange(len(embeddings))),
             ad_RD=embeddings,
+            num_lists=index.num_lists,
         )
 
     return command.mine(arguments, read_export, open_retriever)

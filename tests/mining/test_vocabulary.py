@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrollpast.config import load_config
 from scrollpast.errors import UserError
-from scrollpast.mining.vocabulary import catalogue_rows
+from scrollpast.mining.vocabulary import catalogue_rows, days_of
 from scrollpast.mining.vocabulary_rows import Counts, lay_out
+from scrollpast.shards.manifest import Manifest
 from scrollpast.shards.vocabulary import Vocabulary
+from tests.mining.published import write_day
 
 
 def _counts(
@@ -135,3 +140,18 @@ def test_text_ids_get_the_number_that_records_carry_and_keep_their_text() -> Non
     assert rows.column("ad").to_pylist() == ids_of(kept, hash_column(kept)).tolist()
     assert rows.column("raw_id").to_pylist() == ["n1", "n2"]
     assert Counter(rows.column("is_video").to_pylist()) == {"true": 1, None: 1}
+
+
+def test_days_are_counted_by_the_windows_of_their_data_sets(tmp_path: Path) -> None:
+    template = write_day(str(tmp_path), load_config(None, [f"output.path={tmp_path}"]))
+
+    def manifest(start: str, end: str) -> Manifest:
+        return replace(template, window_start=start, window_end=end)
+
+    eight = manifest("2026-11-13T00:00:00+00:00", "2026-11-21T00:00:00+00:00")
+    one = manifest("2026-11-21T00:00:00+00:00", "2026-11-22T00:00:00+00:00")
+    overlapping = manifest("2026-11-18T00:00:00+00:00", "2026-11-20T00:00:00+00:00")
+    to_the_second = manifest("2026-11-23T00:00:00+00:00", "2026-11-23T23:59:59+00:00")
+    assert days_of([eight]) == "8 days"
+    assert days_of([one]) == "1 day"
+    assert days_of([eight, one, overlapping, to_the_second]) == "10 days"

@@ -25,6 +25,9 @@ class Neighbours(Section):
     margin_from: Literal["lowest", "mean", "highest"] = "lowest"
     """Which score stands for several positives of a user. Below the lowest, a neighbour keeps the margin to
     whichever of them it is contrasted with."""
+    exact_up_to: int = Field(50_000, ge=0)
+    """Ads up to which every one is compared with every user; above, the index is searched as widely as a sample of
+    users needs."""
     negatives_per_user: int = Field(16, ge=1, le=1024)
     """Most neighbours of one user's record; the trainer draws from them for every anchor."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,13 +66,24 @@ def build(arguments: argparse.Namespace) -> int:
     features = ", ".join(f"{name} ({count:,})" for name, count in vocabulary.features.items()) or "none"
     num_seen = int(np.count_nonzero(vocabulary.counts))
     print(
-        f"{vocabulary.num_rows - 1:,} ads, {num_seen:,} of them with positives in {len(vocabulary.days)} day"
-        f"{'s' if len(vocabulary.days) != 1 else ''}; {vocabulary.num_user_rows:,} rows of users; "
+        f"{vocabulary.num_rows - 1:,} ads, {num_seen:,} of them with positives in {days_of(days)}; "
+        f"{vocabulary.num_user_rows:,} rows of users; "
         f"codes of features: {features}\n"
         f"named in the manifests of the days, {num_named} of which did not name it yet\n"
         f"published {uri}"
     )
     return 0
+
+
+def days_of(manifests: Sequence[Manifest]) -> str:
+    """The days that data sets cover, each with its whole window, as a number for a person."""
+    covered: set[date] = set()
+    for manifest in manifests:
+        start, end = (datetime.fromisoformat(text) for text in (manifest.window_start, manifest.window_end))
+        # Some manifests end a window with its last second, others with the moment behind it.
+        num_days = max(1, round((end - start) / timedelta(days=1)))
+        covered.update(start.date() + timedelta(days=number) for number in range(num_days))
+    return f"{len(covered):,} day{'s' if len(covered) != 1 else ''}"
 
 
 def build_vocabulary(

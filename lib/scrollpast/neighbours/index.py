@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import faiss
@@ -76,8 +77,26 @@ class AdIndex:
         with_ids.add_with_ids(vectors, np.arange(1, count + 1))
         return AdIndex(with_ids)
 
-    def search(self, user_UD: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rows and scores of the k best ads: int64 and float32 [U, k], best first; row −1 where there are no more."""
+    @property
+    def num_lists(self) -> int:
+        """Inverted lists; 0 for an index that compares with every ad."""
+        lists = self._lists()
+        return 0 if lists is None else int(lists.nlist)
+
+    def _lists(self) -> Any:
+        """The part with inverted lists; None without one."""
+        return faiss.try_extract_index_ivf(self._index)
+
+    def search(
+        self, user_UD: NDArray[np.float32], k: int, *, num_probes: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and scores of the k best ads: int64 and float32 [U, k], best first; row −1 where there are no more.
+
+        Args:
+            num_probes: lists that a query looks at, from now on; None = as many as before.
+        """
+        if num_probes is not None and (lists := self._lists()) is not None:
+            lists.nprobe = min(num_probes, lists.nlist)
         scores, rows = self._index.search(np.ascontiguousarray(user_UD, np.float32), k)
         return rows, scores
 
@@ -101,6 +120,28 @@ class AdIndex:
             return AdIndex(faiss.deserialize_index(np.frombuffer(files.read_all(filesystem, path), np.uint8)))
         except RuntimeError as error:
             raise _no_index(uri, str(error).splitlines()[0]) from error
+
+
+def search_in(
+    index: AdIndex, ad_RD: NDArray[np.float32]
+) -> Callable[[NDArray[np.float32], int, int | None], NDArray[np.int64]]:
+    """A search for the rows of the k best ads in so many lists of an index, or without it.
+
+    The function takes users float32 [U, D], k, and the number of lists; None compares with every ad.
+
+    Args:
+        ad_RD: float32 [R, D], the embeddings that the index was built from.
+    """
+    exact: list[AdIndex] = []
+
+    def search(user_UD: NDArray[np.float32], k: int, num_probes: int | None) -> NDArray[np.int64]:
+        if num_probes is not None:
+            return index.search(user_UD, k, num_probes=num_probes)[0]
+        if not exact:
+            exact.append(AdIndex.build(ad_RD, "flat"))
+        return exact[0].search(user_UD, k)[0]
+
+    return search
 
 
 def _no_index(uri: str, found: str) -> ScrollpastError:

@@ -13,7 +13,7 @@ from scripts.planted import Plan, plant_towers
 
 from scrollpast.config import Neighbours
 from scrollpast.mining.neighbours.retriever import Retriever
-from scrollpast.neighbours.index import AdIndex
+from scrollpast.neighbours.index import AdIndex, search_in
 from scrollpast.shards.reader import ShardReader
 from scrollpast.training.serving.export_files import INDEX_NAME, read_ad_embeddings, read_export
 from scrollpast.training.serving.user_tower import UserTower
@@ -32,9 +32,10 @@ def opened(export: str) -> Retriever:
         read_export(export).fingerprint,
         tower.user_features,
         lambda users, history, features: tower(users, history, features).numpy(),
-        lambda user_UD, k: index.search(user_UD, k)[0],
+        search_in(index, ad_RD),
         tower.ad_ids(np.arange(len(ad_RD))),
         ad_RD,
+        index.num_lists,
     )
 
 

@@ -82,6 +82,8 @@ def count_examination(
     rules = Rules.of(config.mining, window)
     (impressions, shown), (engagements, engaged) = _open_inputs(config, rules, get_spark)
     spark = get_spark()
+    for note in (*impressions.notes, *engagements.notes):
+        print(f"note: {note}")
     frame = as_frame(impressions, spark, shown)
     with progress(spark, "count clicks by position"):
         found = observe(frame, as_frame(engagements, spark, engaged), rules, config.examination)

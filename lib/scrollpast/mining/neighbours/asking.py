@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Neighbours
 from scrollpast.example import UNKNOWN, USER_FEATURE_PREFIX, USER_ID
+from scrollpast.mining.neighbours.coverage import Search, choose_search
 from scrollpast.mining.neighbours.engaged import Engaged, list_lengths
 from scrollpast.mining.neighbours.outcomes import Outcome
 from scrollpast.mining.neighbours.retriever import Integers, Retriever
@@ -33,6 +34,8 @@ class Answer:
     num_unplaced: int
     """Records of which the towers know no positive: nothing to take a margin from"""
     num_candidates: int
+    num_without: int
+    """Records whose users were asked for, and got no neighbour"""
     ledger: Integers
     """int64 [outcomes, ranks]: candidates by `Outcome` and by rank, from the first of the range on"""
 
@@ -44,8 +47,8 @@ class Asking:
     is judged: 50 MiB for 1,024 users and the ranks 101 to 500, however many ads there are.
     """
 
-    def __init__(self, retriever: Retriever, options: Neighbours) -> None:
-        self._retriever, self._options = retriever, options
+    def __init__(self, retriever: Retriever, options: Neighbours, num_probes: int | None = None) -> None:
+        self._retriever, self._options, self._num_probes = retriever, options, num_probes
         # Ads find their rows as they do in training; nothing else of a vocabulary is asked for.
         self._rows = Vocabulary(
             retriever.ad_ids, np.zeros(len(retriever.ad_ids), np.int64), {}, {}, num_user_rows=2
@@ -73,7 +76,7 @@ class Asking:
         ledger = np.zeros((len(Outcome), num_ranks), np.int64)
         if not len(asked):
             nobody = np.zeros(batch.num_rows, np.int64)
-            return Answer(nobody, np.zeros(0, np.int64), 0, num_unplaced, 0, ledger)
+            return Answer(nobody, np.zeros(0, np.int64), 0, num_unplaced, 0, 0, ledger)
         is_of_asked = is_asked[record_of]
         user_UD = self._embed(batch, asked, ads[is_of_asked], lengths[asked])
 
@@ -85,7 +88,9 @@ class Asking:
             options.relative_margin,
             options.margin_from,
         )
-        row_UC = self._retriever.search(user_UD, options.last_rank)[:, options.first_rank - 1 :]
+        row_UC = self._retriever.search(user_UD, options.last_rank, self._num_probes)[
+            :, options.first_rank - 1 :
+        ]
         is_candidate = row_UC > 0
         users, candidates = np.nonzero(is_candidate)
         row_P = row_UC[is_candidate]
@@ -117,8 +122,19 @@ class Asking:
             num_asked=len(asked),
             num_unplaced=num_unplaced,
             num_candidates=len(row_P),
+            num_without=len(asked) - len(np.unique(kept_record)),
             ledger=ledger,
         )
+
+    def choose_search(self, batch: pa.RecordBatch, most: int) -> Search:
+        """How widely the index has to be searched, by the first ``most`` users of a batch that have a place."""
+        histories = batch.column("positive_ad_id")
+        lengths, ads = list_lengths(histories), histories.flatten().to_numpy()
+        record_of = np.repeat(np.arange(batch.num_rows), lengths)
+        chosen = np.unique(record_of[self._rows.ad_rows(ads) > 0])[:most]
+        is_of_chosen = np.isin(record_of, chosen)
+        user_UD = self._embed(batch, chosen, ads[is_of_chosen], lengths[chosen])
+        return choose_search(self._retriever, user_UD, self._options)
 
     def _embed(
         self, batch: pa.RecordBatch, asked: Integers, ads: Integers, lengths: Integers

@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from scrollpast.config import Neighbours, load_config
+from scrollpast.mining.neighbours.coverage import Search
 from scrollpast.mining.neighbours.days import DayWithNeighbours, mine_days
 from scrollpast.mining.neighbours.inputs import Towers
 from scrollpast.mining.neighbours.outcomes import Outcome
-from scrollpast.mining.neighbours.publication import RECORDS
+from scrollpast.mining.neighbours.publication import RECORDS, WITHOUT
 from scrollpast.mining.neighbours.shard_tasks import OpenRetriever
 from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.watching import watch
@@ -59,12 +60,16 @@ def summary(done: Sequence[DayWithNeighbours], options: Neighbours) -> str:
     asked, unplaced, left_out = (
         sum(manifest.input["records"][name] for manifest in manifests) for name in RECORDS
     )
+    without = sum(manifest.input.get(WITHOUT, 0) for manifest in manifests)
     kept = sum(manifest.ledger[Outcome.KEPT.label] for manifest in manifests)
     lines += [
         "",
         f"{asked:,} records asked for, {kept / max(asked, 1):.1f} neighbours each",
+        f"{without:,} of these users got no neighbour ({without / max(asked, 1):.1%})",
         f"{unplaced:,} records without a positive that the towers know, {left_out:,} not in the sample",
     ]
+    searches = [Search(**found) for manifest in manifests if (found := manifest.input.get("search"))]
+    lines += dict.fromkeys(map(str, searches))
     for day in done:
         verb = "published" if day.is_new else "already published from the same input; nothing was done:"
         lines.append(f"{verb} {day.uri}/manifest.json")

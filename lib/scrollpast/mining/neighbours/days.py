@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow as pa
 from scrollpast.config import Config
 from scrollpast.mining.batches import map_batches
 from scrollpast.mining.held import grace_s
+from scrollpast.mining.neighbours.coverage import Search, is_exact
 from scrollpast.mining.neighbours.inputs import Day, Towers, check_fit, read_days
 from scrollpast.mining.neighbours.outcomes import Outcome
 from scrollpast.mining.neighbours.publication import (
@@ -29,7 +30,13 @@ from scrollpast.mining.neighbours.publication import (
     ledger_table,
     make_manifest,
 )
-from scrollpast.mining.neighbours.shard_tasks import OpenRetriever, Work, chances_of_shard, mine_shard
+from scrollpast.mining.neighbours.shard_tasks import (
+    OpenRetriever,
+    Work,
+    chances_of_shard,
+    measure_search,
+    mine_shard,
+)
 from scrollpast.mining.parcels import unpack
 from scrollpast.mining.progress import progress
 from scrollpast.mining.publication import check_writable, write_table
@@ -98,9 +105,15 @@ def mine_days(
     if to_do and sample is not None:
         work = replace(work, highest_chance=_highest_chance(get_spark(), days, work, sample))
 
+    search = None
+    if to_do:
+        search = _choose_search(get_spark, config, to_do, work, open_retriever, towers.num_ads)
+        work = replace(work, num_probes=search.num_probes)
+
     def done(day: Day, inputs: dict[str, Any], manifest: Manifest | None) -> DayWithNeighbours:
         if manifest is not None:
             return DayWithNeighbours(day.out_uri, manifest, is_new=False)
+        inputs = {**inputs, "search": None if search is None else asdict(search)}
         manifest = _mine_day(get_spark(), config, day, inputs, work, open_retriever, overwrite)
         return DayWithNeighbours(day.out_uri, manifest, is_new=True)
 
@@ -144,6 +157,31 @@ def _mine_day(
     publish_manifest(out_uri, manifest, replace=overwrite)
     sweep_orphans(out_uri, manifest, older_than_s=grace_s(config))
     return manifest
+
+
+def _choose_search(
+    get_spark: Callable[[], SparkSession],
+    config: Config,
+    days: Sequence[Day],
+    work: Work,
+    open_retriever: OpenRetriever,
+    num_ads: int,
+) -> Search:
+    """Exactly in a small catalogue; else as widely as users of the largest shard of the days need."""
+    if is_exact(config.neighbours, num_ads):
+        return Search.exact()
+    shards = [(shard, day.shards) for day in days for shard in day.shards.shards]
+    if not shards:
+        return Search.exact()
+    shard, of_day = max(shards, key=lambda pair: (pair[0].entry.num_records, pair[0].entry.sha256))
+
+    def measure(of: PublishedShard) -> bytes:
+        return measure_search(of, of_day, work, open_retriever)
+
+    spark = get_spark()
+    with progress(spark, "measure the search"):
+        (parcel,) = _on_shards(spark, [shard], measure)
+    return Search(**unpack(parcel)[1])
 
 
 def _highest_chance(spark: SparkSession, days: Sequence[Day], work: Work, sample: int) -> int:

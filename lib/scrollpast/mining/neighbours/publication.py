@@ -20,6 +20,8 @@ from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
 from scrollpast.shards.vocabulary_of_days import referenced_vocabulary, vocabulary_reference
 
+WITHOUT = "num_without"
+"""Records whose users were asked for, and got no neighbour."""
 RECORDS = ("num_asked", "num_unplaced", "num_left_out")
 """What a record is counted as: its user was asked for; has no positive that the towers know; is not in the sample."""
 
@@ -154,7 +156,7 @@ def make_manifest(
         served,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         config={**served.config, "neighbours": options.model_dump(mode="json")},
-        input={**made_from, "records": {name: counts[name] for name in RECORDS}},
+        input={**made_from, "records": {name: counts[name] for name in RECORDS}, WITHOUT: counts[WITHOUT]},
         ledger={outcome.label: int(ledger[outcome].sum()) for outcome in Outcome},
         num_negatives=counts["num_negatives"],
         kinds={**served.kinds, "neighbour": NEIGHBOUR_CODE},

@@ -15,8 +15,9 @@ Floats = NDArray[np.float32]
 
 Embed = Callable[[Integers, tuple[Integers, Integers], Mapping[str, Integers]], Floats]
 """User ids [U], histories (ads [Σ], oldest first, and offsets [U + 1]), features [U] by name → float32 [U, D]."""
-Search = Callable[[Floats, int], Integers]
-"""Users float32 [U, D] and k → rows of the k nearest ads [U, k], nearest first; −1 where there are no more."""
+Search = Callable[[Floats, int, int | None], Integers]
+"""Users float32 [U, D], k, and lists of the index to look at (None = every ad is compared with) → rows of the k nearest
+ads [U, k], nearest first; −1 where there are no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class Retriever:
     """int64 [R]; row 0 is no ad"""
     ad_RD: Floats
     """float32 [R, D]"""
+    num_lists: int = 0
+    """Lists of the index; 0 = it has none, and compares with every ad."""
 
     def scores(self, user_UD: Floats, users: Integers, rows: Integers) -> Floats:
         """Inner products of pairs: numbers of users [P] and rows of ads [P] → float32 [P].

@@ -13,6 +13,7 @@ from scrollpast.config import Neighbours
 from scrollpast.errors import ScrollpastError
 from scrollpast.example import USER_ID, record_schema
 from scrollpast.mining.neighbours.asking import Answer, Asking
+from scrollpast.mining.neighbours.coverage import SAMPLE_USERS
 from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, Engaged, list_lengths
 from scrollpast.mining.neighbours.records import with_neighbours
 from scrollpast.mining.neighbours.retriever import Retriever
@@ -56,6 +57,8 @@ class Work:
     export_fingerprint: str
     engaged_days: tuple[DayShards, ...]
     """Days whose engagements are ruled out, the mined ones among them."""
+    num_probes: int | None = None
+    """Lists of the index that a query looks at; None = every ad is compared with."""
     highest_chance: int | None = None
     """Users whose `user_chances` is above it are not in the sample; None = all are."""
 
@@ -113,6 +116,7 @@ def mine_shard(
         num_unplaced=sum(answer.num_unplaced for answer in answers),
         num_left_out=num_left_out,
         num_candidates=sum(answer.num_candidates for answer in answers),
+        num_without=sum(answer.num_without for answer in answers),
         num_negatives=int(list_lengths(records.column("negative_ad_id")).sum()),
         num_neighbours=sum(len(answer.ads) for answer in answers),
     )
@@ -127,12 +131,19 @@ def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
     return pack({"chances": np.unique(user_chances(seed, users))[:most]})
 
 
-_opened: dict[tuple[str, Neighbours], Asking] = {}
+def measure_search(shard: PublishedShard, day: DayShards, work: Work, open_retriever: OpenRetriever) -> bytes:
+    """How widely the index has to be searched for users of a shard: a parcel with the fields of `Search`."""
+    content, frames = read_shard_content(shard)
+    batch = decode_shard(shard, content, frames, record_schema(day.user_features))
+    return pack({}, **asdict(_asking(work, open_retriever).choose_search(batch, SAMPLE_USERS)))
+
+
+_opened: dict[tuple[str, Neighbours, int | None], Asking] = {}
 """What this worker has opened: an export is large, and the same for all tasks of a run."""
 
 
 def _asking(work: Work, open_retriever: OpenRetriever) -> Asking:
-    key = (work.export_fingerprint, work.options)
+    key = (work.export_fingerprint, work.options, work.num_probes)
     if key not in _opened:
         _opened.clear()
         retriever = open_retriever(work.export_uri)
@@ -143,5 +154,5 @@ def _asking(work: Work, open_retriever: OpenRetriever) -> Asking:
                 found="another one: it was replaced meanwhile",
                 remedy="run again",
             )
-        _opened[key] = Asking(retriever, work.options)
+        _opened[key] = Asking(retriever, work.options, work.num_probes)
     return _opened[key]

@@ -1,0 +1,93 @@
+"""Choice of a search: exact in a small catalogue, else through as many lists of the index as a sample needs.
+
+An index by inverted lists returns ads of the nearest lists only. Its ad at place 101 is then not the ad of rank 101
+among all, and ads of the wanted ranks are never looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.config import Neighbours
+from scrollpast.mining.neighbours.retriever import Floats, Retriever
+
+LEAST_COVERAGE = 0.95
+"""Share of the ads of the wanted ranks that have to be among the candidates."""
+SAMPLE_USERS = 256
+_USERS_AT_ONCE = 16
+"""Bounds the memory of an exact search: 4 bytes for every ad and user."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the index is searched, and what a sample of users says of it."""
+
+    num_probes: int | None
+    """Lists that a query looks at; None = every ad is compared with."""
+    coverage: float
+    """Share of the ads of the wanted ranks that are among the candidates; 1 for an exact search."""
+    num_users: int
+    """Users of the sample; 0 for an exact search, which needs none."""
+
+    @staticmethod
+    def exact() -> Search:
+        return Search(None, 1.0, 0)
+
+    def __str__(self) -> str:
+        if self.num_probes is None:
+            return "every ad was compared with every user: all ads of these ranks are candidates"
+        return (
+            f"{self.num_probes:,} lists of the index were searched for a user: {self.coverage:.1%} of the ads of these "
+            f"ranks are candidates, in a sample of {self.num_users:,} users"
+        )
+
+
+def is_exact(options: Neighbours, num_ads: int) -> bool:
+    """Whether a catalogue of so many ads is searched without its index."""
+    return num_ads <= options.exact_up_to
+
+
+def choose_search(retriever: Retriever, user_UD: Floats, options: Neighbours) -> Search:
+    """The fewest lists, of the powers of two, whose candidates hold `LEAST_COVERAGE` of the ads of the wanted ranks.
+
+    An index that does not hold so many with all of its lists, such as one of quantised vectors, is not used.
+
+    Args:
+        user_UD: float32 [U, D], the sample.
+    """
+    if not retriever.num_lists or not len(user_UD):
+        return Search.exact()
+    wanted = _exact_rows(retriever, user_UD, options)
+    num_probes = 1
+    while True:
+        num_probes = min(2 * num_probes, retriever.num_lists)
+        found = retriever.search(user_UD, options.last_rank, num_probes)[:, options.first_rank - 1 :]
+        covered = coverage(found, wanted)
+        if covered >= LEAST_COVERAGE:
+            return Search(num_probes, covered, len(user_UD))
+        if num_probes == retriever.num_lists:
+            return Search.exact()
+
+
+def coverage(found_UC: NDArray[np.int64], wanted_UC: NDArray[np.int64]) -> float:
+    """Share of the wanted rows that were found, user by user; rows of 0 and below are no ads."""
+    num_wanted = num_found = 0
+    for found, wanted in zip(found_UC, wanted_UC, strict=True):
+        wanted = wanted[wanted > 0]
+        num_wanted += len(wanted)
+        num_found += int(np.isin(wanted, found).sum())
+    return num_found / num_wanted if num_wanted else 1.0
+
+
+def _exact_rows(retriever: Retriever, user_UD: Floats, options: Neighbours) -> NDArray[np.int64]:
+    """Rows of the ads of the wanted ranks by inner products with all ads, int64 [U, ranks]; 0 where there are none."""
+    first, last = options.first_rank - 1, options.last_rank
+    rows = np.zeros((len(user_UD), last - first), np.int64)
+    for begin in range(0, len(user_UD), _USERS_AT_ONCE):
+        scores = user_UD[begin : begin + _USERS_AT_ONCE] @ retriever.ad_RD[1:].T
+        order = np.argsort(-scores, axis=1, kind="stable")[:, first:last] + 1
+        rows[begin : begin + len(order), : order.shape[1]] = order
+    return rows
