@@ -157,3 +157,20 @@ def test_a_broken_shard_is_one_line(spark: SparkSession, tmp_path: Path, days: l
     assert exit_code == 1
     assert stderr.count("\n") == 1 and shard.name in stderr and "mine ds=2026-11-20 again" in stderr
     assert [read_manifest(day).ads for day in days] == [None, None]
+
+
+def test_a_feature_that_is_null_throughout_is_noted_with_its_table_and_the_remedy(
+    spark: SparkSession, tmp_path: Path, days: list[str]
+) -> None:
+    (tmp_path / "ads").mkdir()
+    table = pa.table({"ad_id": list(ADVERTISERS), "campaign": pa.nulls(len(ADVERTISERS), pa.string())})
+    pq.write_table(table, tmp_path / "ads" / "part-0.parquet")
+    exit_code, stdout, stderr = _run(
+        *days, "--ads", str(tmp_path / "ads"), "--feature", "campaign", "--out", str(tmp_path)
+    )
+    assert exit_code == 0, stderr
+    (note,) = (line for line in stdout.splitlines() if line.startswith("note: "))
+    assert note == (
+        f"note: ad feature campaign of ads ({tmp_path / 'ads'}) is null throughout; fill the column or name another "
+        "with --feature, and build the vocabulary again"
+    )

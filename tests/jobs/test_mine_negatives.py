@@ -211,6 +211,23 @@ def test_a_users_latest_feature_is_in_her_record(spark: SparkSession, folder: Pa
         assert record["user_country"] == codes[record["user_id"] % 3]
 
 
+def test_a_user_feature_that_is_null_in_every_record_is_noted(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    impressions = pq.read_table(folder / "impressions")
+    impressions = impressions.append_column("region", pa.nulls(len(impressions), pa.string()))
+    (tmp_path / "impressions").mkdir()
+    pq.write_table(impressions, tmp_path / "impressions" / "part-0.parquet")
+    tables = ("--impressions", str(tmp_path / "impressions"))
+    run = mine(folder, tmp_path / "out", *tables, "--set", "mining.user_features=[country, region]")
+    assert run.exit_code == 0, run.stderr
+    (note,) = (line for line in run.stdout.splitlines() if "user feature" in line)
+    assert note == (
+        f"note: user feature region of impressions ({tmp_path / 'impressions'}) is null in every record; "
+        "fill the column, or leave it out of mining.user_features"
+    )
+
+
 def test_the_configuration_of_a_file_and_its_paths_are_taken(
     spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:

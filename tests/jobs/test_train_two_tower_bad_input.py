@@ -178,6 +178,23 @@ def test_a_finished_run_takes_options_without_effect_and_trains_more_epochs(
     assert "trained 10 steps" in longer.stdout
 
 
+def test_a_feature_of_one_value_is_noted_before_training(day: str, tmp_path: Path) -> None:
+    toy = vocabulary()
+    plain = Vocabulary(
+        ad_ids=toy.ad_ids,
+        counts=toy.counts,
+        feature_codes={"advertiser": np.minimum(toy.feature_codes["advertiser"], 0)},
+        values={"advertiser": (), "user_age": ("30",)},
+        num_user_rows=toy.num_user_rows,
+    )
+    uri = plain.write(str(tmp_path))
+    done = train(day, out=tmp_path / "run", overrides=(f"training.vocabulary={uri}",))
+    assert done.exit_code == 0, done.stderr
+    first, second, *_ = done.stdout.splitlines()
+    assert first.startswith(f"note: ad feature advertiser of ads ({uri}) is null throughout; ")
+    assert second.startswith("note: user feature age of impressions has one value only, '30'; ")
+
+
 def test_a_finished_run_refuses_other_days_and_another_vocabulary(
     day: str, known: str, tmp_path: Path
 ) -> None:

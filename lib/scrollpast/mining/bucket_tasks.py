@@ -21,6 +21,7 @@ from scrollpast.mining.publication import write_table
 from scrollpast.mining.records import gather_records
 from scrollpast.mining.rules import Rules
 from scrollpast.mining.scan import ENGAGEMENTS, QUARANTINE, ROWS, TALLY, Parcel
+from scrollpast.mining.unknown_features import known_features
 from scrollpast.outcomes import Outcome
 from scrollpast.shards.manifest import write_shard
 
@@ -161,6 +162,7 @@ def seal_bucket(
             entry=asdict(entry) if entry else None,
             num_positives=num_positives,
             num_negatives=len(kept["user"]) - num_positives,
+            known_features=known_features(records, rules),
         ),
     )
     for part, counted in count_ads(kept, num_parts):

@@ -54,6 +54,7 @@ from scrollpast.mining.rules import Rules, Window
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
 from scrollpast.mining.sources import Source, run
 from scrollpast.mining.trailing import read_trailing
+from scrollpast.mining.unknown_features import unknown_feature_notes
 from scrollpast.privacy.user_keys import read_user_key
 from scrollpast.shards.filesystem import write_named
 from scrollpast.shards.manifest import (
@@ -184,6 +185,9 @@ class _Run:
         signs = BucketSigns.sum(p for content, p in reports if content == bucket_tasks.SIGNS)
         health, verdict = self._judge(Health.of(ledger, signs, exposure, self._rules))
         self._warnings += doubts(ledger, signs, exposure)
+        self._warnings += unknown_feature_notes(
+            (words for _, words in sealed), self._rules, impressions.place
+        )
         manifest = make_manifest(
             ds=self._last_day.isoformat(),
             window=self._rules.window,

@@ -25,6 +25,7 @@ from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import Source, open_source, run
 from scrollpast.mining.vocabulary_rows import AD, RAW_ID, Counts, lay_out
 from scrollpast.mining.watching import watch
+from scrollpast.shards.constant_features import constant_feature_notes
 from scrollpast.shards.manifest import Manifest, read_manifest
 from scrollpast.shards.reader import PublishedShard, ShardReader, decode_shard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
@@ -65,6 +66,8 @@ def build(arguments: argparse.Namespace) -> int:
     num_named = sum(name_vocabulary(*day, uri) for day in zip(arguments.days, days, strict=True))
     features = ", ".join(f"{name} ({count:,})" for name, count in vocabulary.features.items()) or "none"
     num_seen = int(np.count_nonzero(vocabulary.counts))
+    for note in constant_feature_notes(vocabulary, ads.path or ads.table or "none"):
+        print(note)
     print(
         f"{vocabulary.num_rows - 1:,} ads, {num_seen:,} of them with positives in {days_of(days)}; "
         f"{vocabulary.num_user_rows:,} rows of users; "

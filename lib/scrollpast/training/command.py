@@ -12,6 +12,7 @@ from pyarrow import fs
 from scrollpast.config import Config, Training, load_config
 from scrollpast.errors import UserError
 from scrollpast.shards import filesystem as files
+from scrollpast.shards.constant_features import constant_feature_notes
 from scrollpast.shards.manifest import MANIFEST_NAME, day_folder
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
@@ -44,6 +45,8 @@ def train(arguments: argparse.Namespace) -> int:
                 )
             days = _days(config, arguments.days)
             vocabulary, vocabulary_uri = resolve_vocabulary(days, options.vocabulary)
+        for note in constant_feature_notes(vocabulary, vocabulary_uri) if dist.get_rank() == 0 else ():
+            print(note, flush=True)
         outcome = train_to_the_end(options, days, vocabulary, vocabulary_uri, run_uri, device)
         if dist.get_rank() == 0:
             print(_summary(outcome, run_uri, options))
