@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import subprocess
@@ -82,3 +83,17 @@ def run_alone(*arguments: str | Path, program: tuple[str, ...] = (), **environme
         env={**os.environ, "PYTHONPATH": str(ROOT / "lib"), **environment},
     )
     return JobRun(done.returncode, done.stdout, done.stderr)
+
+
+def parser_of(job: str) -> argparse.ArgumentParser:
+    """The parser that a job builds, without a run of the job."""
+    found: list[argparse.ArgumentParser] = []
+    module = import_module(f"jobs.{job}")
+
+    def keep(parser: argparse.ArgumentParser, *_: object, **__: object) -> int:
+        found.append(parser)
+        return 0
+
+    with patch.object(module, "run_job", keep):
+        module.main()
+    return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from scrollpast.job_commands import job_command
 from scrollpast.shards.manifest import is_published, read_manifest
 from scrollpast.simulation.faults import FAULTS, Feeds
 from scrollpast.simulation.log import LogRequest, simulate_log
@@ -98,7 +100,7 @@ def test_a_day_without_its_engagement_feed_is_held_and_told(held: JobRun, out: P
     assert f"(the median of {NUM_DAYS - 1} trailing days, {DAYS[0]} to {DAYS[-2]}, is " in held.error
     assert held.error.endswith(
         "nothing was published; mend the logs and mine the day again, or publish it as it is: "
-        f"jobs/mine_negatives.py --date {DAY} --out {out} --release"
+        + job_command("mine_negatives", "--date", DAY, "--out", out, "--release")
     )
     assert not is_published(str(day_of(out)))
     # Nothing is left of it where readers may look for shards by their names.
@@ -123,7 +125,8 @@ def test_a_released_day_is_published_as_it_was_held(
 
     monkeypatch.setattr("scrollpast.mining.session.spark_session", start)
     manifest = (out / "held" / f"ds={DAY}" / "manifest.json").read_bytes()
-    ended = done(run_here("--date", DAY, "--out", str(out), "--release"))
+    printed = held.error.partition("publish it as it is: ")[2]
+    ended = done(run_here(*shlex.split(printed)[2:]))
     assert ended.stdout.endswith(f"\npublished {day_of(out)}/manifest.json\n")
     assert (day_of(out) / "manifest.json").read_bytes() == manifest
     content_of(out)

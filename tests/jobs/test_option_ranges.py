@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,24 +13,9 @@ from hypothesis import strategies as st
 
 from scrollpast import argument_types
 from scrollpast.argument_types import number, whole_number
-from tests.jobs.job_runs import ROOT, run_job
+from tests.jobs.job_runs import ROOT, parser_of, run_job
 
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
-
-
-def parser_of(job: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
-    """The parser that a job builds."""
-    found: list[argparse.ArgumentParser] = []
-    module = import_module(f"jobs.{job}")
-
-    def keep(parser: argparse.ArgumentParser, *_: object, **__: object) -> int:
-        found.append(parser)
-        return 0
-
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "run_job", keep)
-        module.main()
-    return found[0]
 
 
 def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -41,16 +25,14 @@ def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_every_number_and_day_has_a_checked_type(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for action in options_of(parser_of(job, monkeypatch)):
+def test_every_number_and_day_has_a_checked_type(job: str) -> None:
+    for action in options_of(parser_of(job)):
         assert getattr(action.type, "__module__", "") == argument_types.__name__, action.option_strings
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_value_out_of_range_ends_with_exit_code_2_and_names_option_and_range(
-    job: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for action in options_of(parser_of(job, monkeypatch)):
+def test_a_value_out_of_range_ends_with_exit_code_2_and_names_option_and_range(job: str) -> None:
+    for action in options_of(parser_of(job)):
         name = action.option_strings[-1]
         is_day = action.type is argument_types.day
         values = ["2026-11-31", "0"] if is_day else ["-1", "nan", "inf", "1.5", "many", "", str(2**64)]

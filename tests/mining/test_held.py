@@ -10,6 +10,7 @@ import pytest
 
 from scrollpast.config import Config, load_config
 from scrollpast.errors import UserError
+from scrollpast.job_commands import job_command
 from scrollpast.mining import held
 from scrollpast.mining.gate import Breach, Verdict
 from scrollpast.shards.manifest import Manifest, is_published, publish_manifest, read_manifest
@@ -135,7 +136,7 @@ def test_the_reason_names_figure_band_days_and_the_command(config: Config) -> No
         "2026-11-15, is 1.000%)",
         "found": "0.400%; and matched_share 5.000% (at least 10.000%)",
         "remedy": "nothing was published; mend the logs and mine the day again, or publish it as it is: "
-        f"jobs/mine_negatives.py --date 2026-11-20 --out {out} --release",
+        + job_command("mine_negatives", "--date", "2026-11-20", "--out", out, "--release"),
     }
     by_bound = held.why_held(config, DAY, Verdict(breaches[1:]), overwrite=True)
     assert by_bound["expected"] == "matched_share at least 10.000% (gate.bounds.matched_share)"

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrollpast.job_commands import job_command
 from scrollpast.outcomes import Outcome
 from scrollpast.report.comparison import comparison
 from scrollpast.report.documents import Gate, Health
@@ -177,7 +178,7 @@ def test_training_shows_loss_sources_and_metrics(output: Output) -> None:
 def test_a_run_without_an_evaluation_says_how_to_have_one(output: Output) -> None:
     (output.root / "run" / "checkpoints" / "step=00000003" / "metrics.json").unlink()
     (missing,) = (block for block in training(output.inputs()).blocks if isinstance(block, Missing))
-    assert missing.command.startswith("jobs/evaluate_two_tower.py")
+    assert missing.command == job_command("evaluate_two_tower", output.root / "run", "DAY")
 
 
 def test_long_curves_are_thinned_in_the_numbers_and_end_at_the_last_step(output: Output) -> None:

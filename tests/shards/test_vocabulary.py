@@ -201,7 +201,9 @@ def test_of_two_vocabularies_one_has_to_be_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no vocabulary.json in it; build one with jobs/build_vocabulary.py"):
+    with pytest.raises(
+        UserError, match=r"vocabulary.json in it; build one: .* jobs/build_vocabulary.py DAY --out FOLDER"
+    ):
         Vocabulary.read(str(tmp_path))
 
 

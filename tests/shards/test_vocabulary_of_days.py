@@ -18,6 +18,7 @@ from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.shards.manifest import publish_manifest, read_manifest
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import (
+    build_command,
     name_vocabulary,
     referenced_vocabulary,
     resolve_vocabulary,
@@ -202,7 +203,7 @@ def test_days_that_name_none_are_refused_with_what_to_do(days: list[str]) -> Non
         resolve_vocabulary(days, None)
     assert str(caught.value) == (
         f"{', '.join(days)}: expected a vocabulary that the manifest of a day names, found none; "
-        "build one from these days with jobs/build_vocabulary.py, or set training.vocabulary"
+        f"set training.vocabulary, or build one from these days: {build_command(days)}"
     )
 
 
@@ -230,7 +231,8 @@ def test_a_day_whose_vocabulary_is_not_extended_is_named_with_both_versions(
     assert str(caught.value) == (
         f"{days[1]}/manifest.json, ads: expected vocabulary {expected.version}, or one that it extends, "
         f"found vocabulary {_words(2, num_user_rows=99).version} ({stranger}), which it does not; "
-        f"build one from all of these days with jobs/build_vocabulary.py, with --parent {stranger} to keep its rows"
+        "build one from all of these days, with this one for its parent to keep its rows: "
+        + build_command(days, "--parent", stranger)
     )
 
 
@@ -246,7 +248,7 @@ def test_a_named_vocabulary_that_is_gone_is_told_with_the_day_that_names_it(
         assert str(caught.value) == (
             f"{days[1]}/manifest.json, ads: expected the vocabulary {gone}, which the day names, "
             "found no vocabulary.json in it; "
-            "put it back, or build one from this day again with jobs/build_vocabulary.py"
+            f"put it back, or build one from this day again: {build_command(days[1:2])}"
         )
 
 

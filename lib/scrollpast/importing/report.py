@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 
 from scrollpast.errors import UserError
 from scrollpast.importing.contract import POSITIVE_KINDS, TABLES
 from scrollpast.importing.source import LogSource
 from scrollpast.importing.writing import LogWriter
+from scrollpast.job_commands import job_command, repository_path
 
 _TEXTS = dict.fromkeys(("LICENSE*", "README*", "*.md", "*.txt"), "text about the log")
 
@@ -72,5 +72,5 @@ def mine_command(writer: LogWriter, date: str, num_days: int) -> str:
     """The command line that mines the whole imported log."""
     days = ["--date", date, "--days", str(num_days)]
     tables = [text for name in TABLES for text in (f"--{name}", str(writer.out / name))]
-    words = ["jobs/mine_negatives.py", "--config", "conf/local.yaml", *days, *tables]
-    return shlex.join([*words, "--out", str(writer.out / "mined")])
+    config = ("--config", repository_path("conf/local.yaml"))
+    return job_command("mine_negatives", *config, *days, *tables, "--out", writer.out / "mined")

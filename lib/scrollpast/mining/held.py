@@ -6,6 +6,7 @@ from datetime import date
 
 from scrollpast.config import Config
 from scrollpast.errors import UserError
+from scrollpast.job_commands import job_command
 from scrollpast.mining.gate import Breach, Verdict, shown, spell_days
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import (
@@ -16,8 +17,6 @@ from scrollpast.shards.manifest import (
     read_manifest,
     sweep_orphans,
 )
-
-_JOB = "jobs/mine_negatives.py"
 
 
 def folder_of_days(config: Config) -> str:
@@ -120,7 +119,8 @@ def why_held(config: Config, day: date, verdict: Verdict, *, overwrite: bool) ->
     """Which figure is where it should not be, what it was held against, and how to go on: the parts of an error."""
     first, *others = verdict.breaches
     also = f"; and {', '.join(map(str, others))}" if others else ""
-    command = f"{_JOB} --date {day} --out {config.output.path} --release{' --overwrite' if overwrite else ''}"
+    options = ("--release", "--overwrite") if overwrite else ("--release",)
+    command = job_command("mine_negatives", "--date", day, "--out", config.output.path, *options)
     return {
         "place": held_uri(config, day),
         "expected": f"{first.figure} {first.expected} ({_held_against(first, verdict)})",

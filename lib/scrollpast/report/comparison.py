@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Comparison, Row
 from scrollpast.report.floor import fewer_than
@@ -27,11 +28,21 @@ def comparison(inputs: Inputs) -> Section:
     """The table with its verdicts, and the differences with their intervals."""
     found = inputs.comparison
     if found is None:
-        command = "jobs/compare_negatives.py --config FILE --out FOLDER …"
+        command = job_command("compare_negatives", "--config", "FILE", "--out", "FOLDER")
         return Section("comparison", TITLE, [Missing("No comparison was named.", command)])
     if found.num_users < inputs.floor:
+        command = job_command("write_report", inputs.day.uri, "--comparison", "FOLDER", "--floor", 1)
         reason = f"The comparison rests on {fewer_than(inputs.floor)} users, of whom nothing is told."
-        return Section("comparison", TITLE, [Missing(reason, "jobs/write_report.py … --floor 1")])
+        return Section(
+            "comparison",
+            TITLE,
+            [
+                Missing(
+                    reason,
+                    command,
+                )
+            ],
+        )
     baseline = found.baseline
     name = f"{baseline.arm}, {baseline.ratio} own" if baseline.ratio else baseline.arm
     blocks: list[Block] = [

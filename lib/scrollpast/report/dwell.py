@@ -39,14 +39,11 @@ def dwell(inputs: Inputs) -> Section:
         else {}
     )
     if not surfaces:
-        command = (
-            f"jobs/estimate_examination.py --date {inputs.day.manifest.ds} --out FOLDER …, then name its folder "
-            "with --examination"
-        )
-        reason = "The distribution of dwell is counted where examination is estimated, and none was named."
+        reason = "The distribution of dwell is counted where examination is estimated, and none was named "
+        "with --examination."
         if found is not None and found.estimates is not None:
             reason = "No impression without a click has a known dwell."
-        return Section("dwell", TITLE, [Missing(reason, command)])
+        return Section("dwell", TITLE, [Missing(reason, inputs.day.examination)])
     blocks: list[Block] = [_thresholds(inputs, surfaces)]
     if len(surfaces) > _MOST_SURFACES:
         blocks.append(Paragraph(f"Drawn are the first {_MOST_SURFACES} of {len(surfaces)} surfaces."))

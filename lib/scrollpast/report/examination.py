@@ -24,11 +24,10 @@ def examination(inputs: Inputs) -> Section:
     """P(examined | surface, position) with 95 % intervals, and why some surfaces have none."""
     found = inputs.examined
     if found is None:
-        command = f"jobs/estimate_examination.py --date {inputs.day.manifest.ds} --out FOLDER …"
         reason = (
             "No examination was named, and the day was mined without one: every position counts as looked at."
         )
-        return Section("examination", TITLE, [Missing(reason, command)])
+        return Section("examination", TITLE, [Missing(reason, inputs.day.examination)])
     curves = dict(found.table)
     blocks: list[Block] = [Paragraph(f"From {found.uri}.")]
     if found.estimates is not None:

@@ -30,9 +30,10 @@ def exposure(inputs: Inputs) -> Section:
     """The Lorenz curve with the Gini coefficient and the share of the top 1 %, and the slices of the catalogue."""
     found = inputs.day.exposure
     if found is None:
-        command = f"jobs/mine_negatives.py --date {inputs.day.manifest.ds} --overwrite …"
         return Section(
-            "exposure", TITLE, [Missing("The day was mined without a report of exposure.", command)]
+            "exposure",
+            TITLE,
+            [Missing("The day was mined without a report of exposure.", inputs.day.mined_again)],
         )
     catalogue = (
         "the table of ads"

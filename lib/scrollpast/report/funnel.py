@@ -21,7 +21,7 @@ def funnel(inputs: Inputs) -> Section:
     """All outcomes in the order in which they are decided; they add up to the impressions."""
     ledger, total = in_order(inputs.day.manifest.ledger), sum(inputs.day.manifest.ledger.values())
     if not total:
-        missing = Missing("The day's ledger counts no impressions.", "jobs/mine_negatives.py --date D …")
+        missing = Missing("The day's ledger counts no impressions.", inputs.day.mined_again)
         return Section("funnel", "What became of the impressions", [missing])
     meanings = {outcome.label: outcome.meaning for outcome in Outcome}
     rows, left = [], total

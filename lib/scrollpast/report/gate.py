@@ -24,8 +24,9 @@ def gate(inputs: Inputs) -> Section:
     """Every figure of the day's health with its band, its bound and whether it was inside."""
     day = inputs.day
     if day.health is None:
-        command = f"jobs/mine_negatives.py --date {day.manifest.ds} --overwrite …"
-        return Section("gate", TITLE, [Missing("The day was mined without figures of its health.", command)])
+        return Section(
+            "gate", TITLE, [Missing("The day was mined without figures of its health.", day.mined_again)]
+        )
     blocks: list[Block] = [Paragraph(_told(day.health))]
     bands = day.health.gate.bands if day.health.gate is not None else {}
     banded = {name: band for name, band in bands.items() if name in day.health.figures}

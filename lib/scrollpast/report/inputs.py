@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from pyarrow import fs
 
 from scrollpast.config import Privacy
 from scrollpast.errors import CorruptShardError, UserError
+from scrollpast.job_commands import job_command, mine_command, program_command, table_options
 from scrollpast.report.documents import (
     Comparison,
     Estimate,
@@ -45,6 +47,38 @@ class Day:
     manifest: Manifest
     exposure: Exposure | None
     health: Health | None
+
+    @property
+    def mined_again(self) -> str:
+        """The command that mines the day again."""
+        return self._mine_command(self.manifest.ds, "--overwrite")
+
+    @property
+    def day_before(self) -> str:
+        """The command that mines the day before into the same folder."""
+        return self._mine_command((date.fromisoformat(self.manifest.ds) - timedelta(days=1)).isoformat())
+
+    @property
+    def examination(self) -> str:
+        """The command that estimates the examination of the day."""
+        words = table_options(self.manifest.config, "impressions", "engagements")
+        return job_command("estimate_examination", "--date", self.manifest.ds, *words, "--out", self._folder)
+
+    @property
+    def revocation(self) -> str:
+        """The command that looks for engagements that contradict the negatives of the day."""
+        return job_command("revoke_negatives", self.uri, *table_options(self.manifest.config, "engagements"))
+
+    def _mine_command(self, ds: str, *options: str) -> str:
+        window = [
+            datetime.fromisoformat(text) for text in (self.manifest.window_start, self.manifest.window_end)
+        ]
+        return mine_command(ds, (window[1] - window[0]).days, self._folder, self.manifest.config, *options)
+
+    @property
+    def _folder(self) -> str:
+        """Folder of the published days."""
+        return files.absolute(self.uri).rstrip("/").rpartition("/")[0].removesuffix("/held")
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -127,7 +161,7 @@ def read_inputs(
         comparison=_read_comparison(comparison),
         purity=None
         if purity is None
-        else read_document(Purity, purity, "run scripts/bench_quality.py again"),
+        else read_document(Purity, purity, "run it again: " + program_command("scripts/bench_quality.py")),
         floor=floor or _floor_of(manifest),
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.example import NEGATIVE_FEATURES
+from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.floor import fewer_than, joined
 from scrollpast.report.inputs import Day, Inputs
@@ -82,12 +83,14 @@ def per_user(inputs: Inputs) -> Section:
     day = inputs.day
     if not day.manifest.num_records:
         reason = "The day has no records: no user has a positive."
-        return Section("per-user", TITLE, [Missing(reason, "jobs/mine_negatives.py --date D …")])
+        return Section("per-user", TITLE, [Missing(reason, day.mined_again)])
     found = count_by_user(day)
     num_users = int(found.num_users.sum())
     if num_users < inputs.floor:
         reason = f"The day has records of {fewer_than(inputs.floor)} users, which are not told one by one."
-        return Section("per-user", TITLE, [Missing(reason, f"jobs/write_report.py {day.uri} --floor 1")])
+        return Section(
+            "per-user", TITLE, [Missing(reason, job_command("write_report", day.uri, "--floor", 1))]
+        )
     most = day.options.get("negatives_per_user")
     cap = most if isinstance(most, int) else None
     told = (

@@ -27,7 +27,7 @@ def revocations(inputs: Inputs) -> Section:
         return Section(
             "revocations",
             TITLE,
-            [Missing(reason, f"jobs/revoke_negatives.py {day.uri} …", "To look for some")],
+            [Missing(reason, day.revocation, "To look for some")],
         )
     try:
         table = read_revocations(day.uri, manifest.revocation_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Estimated, Index
 from scrollpast.report.floor import fewer_than
@@ -23,8 +24,8 @@ _MOST_RUNS = len(plotting.SERIES)
 def training(inputs: Inputs) -> Section:
     """Curves of the runs, and the metrics of their last evaluated checkpoints."""
     if not inputs.runs:
-        command = f"jobs/train_two_tower.py {inputs.day.uri} --out RUN, then name it with --run RUN"
-        return Section("training", TITLE, [Missing("No training run was named.", command)])
+        command = job_command("train_two_tower", inputs.day.uri, "--out", "RUN")
+        return Section("training", TITLE, [Missing("No training run was named with --run RUN.", command)])
     blocks: list[Block] = []
     runs = inputs.runs[:_MOST_RUNS]
     if len(inputs.runs) > len(runs):
@@ -122,7 +123,7 @@ def _evaluated(runs: Sequence[TrainedRun], floor: int) -> list[Block]:
     blocks: list[Block] = []
     for run in runs:
         if run.metrics is None:
-            command = f"jobs/evaluate_two_tower.py {run.uri} DAY"
+            command = job_command("evaluate_two_tower", run.uri, "DAY")
             blocks.append(Missing(f"No checkpoint of {run.name} was evaluated on later days.", command))
             continue
         found = run.metrics

@@ -21,8 +21,9 @@ TITLE = "Day by day"
 def trend(inputs: Inputs) -> Section:
     """Figures of every day that was named or lies beside the one."""
     if len(inputs.days) < 2:
-        command = "jobs/mine_negatives.py --date D …, for more days in the same folder"
-        return Section("trend", TITLE, [Missing("No other day is published beside this one.", command)])
+        return Section(
+            "trend", TITLE, [Missing("No other day is published beside this one.", inputs.day.day_before)]
+        )
     days = inputs.days
     figures: dict[str, Sequence[float | None]] = {
         "impressions": [float(sum(day.ledger.values())) for day in days],

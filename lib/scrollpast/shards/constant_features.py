@@ -17,6 +17,7 @@ def constant_feature_notes(vocabulary: Vocabulary, ads_place: str) -> Iterator[s
         ads_place: the table that ads' features came from, or the vocabulary that holds them.
     """
     for name, values in vocabulary.values.items():
+        codes = np.zeros(0, np.int64)
         if name in vocabulary.feature_codes:
             codes = np.unique(vocabulary.feature_codes[name][1:])
             num_values, owners = int(np.count_nonzero(codes)), "ad"

@@ -28,6 +28,7 @@ from scrollpast.compiled import compiled, frozen
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.hashing import xxhash64
+from scrollpast.job_commands import job_command
 from scrollpast.shards import filesystem as files
 
 SCHEMA_VERSION = 1
@@ -292,7 +293,9 @@ def _folder_of(uri: str) -> str:
         uri,
         expected="a vocabulary, or a folder that holds one",
         found=f"{len(folders)}: {', '.join(folders)}" if folders else f"no {VOCABULARY_NAME} in it",
-        remedy="name one of them" if folders else "build one with jobs/build_vocabulary.py",
+        remedy="name one of them"
+        if folders
+        else "build one: " + job_command("build_vocabulary", "DAY", "--out", "FOLDER"),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pyarrow import fs
 
 from scrollpast.errors import CorruptShardError, UserError
+from scrollpast.job_commands import job_command
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import (
     MANIFEST_NAME,
@@ -19,8 +20,6 @@ from scrollpast.shards.manifest import (
     read_manifest,
 )
 from scrollpast.shards.vocabulary import Vocabulary
-
-_BUILD = "jobs/build_vocabulary.py"
 
 
 def vocabulary_reference(day_uri: str, vocabulary_uri: str) -> str:
@@ -117,11 +116,18 @@ def resolve_vocabulary(manifests: Sequence[str], uri: str | None) -> tuple[Vocab
             ", ".join(manifests) or "days",
             expected="a vocabulary that the manifest of a day names",
             found="none",
-            remedy=f"build one from these days with {_BUILD}, or set training.vocabulary",
+            remedy=f"set training.vocabulary, or build one from these days: {build_command(manifests)}",
         )
     for other in unproven:
-        _check_extended(chosen, other)
+        _check_extended(chosen, other, manifests)
     return chosen, chosen_uri
+
+
+def build_command(manifests: Sequence[str], *options: str) -> str:
+    """The command that builds a vocabulary from days and puts it beside them; DAY where none is known."""
+    days = [day_folder(uri) for uri in manifests] or ["DAY"]
+    out = posixpath.dirname(days[0].rstrip("/")) or "."
+    return job_command("build_vocabulary", *days, *options, "--out", out)
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ class _Named:
     manifest: str
 
     def read(self) -> Vocabulary:
-        remedy = f"put it back, or build one from this day again with {_BUILD}"
+        remedy = f"put it back, or build one from this day again: {build_command([self.manifest])}"
         place, expected = f"{self.manifest}, ads", f"the vocabulary {self.uri}, which the day names"
         try:
             return Vocabulary.read(self.uri)
@@ -166,7 +172,7 @@ def _rank(vocabulary: Vocabulary) -> tuple[int, int, str, str]:
     return vocabulary.num_rows, num_codes, vocabulary.created_at, vocabulary.version
 
 
-def _check_extended(chosen: Vocabulary, named: _Named) -> None:
+def _check_extended(chosen: Vocabulary, named: _Named, manifests: Sequence[str]) -> None:
     if posixpath.basename(named.uri.rstrip("/")) == f"v={chosen.version}":
         return  # the same content, by its name; it may have moved since
     other = named.read()
@@ -175,7 +181,8 @@ def _check_extended(chosen: Vocabulary, named: _Named) -> None:
             f"{named.manifest}, ads",
             expected=f"vocabulary {chosen.version}, or one that it extends",
             found=f"vocabulary {other.version} ({named.uri}), which it does not",
-            remedy=f"build one from all of these days with {_BUILD}, with --parent {named.uri} to keep its rows",
+            remedy="build one from all of these days, with this one for its parent to keep its rows: "
+            + build_command(manifests, "--parent", named.uri),
         )
 
 

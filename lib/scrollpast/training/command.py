@@ -11,6 +11,7 @@ from pyarrow import fs
 
 from scrollpast.config import Config, Training, load_config
 from scrollpast.errors import UserError
+from scrollpast.job_commands import mine_command
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.constant_features import constant_feature_notes
 from scrollpast.shards.manifest import MANIFEST_NAME, day_folder
@@ -116,7 +117,10 @@ def _days(config: Config, named: Sequence[str]) -> list[str]:
     found = [files.join(root, name) for name in names if files.join(root, name) not in kept_apart]
     if not found:
         raise UserError(
-            root, expected="published days ds=…", found="none", remedy="mine some with jobs/mine_negatives.py"
+            root,
+            expected="published days ds=…",
+            found="none",
+            remedy="mine some: " + mine_command("DATE", 1, root, {}),
         )
     return found
 

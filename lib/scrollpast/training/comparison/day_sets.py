@@ -11,6 +11,7 @@ from typing import get_args
 from scrollpast.config import Comparison
 from scrollpast.config.comparison_options import DaySet
 from scrollpast.errors import UserError
+from scrollpast.job_commands import mine_command
 from scrollpast.shards.manifest import Manifest, day_folder, read_manifest
 from scrollpast.training.comparison.arms import Arm
 
@@ -77,7 +78,8 @@ def read_day_sets(options: Comparison) -> DaySets:
                 place,
                 expected="folders ds=… of published days",
                 found="none",
-                remedy="mine some with jobs/mine_negatives.py; see the section comparison of conf/base.yaml",
+                remedy="see the section comparison of conf/base.yaml, and mine some: "
+                + mine_command("DATE", 1, "FOLDER", {}),
             )
     manifests = {name: [read_manifest(day) for day in days] for name, days in sets.items()}
     first, *others = manifests

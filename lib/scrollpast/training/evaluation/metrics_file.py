@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scrollpast.errors import ScrollpastError
+from scrollpast.job_commands import job_command
 from scrollpast.shards import filesystem as files
 from scrollpast.training.checkpoint import Checkpoint
 
@@ -46,7 +47,8 @@ def read_evaluated(checkpoint: Checkpoint) -> Evaluated | None:
             files.join(checkpoint.uri, METRICS_NAME),
             expected=f"an evaluation of {expected}",
             found=f"{type(error).__name__}: {error}",
-            remedy="evaluate the checkpoint again with jobs/evaluate_two_tower.py, or remove the file",
+            remedy="remove the file, or evaluate the checkpoint again: "
+            + job_command("evaluate_two_tower", checkpoint.uri, "DAY"),
         ) from error
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scrollpast.errors import ScrollpastError, UserError
+from scrollpast.job_commands import job_command
 from scrollpast.shards import filesystem as files
 
 SCHEMA_VERSION = 1
@@ -53,7 +54,8 @@ def read_export(folder_uri: str) -> Export:
             files.join(folder_uri, EXPORT_NAME),
             expected="the file that publishes an export",
             found="none",
-            remedy="write one with jobs/export_towers.py; one without this file was not finished",
+            remedy="one without this file was not finished; write one: "
+            + job_command("export_towers", "CHECKPOINT", "--out", folder_uri),
         )
     try:
         content, tower = (
@@ -108,5 +110,6 @@ def damaged(folder_uri: str, error: Exception) -> ScrollpastError:
         folder_uri,
         expected=f"an export of schema_version {SCHEMA_VERSION}",
         found=lines[-1] if lines else type(error).__name__,
-        remedy="export the checkpoint again with jobs/export_towers.py --overwrite",
+        remedy="export the checkpoint again: "
+        + job_command("export_towers", "CHECKPOINT", "--out", folder_uri, "--overwrite"),
     )
