@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
@@ -67,7 +68,8 @@ def estimate(arguments: argparse.Namespace) -> int:
     if uri is None:
         print("no surface could be estimated: no table was written, and every position counts as looked at")
     else:
-        print(f"published {uri}; mine with --set mining.examined.table={uri}")
+        option = shlex.quote(f"mining.examined.table={uri}")
+        print(f"published {uri}; mine with --set {option}")
     return 0
 
 
