@@ -16,6 +16,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,6 @@ from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from
 
 LAST_DAY = datetime(2026, 11, 20, tzinfo=UTC)
-MONTH_H = 720
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ def main() -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     mined_day = LAST_DAY - timedelta(days=arguments.days // 2)
-    after_a_month = LAST_DAY + timedelta(days=1, hours=MONTH_H)
-    shape = shape_from([f"engagement_days_after={MONTH_H // 24}", *arguments.shape])
+    # As long as an engagement may revoke: the log goes on until then, and is read then.
+    reach_h = load_config(None, arguments.set).revocation.after_h
+    at_last = LAST_DAY + timedelta(days=1, hours=reach_h)
+    shape = shape_from([f"engagement_days_after={ceil(reach_h / 24)}", *arguments.shape])
     found = {}
     with (
         tempfile.TemporaryDirectory(prefix="scrollpast-delays-") as folder,
@@ -96,7 +98,7 @@ def compare(arguments: argparse.Namespace) -> int:
             as_of = mined_day + timedelta(days=1, hours=run.wait_h)
             day = mine(config, mined_day.date(), 1, as_of, lambda: spark).uri
             before = contradicted(day, logs, config)
-            revoke_negatives(config, [day], after_a_month, lambda: spark)
+            revoke_negatives(config, [day], at_last, lambda: spark)
             found[run.name] = (*before, contradicted(day, logs, config)[0])
             print(f"{run.name}: {found[run.name]}", file=sys.stderr)
     table = render(found)

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 NUM_DAYS = 7
 LAST_DAY = datetime(2026, 11, 20, tzinfo=UTC)
-GROUPS_A_RUN = 50
 
 
 def main() -> int:
@@ -78,7 +77,7 @@ def _observe(
     simulate_log(LogRequest(int(num_rows), NUM_DAYS, LAST_DAY.date(), seed, shape), folder, num_processes=2)
     tables = {name: {"path": str(folder / name)} for name in ("impressions", "engagements")}
     settings = config.model_dump() | {"input": tables}
-    settings["examination"]["num_groups"] = GROUPS_A_RUN * num_runs
+    settings["examination"]["num_groups"] *= num_runs
     window = Window.of_days(LAST_DAY.date(), NUM_DAYS, LAST_DAY + timedelta(days=8))
     counts = count_examination(Config.model_validate(settings), window, lambda: spark)
     return counts, read_examination(str(folder / "truth_examination"))
@@ -106,9 +105,10 @@ def _coverage(
 ) -> dict[str, dict[str, float]]:
     """The share of intervals that hold the truth, over positions and runs, by estimator and surface."""
     held: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    groups_a_run = config.examination.num_groups
     for surface, own in counts.items():
         for run in range(num_runs):
-            groups = slice(run * GROUPS_A_RUN, (run + 1) * GROUPS_A_RUN)
+            groups = slice(run * groups_a_run, (run + 1) * groups_a_run)
             result = estimate_surface(surface, own.of_groups(groups), config.examination)
             for name, one in result.estimates.items():
                 hits = _are_held(one, truth[surface])

@@ -33,8 +33,10 @@ from benchmarking import (
     save,
 )
 from mined_records import differences, flat_records
+from peers.mining_rules import FIXED, not_followed, write_rules
 from spark_events import event_log_conf, read_events, stage_table
 
+from scrollpast.config import Config, load_config
 from scrollpast.entry import run_job
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.hashing import integers, seeded_hash
@@ -48,7 +50,6 @@ PEERS = ("duckdb", "polars", "pyspark")
 LAST_DAY = date(2026, 11, 20)
 NUM_DAYS = 3
 AS_OF = datetime(2026, 11, 24, tzinfo=UTC)
-CAP = 64
 _STAGES = ["read engagements", "scan impressions", "decide buckets", "collect tallies", "write shards"]
 _COMPARED_ROWS = 2e8
 """Rows of a log up to which the records of all users are compared; of a larger one, of every second or fewer."""
@@ -86,10 +87,22 @@ def compare(arguments: argparse.Namespace) -> int:
             found=", ".join(unknown),
             remedy="leave them out",
         )
+    config = load_config(None, _options(arguments))
+    mining = config.mining.model_dump(mode="json")
+    if peers and (strange := not_followed(mining)):
+        raise UserError(
+            "--set",
+            expected=f"options that the peers follow, or {FIXED}",
+            found=", ".join(f"mining.{name}={value}" for name, value in strange.items()),
+            remedy="leave them out, or measure without peers: --peers ''",
+        )
     with tempfile.TemporaryDirectory(prefix="scrollpast-mining-") as temporary:
         folder = arguments.folder or Path(temporary)
         log = _log(folder, arguments)
         python = environment(".envs/peers", "mining", "tensorflow", "peers") if peers else None
+        rules = Path(temporary) / "rules.json"
+        window = Window.of_days(LAST_DAY, NUM_DAYS, AS_OF)
+        write_rules(rules, mining, window.start_us, window.end_us, window.as_of_us)
         costs: dict[str, list[Cost]] = {OURS: []}
         profile = ""
         for _ in range(arguments.runs):
@@ -103,13 +116,13 @@ def compare(arguments: argparse.Namespace) -> int:
                 ):
                     continue
                 try:
-                    found_so_far.append(_mine_with(name, python, log, theirs, arguments))
+                    found_so_far.append(_mine_with(name, python, log, theirs, rules))
                 except ProgramFailed as failed:
                     # As where it needs more memory than there is: that is a result, and ours are not lost by it.
                     found_so_far.append(failed.cost)
                     print(failed, file=sys.stderr)
                 else:
-                    _check(name, ours, theirs, arguments.rows)
+                    _check(name, ours, theirs, arguments.rows, config)
             for name, found in costs.items():
                 print(f"{name}: {found[-1].seconds:.1f} s, {found[-1].peak_gib:.2f} GiB", file=sys.stderr)
         for left in (folder / "ours", folder / "theirs"):
@@ -168,15 +181,24 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """What is set of the job, for it and for the peers.
+
+    The latest stay, as peers have no seeded hash of Spark's: ties by time are compared by their number. For the same
+    reason no ad has a limit.
+    """
+    ours = [
+        "mining.strategy=recent", f"mining.max_ad_share={FIXED['max_ad_share']}",
+        f"mining.num_buckets={arguments.buckets}",
+    ]  # fmt: skip
+    return [*ours, *arguments.set]
+
+
 def _mine(log: Path, out: Path, arguments: argparse.Namespace, folder: Path, costs: list[Cost]) -> str:
     """Mine once, with Spark's event log written: adds what it took to ``costs``; returns a table of the stages."""
     events_folder = _fresh(folder / "events")
     events_folder.mkdir(parents=True)
-    # The latest stay, as peers have no seeded hash of Spark's: ties by time are compared by their number.
-    options = [
-        "mining.strategy=recent", f"mining.num_buckets={arguments.buckets}",
-        f"spark.conf={json.dumps(event_log_conf(events_folder))}", *arguments.set,
-    ]  # fmt: skip
+    options = [f"spark.conf={json.dumps(event_log_conf(events_folder))}", *_options(arguments)]
     started = time.time() * 1000
     cost = run(
         [
@@ -197,27 +219,23 @@ def _mine(log: Path, out: Path, arguments: argparse.Namespace, folder: Path, cos
     return f"{table}\n{shuffled} ({anchored:,} rows)\n"
 
 
-def _mine_with(name: str, python: Path | None, log: Path, out: Path, arguments: argparse.Namespace) -> Cost:
-    window = Window.of_days(LAST_DAY, NUM_DAYS, AS_OF)
+def _mine_with(name: str, python: Path | None, log: Path, out: Path, rules: Path) -> Cost:
     peers = ROOT / "scripts" / "peers"
     cores = len(os.sched_getaffinity(0))
     return run(
-        [
-            python, peers / f"{name}_mining.py", log, out, "--start", window.start_us, "--end", window.end_us,
-            "--as-of", window.as_of_us, "--num-buckets", arguments.buckets, "--threads", cores,
-        ],
+        [python, peers / f"{name}_mining.py", log, out, "--rules", rules, "--threads", cores],
         PYTHONPATH=str(peers),
         POLARS_MAX_THREADS=str(cores),
         TF_CPP_MIN_LOG_LEVEL="3",
-    )  # fmt: skip
+    )
 
 
-def _check(name: str, ours: Path, theirs: Path, num_rows: float) -> None:
+def _check(name: str, ours: Path, theirs: Path, num_rows: float, config: Config) -> None:
     one_in = max(1, int(num_rows / _COMPARED_ROWS))
     (own, own_totals), (other, other_totals) = (
         flat_records(sorted(folder.rglob("*.tfrecord")), one_in) for folder in (ours, theirs)
     )
-    found = differences(own, other, CAP)
+    found = differences(own, other, config.mining.negatives_per_user)
     if own_totals != other_totals:
         found = f"{own_totals} of ours, {other_totals} of theirs"
     if found:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from scrollpast.config import SERVED_CODE
 from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
 from scrollpast.hashing import xxhash64
 from scrollpast.shards.codec import decode_frames
@@ -65,7 +66,7 @@ def differences(ours: dict[str, Side], theirs: dict[str, Side], cap: int) -> str
             if not np.array_equal(own[name], other[name]):
                 return f"{side}s: {name} differs in {int((own[name] != other[name]).sum()):,} rows"
         users, code = np.unique(own["user"], return_inverse=True)
-        is_served = own["kind"] == 0
+        is_served = own["kind"] == SERVED_CODE
         is_capped = np.bincount(code[is_served], minlength=len(users)) >= cap
         strict = ~is_capped[code]
         for name in own:

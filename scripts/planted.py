@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from scrollpast.config import DEFAULT_KINDS, NEIGHBOUR_CODE, SERVED_CODE
 from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_FEATURE_PREFIX, record_schema
 from scrollpast.hashing import bucket_of, xxhash64
-from scrollpast.neighbours.index import AdIndex
-from scrollpast.neighbours.kinds import Kind
+from scrollpast.neighbours.index import AdIndex, Kind
 from scrollpast.shards.manifest import Manifest, publish_manifest, write_shard
 from scrollpast.training.serving import export_files
 from scrollpast.training.serving.user_tower import UserTower
@@ -29,7 +29,8 @@ from scrollpast.training.serving.user_tower import UserTower
 DAY_MS = 86_400_000
 START_MS = 20_000 * DAY_MS
 AGES = (20, 30, 40)
-KINDS = {"served": 0, "click": 1, "hide": 11, "neighbour": 100}
+CLICK, HIDE = (DEFAULT_KINDS[name].code for name in ("click", "hide"))
+KINDS = {"served": SERVED_CODE, "click": CLICK, "hide": HIDE, "neighbour": NEIGHBOUR_CODE}
 _MOST_POSITIVES, _NUM_NEGATIVES = 6, 8
 _VOCABULARY = "0123456789abcdef"
 
@@ -147,7 +148,9 @@ def _records(plan: Plan, users: NDArray[np.int64], random: np.random.Generator, 
         time = START_MS + day * DAY_MS + random.integers(0, DAY_MS, total)
         values = {
             "ad_id": np.where(is_unknown, random.choice(unknown, total), plan.ad_ids(row)),
-            "kind": np.full(total, 1) if side == "positive" else random.choice([0, 0, 0, 11], total),
+            "kind": np.full(total, CLICK)
+            if side == "positive"
+            else random.choice([SERVED_CODE] * 3 + [HIDE], total),
             "served_at_ms": time[np.lexsort((time, of_user))],
             "request_hash": random.integers(1, 2**62, total),
             "position": random.integers(0, 20, total),

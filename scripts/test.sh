@@ -8,6 +8,7 @@ environment .venv mining training report development
 environment .envs/tensorflow tensorflow
 environment .envs/spark35 spark35
 environment .envs/airflow airflow
+environment .envs/peers mining training tensorflow peers
 spark_environment .venv
 chromium_environment
 scripts/archive_classes.sh

@@ -6,40 +6,50 @@ import argparse
 from pathlib import Path
 
 import polars as pl
+from mining_rules import DAY_US, Rules
 from tfrecord_shards import Shards, record_batch
 
-HOUR = 3_600_000_000
-DAY = 24 * HOUR
-SKEW = 60_000_000
-KINDS = {"click": 1, "long_click": 2, "save": 3, "conversion": 4, "hide": 11, "report": 12}
 KEY = ["user_id", "request_id", "ad_id", "position"]
 
 
-def read_engagements(folder: Path, start: int, end: int, as_of: int) -> pl.DataFrame:
+def read_engagements(folder: Path, rules: Rules) -> pl.DataFrame:
+    kinds = pl.DataFrame(
+        [(kind.name, kind.code, kind.is_positive, kind.attribution_us) for kind in rules.kinds],
+        schema={"kind": pl.String, "code": pl.Int64, "is_positive": pl.Boolean, "attribution": pl.Int64},
+        orient="row",
+    )
     t = pl.col("engaged_at").dt.epoch("us")
     return (
         pl.scan_parquet(folder / "**/*.parquet")
-        .filter(pl.col("user_id").is_not_null(), pl.col("ad_id").is_not_null(), pl.col("kind").is_in(list(KINDS)))
-        .filter(t.is_between(start - 168 * HOUR, min(end + 72 * HOUR, as_of)))
+        .filter(pl.col("user_id").is_not_null(), pl.col("ad_id").is_not_null())
+        .filter(t.is_between(rules.engagements_from_us, rules.engagements_to_us))
+        .join(kinds.lazy(), on="kind")
         .select(
-            "user_id", "ad_id", pl.col("request_id").alias("engaged_request"), t.alias("engaged_t"),
-            pl.col("kind").replace_strict(KINDS, return_dtype=pl.Int64).alias("code"),
+            "user_id",
+            "ad_id",
+            pl.col("request_id").alias("engaged_request"),
+            t.alias("engaged_t"),
+            "code",
+            "is_positive",
+            "attribution",
         )
         .with_row_index("event")
         .collect(engine="streaming")
-    )  # fmt: skip
+    )
 
 
-def read_log(folder: Path, engaged: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
+def read_log(folder: Path, engaged: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     anchored = (
-        engaged.filter(pl.col("code") < 11, pl.col("engaged_t") >= start - SKEW).select("user_id").unique()
+        engaged.filter("is_positive", pl.col("engaged_t") >= rules.start_us - rules.clock_skew_us)
+        .select("user_id")
+        .unique()
     )
     t = pl.col("served_at").dt.epoch("us")
     return (
         pl.scan_parquet(folder / "**/*.parquet")
         .filter(pl.all_horizontal(pl.col("request_id", "user_id", "ad_id", "served_at").is_not_null()))
         .filter(pl.col("position").fill_null(0) >= 0, pl.col("dwell_ms").fill_null(0) >= 0)
-        .filter(t >= start, t < end)
+        .filter(t >= rules.start_us, t < rules.end_us)
         .select(
             "user_id", "ad_id", "request_id", t.alias("t"),
             pl.col("position").fill_null(-1).cast(pl.Int64), pl.col("dwell_ms").fill_null(-1).cast(pl.Int64),
@@ -49,10 +59,11 @@ def read_log(folder: Path, engaged: pl.DataFrame, start: int, end: int) -> pl.Da
     )  # fmt: skip
 
 
-def attribute(touched: pl.DataFrame, engaged: pl.DataFrame) -> pl.DataFrame:
+def attribute(touched: pl.DataFrame, engaged: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     answers = engaged.lazy().join(touched.lazy(), on=["user_id", "ad_id"])
     by_request = answers.filter(
-        pl.col("request_id") == pl.col("engaged_request"), pl.col("t") <= pl.col("engaged_t") + SKEW
+        pl.col("request_id") == pl.col("engaged_request"),
+        pl.col("t") <= pl.col("engaged_t") + rules.clock_skew_us,
     )
     by_time = answers.filter(pl.col("engaged_request").is_null(), pl.col("t") <= pl.col("engaged_t"))
     return (
@@ -60,28 +71,28 @@ def attribute(touched: pl.DataFrame, engaged: pl.DataFrame) -> pl.DataFrame:
         .sort("t", "position")
         .group_by("event")
         .last()
-        .filter(pl.col("engaged_t") - pl.col("t") <= 24 * HOUR)
+        .filter(pl.col("engaged_t") - pl.col("t") <= pl.col("attribution"))
         .group_by(*KEY, "t", "dwell_ms")
         .agg(
-            pl.col("code").filter(pl.col("code") < 11).max().alias("positive"),
-            pl.col("code").filter(pl.col("code") >= 11).max().alias("explicit"),
+            pl.col("code").filter("is_positive").max().alias("positive"),
+            pl.col("code").filter(~pl.col("is_positive")).max().alias("explicit"),
         )
         .collect()
     )
 
 
-def decide(
-    log: pl.DataFrame, engaged: pl.DataFrame, start: int, as_of: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def decide(log: pl.DataFrame, engaged: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Positives and negatives."""
-    busy = log.lazy().group_by("user_id", (pl.col("t") - start) // DAY).len().filter(pl.col("len") > 2000)
+    day = (pl.col("t") - rules.start_us) // DAY_US
+    is_busy = pl.col("len") > rules.max_impressions_per_user_day
+    busy = log.lazy().group_by("user_id", day).len().filter(is_busy)
     bots = (
         log.lazy()
         .join(busy.select("user_id").unique(), on="user_id", how="semi")
         .unique(KEY)
-        .group_by("user_id", (pl.col("t") - start) // DAY)
+        .group_by("user_id", day)
         .len()
-        .filter(pl.col("len") > 2000)
+        .filter(is_busy)
         .select("user_id")
         .unique()
         .collect(engine="streaming")
@@ -93,21 +104,31 @@ def decide(
         .unique(KEY)
         .collect(engine="streaming")
     )
-    attributed = attribute(touched, engaged).join(bots, on="user_id", how="anti")
+    attributed = attribute(touched, engaged, rules).join(bots, on="user_id", how="anti")
     positives = attributed.filter(pl.col("positive").is_not_null())
     explicit = attributed.filter(pl.col("positive").is_null()).join(positives, on="user_id", how="semi")
-    events = engaged.filter(pl.col("code") < 11).select("user_id", "ad_id", "engaged_t")
+    events = engaged.filter("is_positive").select("user_id", "ad_id", "engaged_t")
     guarded = (
         touched.lazy()
         .join(events.lazy(), on=["user_id", "ad_id"])
-        .filter(pl.col("engaged_t").is_between(pl.col("t") - 168 * HOUR, pl.col("t") + 72 * HOUR))
+        .filter(
+            pl.col("engaged_t").is_between(
+                pl.col("t") - rules.guard_before_us, pl.col("t") + rules.guard_after_us
+            )
+        )
         .select(KEY)
         .unique()
         .collect(engine="streaming")
     )
     spared = touched.join(attributed, on=KEY, how="anti").join(guarded, on=KEY, how="anti")
     deepest = positives.group_by("user_id", "request_id").agg(pl.col("position").max().alias("deepest"))
-    lingered = log.lazy().filter(pl.col("dwell_ms") > 4000).select("user_id", "ad_id").unique()
+    has_lingered = pl.col("dwell_ms") > rules.max_dwell_ms
+    lingered = log.lazy().filter(has_lingered).select("user_id", "ad_id").unique()
+    examined = (pl.col("position") <= rules.max_position) & (
+        (pl.col("dwell_ms") < 0) | (pl.col("dwell_ms") >= rules.min_dwell_ms)
+    )
+    if rules.is_unknown_dropped:
+        examined &= (pl.col("position") >= 0) & (pl.col("dwell_ms") >= 0)
     clicked_below = (pl.col("position") >= 0) & (pl.col("position") < pl.col("deepest").fill_null(-1))
     candidates = pl.concat(
         [
@@ -115,33 +136,40 @@ def decide(
             spared.select(log.columns).lazy(),
         ]
     )
-    served = (
+    eligible = (
         candidates.join(positives.lazy().select("user_id").unique(), on="user_id", how="semi")
-        .filter(pl.col("t") + 24 * HOUR <= as_of)
+        .filter(pl.col("t") + rules.maturity_us <= rules.as_of_us)
         .join(deepest.lazy(), on=["user_id", "request_id"], how="left")
-        .filter((pl.col("dwell_ms") < 0) | (pl.col("dwell_ms") >= 250) | clicked_below)
-        .join(lingered, on=["user_id", "ad_id"], how="anti")
-        .join(explicit.lazy(), on=["user_id", "ad_id"], how="anti")
+        .filter(examined | clicked_below)
+    )
+    if rules.is_lingering_of_the_ad:
+        eligible = eligible.join(lingered, on=["user_id", "ad_id"], how="anti")
+    else:
+        eligible = eligible.filter(~has_lingered)
+    served = (
+        eligible.join(explicit.lazy(), on=["user_id", "ad_id"], how="anti")
         .group_by("user_id", "ad_id")
         .agg(pl.col("t", "request_id", "position", "dwell_ms").get(pl.col("t").arg_max()))
         .collect(engine="streaming")
         .sort("user_id", "t", "ad_id", descending=[False, True, False])
         .group_by("user_id", maintain_order=True)
-        .head(64)
-        .with_columns(kind=pl.lit(0, pl.Int64), weight=confidence())
+        .head(rules.negatives_per_user)
+        .with_columns(kind=pl.lit(0, pl.Int64), weight=confidence(rules))
     )
     hidden = explicit.with_columns(kind=pl.col("explicit"), weight=pl.lit(1.0))
     columns = ["user_id", "t", "request_id", "ad_id", "kind", "position", "dwell_ms", "weight"]
     return positives, pl.concat([served.select(columns), hidden.select(columns)])
 
 
-def confidence() -> pl.Expr:
+def confidence(rules: Rules) -> pl.Expr:
     dwell = pl.col("dwell_ms")
-    rise, fall = ((dwell - 250) / 750).clip(0, 1), ((4000 - dwell) / 1500).clip(0, 1)
-    return pl.when(dwell < 0).then(0.5).otherwise(0.25 + 0.75 * pl.min_horizontal(rise, fall))
+    rise = ((dwell - rules.shortest_ms) / rules.rise_ms).clip(0, 1)
+    fall = ((rules.longest_ms - dwell) / rules.fall_ms).clip(0, 1)
+    sure = rules.floor + (1 - rules.floor) * pl.min_horizontal(rise, fall)
+    return pl.when(dwell < 0).then(rules.unknown).otherwise(sure)
 
 
-def gather(positives: pl.DataFrame, negatives: pl.DataFrame, num_buckets: int) -> pl.DataFrame:
+def gather(positives: pl.DataFrame, negatives: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     def lists(rows: pl.DataFrame, side: str, names: list[str]) -> pl.LazyFrame:
         return (
             rows.lazy()
@@ -151,14 +179,14 @@ def gather(positives: pl.DataFrame, negatives: pl.DataFrame, num_buckets: int) -
             .agg(pl.col("ad_id", "kind", "served_at_ms", "request_hash", *names).name.prefix(f"{side}_"))
         )
 
-    weights = {1: 0.5, 2: 0.8, 3: 0.9, 4: 1.0}
     positives = positives.with_columns(
-        kind=pl.col("positive"), weight=pl.col("positive").replace_strict(weights, return_dtype=pl.Float64)
+        kind=pl.col("positive"),
+        weight=pl.col("positive").replace_strict(rules.positive_weights, return_dtype=pl.Float64),
     )
     return (
         lists(positives, "positive", ["weight"])
         .join(lists(negatives, "negative", ["weight", "position", "dwell_ms"]), on="user_id", how="left")
-        .with_columns(bucket=(pl.col("user_id").hash() % num_buckets).cast(pl.Int32))
+        .with_columns(bucket=(pl.col("user_id").hash() % rules.num_buckets).cast(pl.Int32))
         .sort("bucket", "user_id")
         .collect()
     )
@@ -168,17 +196,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path)
     parser.add_argument("out", type=Path)
-    for name in ("start", "end", "as-of", "num-buckets"):
-        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--rules", type=Path, required=True)
     parser.add_argument(
         "--threads", type=int, required=True
     )  # from POLARS_MAX_THREADS, which the caller sets
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True)
-    start, end, as_of = arguments.start, arguments.end, arguments.as_of
-    engaged = read_engagements(arguments.log / "engagements", start, end, as_of)
-    log = read_log(arguments.log / "impressions", engaged, start, end)
-    records = gather(*decide(log, engaged, start, as_of), arguments.num_buckets)
+    rules = Rules.read(arguments.rules)
+    engaged = read_engagements(arguments.log / "engagements", rules)
+    log = read_log(arguments.log / "impressions", engaged, rules)
+    records = gather(*decide(log, engaged, rules), rules)
     del log
     with Shards(arguments.out) as shards:
         for part in records.iter_slices(16_384):

@@ -98,9 +98,15 @@ def test_the_loss_of_the_curve_is_the_mean_since_the_point_before(day: str, tmp_
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed=5", "training.seed: expected 0 as in"),
-        ("negatives.hard.count=7", "training.negatives.hard.count: expected 2 as in"),
-        ("model.temperature=0.5", "training.model.temperature: expected 0.07 as in"),
+        ("seed=5", "expected training.seed=0, found training.seed=5; "),
+        (
+            "negatives.hard.count=7",
+            "expected training.negatives.hard.count=2, found training.negatives.hard.count=7; ",
+        ),
+        (
+            "model.temperature=0.5",
+            "expected training.model.temperature=0.07, found training.model.temperature=0.5; ",
+        ),
     ],
 )
 def test_a_run_does_not_go_on_with_other_options(
