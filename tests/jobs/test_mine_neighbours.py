@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
-from scripts.planted import plant_day
+from scripts.planted import Plan, plant_day, plant_towers
 
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
 from scrollpast.training.curves import read_curve
+from scrollpast.training.serving.user_tower import UserTower
 from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, run_alone, run_job
 from tests.mining.neighbours.planted_world import (
+    CLOSE,
     OPTIONS,
     PLAN,
     World,
@@ -85,6 +87,26 @@ def test_a_session_of_its_own_gives_the_same_bytes(
     here, there = (read_manifest(str(tmp_path / name / "ds=2026-11-20")) for name in ("here", "alone"))
     assert here.shards == there.shards
     assert here.ledger_files == there.ledger_files
+
+
+def test_neighbours_of_a_catalogue_of_3000_ads_have_the_ranks_that_are_asked_for(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    plan = Plan(num_ads=3000, num_users=200, ads_per_cluster=600)
+    ad_RD = plant_towers(plan, tmp_path / "export", "ivf_flat")
+    rows = range(1, plan.num_ads + 1)
+    tower = UserTower.load(str(tmp_path / "export"))
+    world = World(str(tmp_path / "export"), tower, ad_RD, {plan.ad_ids(row): row for row in rows})
+    day = plant_day(plan, tmp_path / "served")
+    text = done(run_job("mine_neighbours", day, "--towers", world.export, "--out", tmp_path / "out"))
+    ranks = []
+    for record in records_of([f"{tmp_path}/out/ds=2026-11-20"]):
+        if found := neighbours_of(record):
+            scores = world.scores(record)
+            ranks += [int((scores > scores[world.row_of[ad]] + CLOSE).sum()) + 1 for ad in found]
+    assert len(ranks) > 200
+    assert 101 <= min(ranks) <= max(ranks) <= 500
+    assert "\nevery ad was compared with every user: all ads of these ranks are candidates\n" in text
 
 
 # From a log to a model that learned from neighbours

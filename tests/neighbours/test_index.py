@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scrollpast.errors import ScrollpastError
-from scrollpast.neighbours.index import AdIndex
+from scrollpast.neighbours.index import AdIndex, search_in
 from scrollpast.shards import filesystem as files
 from tests.object_store import object_store
 
@@ -94,3 +96,28 @@ def test_what_is_no_index_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "ads.faiss").write_bytes(b"something else")
     with pytest.raises(ScrollpastError, match="expected a FAISS index"):
         AdIndex.load(str(tmp_path / "ads.faiss"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 2000), st.integers(1, 300), st.sampled_from([None, 1, 4]))
+def test_a_user_gets_as_many_ads_as_there_are_and_the_same_in_any_company(
+    seed: int, num_ads: int, k: int, num_probes: int | None
+) -> None:
+    random = np.random.Generator(np.random.Philox(seed))
+    ad_RD, user_UD = (random.standard_normal((count, 8), np.float32) for count in (num_ads + 1, 40))
+    search = search_in(AdIndex.build(ad_RD), ad_RD)
+    together = search(user_UD, k, num_probes)
+    found = min(k, num_ads)
+    assert (together[:, :found] > 0).all()
+    assert (together[:, found:] == -1).all()
+    assert all(len(set(rows)) == found for rows in together[:, :found].tolist())
+    assert [search(user_UD[at : at + 1], k, num_probes)[0].tolist() for at in range(40)] == together.tolist()
+
+
+def test_one_list_of_an_index_holds_fewer_ads_than_are_asked_for() -> None:
+    """The fault: without the exact search the rest of a short answer is -1."""
+    random = np.random.Generator(np.random.Philox(3))
+    ad_RD, user_UD = (random.standard_normal((count, 8), np.float32) for count in (2001, 40))
+    index = AdIndex.build(ad_RD)
+    assert (index.search(user_UD, 300, num_probes=1)[0] < 0).any()
+    assert (search_in(index, ad_RD)(user_UD, 300, 1) > 0).all()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -127,21 +128,40 @@ def search_in(
 ) -> Callable[[NDArray[np.float32], int, int | None], NDArray[np.int64]]:
     """A search for the rows of the k best ads in so many lists of an index, or without it.
 
-    The function takes users float32 [U, D], k, and the number of lists; None compares with every ad.
+    The function takes users float32 [U, D], k, and the number of lists; None compares with every ad. A user whose
+    lists hold fewer than k ads is compared with every ad too. A user gets the same ads in any company.
 
     Args:
         ad_RD: float32 [R, D], the embeddings that the index was built from.
     """
-    exact: list[AdIndex] = []
+
+    def exact(user_UD: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        users, ads = (np.ascontiguousarray(vectors, np.float32) for vectors in (user_UD, ad_RD[1:]))
+        _, found = faiss.knn(users, ads, k, metric=faiss.METRIC_INNER_PRODUCT)
+        return np.where(found < 0, -1, found.astype(np.int64) + 1)
 
     def search(user_UD: NDArray[np.float32], k: int, num_probes: int | None) -> NDArray[np.int64]:
-        if num_probes is not None:
-            return index.search(user_UD, k, num_probes=num_probes)[0]
-        if not exact:
-            exact.append(AdIndex.build(ad_RD, "flat"))
-        return exact[0].search(user_UD, k)[0]
+        with _one_by_one():
+            if num_probes is None:
+                return exact(user_UD, k)
+            rows = index.search(user_UD, k, num_probes=num_probes)[0]
+            (short,) = np.nonzero(rows[:, min(k, len(ad_RD) - 1) - 1] <= 0)
+            if len(short):
+                rows[short] = exact(user_UD[short], k)
+            return rows
 
     return search
+
+
+@contextmanager
+def _one_by_one() -> Iterator[None]:
+    """Let FAISS compute every query by itself: in a matrix product its last bits depend on the other queries."""
+    before = faiss.cvar.distance_compute_blas_threshold
+    faiss.cvar.distance_compute_blas_threshold = 1 << 30
+    try:
+        yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = before
 
 
 def _no_index(uri: str, found: str) -> ScrollpastError:
