@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from tests.jobs.published_days import day_of, published
 from tests.toy_logs import toy_log
 
 from scrollpast.errors import UserError
-from scrollpast.privacy import forgetting
+from scrollpast.mining import pipeline
+from scrollpast.privacy import forgetting, retention
 from scrollpast.privacy.forgetting import Forgotten, forget, published_days, traces_left
 from scrollpast.privacy.user_keys import UserKey
+from scrollpast.shards import vocabulary_of_days
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
 
@@ -143,6 +145,91 @@ def test_a_run_that_dies_before_publishing_leaves_the_day_and_is_completed_by_th
         assert job(out, *names).exit_code == 130
     assert job(out, *names).exit_code == 0
     assert len(records_of(str(day_of(out)))) == len(before) - 2
+
+
+def once(before: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with something else that happens just before its first call."""
+    has_happened: list[bool] = []
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if not has_happened:
+            has_happened.append(True)
+            before()
+        return function(*arguments, **named)
+
+    return call
+
+
+def test_a_day_that_is_mined_meanwhile_does_not_bring_a_user_back(
+    spark: object, days: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that began first would publish last, with the user: it loses, and says so."""
+    name = anchored(out)[0]
+    forgotten: list[JobRun] = []
+    monkeypatch.setattr(
+        pipeline,
+        "publish_manifest",
+        once(lambda: forgotten.append(job(out, name)), pipeline.publish_manifest),
+    )
+    mined = mine(days.parent / "log", out, "--overwrite")
+    assert forgotten[0].exit_code == 0, forgotten[0].stderr
+    assert mined.exit_code == 1
+    assert "another job replaced the day meanwhile; run again" in mined.stderr
+    assert name not in anchored(out)
+    assert traces_left(str(out), Forgotten.of([name], None)) == []
+
+
+def test_forgetting_begins_again_where_the_day_is_mined_meanwhile(
+    spark: object, days: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = anchored(out)[0]
+    mined: list[JobRun] = []
+    monkeypatch.setattr(
+        forgetting,
+        "publish_manifest",
+        once(
+            lambda: mined.append(mine(days.parent / "log", out, "--overwrite")), forgetting.publish_manifest
+        ),
+    )
+    done = job(out, name)
+    assert mined[0].exit_code == 0, mined[0].stderr
+    assert done.exit_code == 0, done.stderr
+    assert name not in anchored(out)
+    assert traces_left(str(out), Forgotten.of([name], None)) == []
+    assert len(records_of(str(day_of(out)))) == len(records_of(str(day_of(days)))) - 1
+
+
+def test_a_vocabulary_is_named_in_the_day_that_was_left_by_forgetting(
+    spark: object, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither change is lost: the day names the vocabulary, and holds nothing of the user."""
+    day, name = str(day_of(out)), anchored(out)[0]
+    counted = read_manifest(day)
+    monkeypatch.setattr(
+        forgetting,
+        "publish_manifest",
+        once(
+            lambda: vocabulary_of_days.name_vocabulary(day, counted, str(out / "vocabulary" / "v=1")),
+            forgetting.publish_manifest,
+        ),
+    )
+    done = job(out, name)
+    assert done.exit_code == 0, done.stderr
+    assert read_manifest(day).ads == "../vocabulary/v=1"
+    assert name not in anchored(out)
+
+
+def test_a_day_that_is_mined_again_is_not_swept(
+    spark: object, days: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        retention,
+        "unpublish",
+        once(lambda: mine(days.parent / "log", out, "--overwrite", buckets=2), retention.unpublish),
+    )
+    swept = run_job("sweep_days", out, "--today", "2027-06-01", "--set", "privacy.keep_days=30")
+    assert swept.exit_code == 1
+    assert "another job replaced the day meanwhile; run again" in swept.stderr
 
 
 def test_under_a_key_a_user_is_named_as_in_the_log(

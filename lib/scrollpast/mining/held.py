@@ -14,6 +14,7 @@ from scrollpast.shards.manifest import (
     Manifest,
     is_published,
     publish_manifest,
+    published_manifest,
     read_manifest,
     sweep_orphans,
 )
@@ -107,9 +108,10 @@ def release(config: Config, day: date, *, overwrite: bool = False) -> Manifest:
             found="a published one beside the one that is held",
             remedy="pass --overwrite to replace it by the one that is held",
         )
+    replaced = published_manifest(to_uri)
     manifest = read_manifest(from_uri)
     _copy(from_uri, to_uri, manifest)
-    publish_manifest(to_uri, manifest, replace=overwrite)
+    publish_manifest(to_uri, manifest, replacing=replaced)
     sweep_orphans(to_uri, manifest, older_than_s=grace_s(config))
     discard(from_uri)
     return manifest

@@ -63,6 +63,7 @@ from scrollpast.shards.manifest import (
     check_all_there,
     list_day,
     publish_manifest,
+    published_manifest,
     remove_unpublished,
     sweep_orphans,
 )
@@ -118,6 +119,8 @@ def mine(
     examination = read_examination(config.mining.examined.table)
     rules = Rules.of(config.mining, window, examination, read_user_key(config.privacy))
     inputs = open_inputs(config, rules, get_spark)
+    # What the run replaces, as it was before the run read its input: what is published since then stays.
+    replaced = published_manifest(uri) if overwrite else None
     published = None
     if not overwrite:
         published = find_published(uri, config, rules, inputs, as_of_given=as_of_given)
@@ -129,7 +132,7 @@ def mine(
     before = list_day(uri)
     try:
         with ExitStack() as stack:
-            return _Run(get_spark(), config, rules, last_day, stack).mine(inputs, overwrite, published)
+            return _Run(get_spark(), config, rules, last_day, stack).mine(inputs, replaced, published)
     except BaseException as error:
         # Whoever reads shards by their names alone must find none of a day that was refused or failed.
         refused = error.mined.manifest.paths if isinstance(error, DayHeld) else ()
@@ -152,11 +155,13 @@ class _Run:
         self._stack = stack
         self._warnings: list[str] = []
 
-    def mine(self, inputs: dict[str, Source], overwrite: bool, published: Published | None) -> MinedDay:
+    def mine(
+        self, inputs: dict[str, Source], replaced: Manifest | None, published: Published | None
+    ) -> MinedDay:
         """Mine and publish.
 
         Args:
-            overwrite: replace whatever is published.
+            replaced: the manifest of the day that is replaced whole; None = none was published.
             published: the day as it is published, to be brought up to date: shards that stay are not written again.
         """
         impressions = inputs["impressions"]
@@ -208,10 +213,11 @@ class _Run:
             exposure_file=write_named(exposure.to_json().encode(), "exposure", "json", self._day_uri),
         )
         manifest = with_revocations(manifest, self._day_uri)
-        is_replaced = overwrite or published is not None
+        if published is not None:
+            replaced = published.manifest
         if verdict is not None and verdict.breaches:
             uri = keep_aside(self._config, self._last_day, manifest)
-            held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=is_replaced))
+            held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=replaced is not None))
             held.mined = MinedDay(uri, manifest, is_new=True, warnings=self._warnings)
             raise held
         if published is not None:
@@ -220,7 +226,7 @@ class _Run:
                 f"{published.num_changed(manifest):,} of {manifest.num_buckets:,} buckets changed"
             )
         check_all_there(self._day_uri, manifest)
-        publish_manifest(self._day_uri, manifest, replace=is_replaced)
+        publish_manifest(self._day_uri, manifest, replacing=replaced)
         sweep_orphans(self._day_uri, manifest, older_than_s=grace_s(self._config))
         discard(held_uri(self._config, self._last_day))
         return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._warnings)

@@ -222,10 +222,8 @@ def _publish(uri: str, day: Manifest, found: pa.Table, rules: Rules) -> RevokedD
     together = pa.concat_tables([before, new])
     if new.num_rows:
         path = write_revocations(together, folder)
-        _check_unchanged(uri, day)
-        publish_manifest(
-            folder, replace(day, revocation_file=path, num_revoked=together.num_rows), replace=True
-        )
+        revoked = replace(day, revocation_file=path, num_revoked=together.num_rows)
+        publish_manifest(folder, revoked, replacing=day)
     counted = together.group_by(REASON).aggregate([(REASON, "count")]).to_pylist()
     return RevokedDay(
         uri=folder,
@@ -234,14 +232,3 @@ def _publish(uri: str, day: Manifest, found: pa.Table, rules: Rules) -> RevokedD
         num_new=new.num_rows,
         reasons={row[REASON]: row[f"{REASON}_count"] for row in sorted(counted, key=lambda row: row[REASON])},
     )
-
-
-def _check_unchanged(uri: str, day: Manifest) -> None:
-    current = read_manifest(uri)
-    if (current.shards, current.revocation_file) != (day.shards, day.revocation_file):
-        raise UserError(
-            uri,
-            expected="the day as it was when the run began",
-            found="another one: it was mined again or revoked from meanwhile",
-            remedy="run again",
-        )

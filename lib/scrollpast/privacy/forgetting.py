@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,15 +26,19 @@ from scrollpast.privacy.user_keys import UserKey, check_user_key
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import (
     MANIFEST_NAME,
+    DayChangedError,
     Manifest,
     ShardEntry,
     publish_manifest,
+    published_manifest,
     read_manifest,
     sweep_orphans,
     write_shard,
 )
 from scrollpast.shards.reader import PublishedShard, decode_shard, published_shards, read_shard_content
 
+_ATTEMPTS = 5
+"""Attempts at a day that other jobs replace meanwhile."""
 _DAY = re.compile(r"(?:.*/)?ds=\d{4}-\d{2}-\d{2}")
 _SHORTEST_TRACE = 5
 """Bytes of an id that are looked for in whole files; fewer are found by chance everywhere."""
@@ -125,11 +130,25 @@ def published_days(folder_uri: str) -> list[str]:
 def forget(day_uri: str, users: Forgotten, key: UserKey | None) -> ForgottenDay:
     """Publish a day without these users, and remove what the new manifest does not name.
 
+    A day that another job replaces meanwhile is read again, so that the change is kept and the user is not. A day
+    that is gone meanwhile is left alone.
+
     Raises:
         UserError: the day was mined with another key.
         CorruptShardError: a file of the day is not what was written; nothing was published.
+        DayChangedError: other jobs replaced the day again and again.
     """
-    manifest = read_manifest(day_uri)
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(DayChangedError):
+            return _forget_once(day_uri, users, key)
+    return _forget_once(day_uri, users, key)
+
+
+def _forget_once(day_uri: str, users: Forgotten, key: UserKey | None) -> ForgottenDay:
+    before = published_manifest(day_uri)
+    if before is None:  # a held day that was mined again and published, or swept
+        return ForgottenDay(day_uri)
+    manifest = before
     check_user_key(key, manifest.user_key, day_uri)
     done = ForgottenDay(day_uri)
     kept, num_positives, num_negatives = _without_records(day_uri, manifest, users, done)
@@ -152,7 +171,7 @@ def forget(day_uri: str, users: Forgotten, key: UserKey | None) -> ForgottenDay:
             num_revoked=manifest.num_revoked - done.num_revocations,
             num_forgotten=manifest.num_forgotten + done.num_records,
         )
-        publish_manifest(day_uri, manifest, replace=True)
+        publish_manifest(day_uri, manifest, replacing=before)
     # Also what an interrupted run, or a day that was replaced, has left: it may hold them, whatever its age.
     done.removed = sweep_orphans(day_uri, manifest, older_than_s=0)
     return done

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from scrollpast.errors import UserError
 from scrollpast.privacy.forgetting import published_days
 from scrollpast.shards import filesystem as files
-from scrollpast.shards.manifest import MANIFEST_NAME, read_manifest
+from scrollpast.shards.manifest import read_manifest, unpublish
 
 
 def days_to_sweep(folder_uri: str, keep_days: int | None, today: date) -> list[str]:
@@ -30,9 +30,13 @@ def days_to_sweep(folder_uri: str, keep_days: int | None, today: date) -> list[s
 
 
 def sweep_day(day_uri: str) -> int:
-    """Remove a day: its manifest first, so that nobody begins to read what is going; returns the number of files."""
+    """Remove a day: its manifest first, so that nobody begins to read what is going; returns the number of files.
+
+    Raises:
+        DayChangedError: another job replaced the day meanwhile; it stays.
+    """
     store, folder = files.resolve(day_uri)
-    files.delete_file(store, files.join(folder, MANIFEST_NAME))
+    unpublish(day_uri, read_manifest(day_uri))
     left = files.list_files(store, folder)
     for info in left:
         files.delete_file(store, info.path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,6 +134,76 @@ def write_new(filesystem: fs.FileSystem, path: str, data: Any) -> None:
         conditional.pipe_file(path, bytes(data), mode="create")
     else:
         write_atomically(filesystem, path, data)
+
+
+def write_over(
+    filesystem: fs.FileSystem, path: str, data: Any, is_expected: Callable[[pa.Buffer], bool]
+) -> bool:
+    """Replace a file like `write_atomically` if its content is still what the caller read before; returns whether.
+
+    Of writers at once that read the same content, one wins on a local file system (a lock on the folder, which this
+    function and `delete_unchanged` take) and on S3 with s3fs installed (a put with ``If-Match``). Elsewhere a look
+    comes just before the write.
+
+    Args:
+        is_expected: whether a content is the one that the caller read; a missing file is not.
+    """
+    if filesystem.type_name == "s3" and (conditional := _conditional_s3()) is not None:
+        return _put_if_match(conditional, path, bytes(data), is_expected)
+    with _locked_folder(filesystem, path):
+        if not _holds(filesystem, path, is_expected):
+            return False
+        write_atomically(filesystem, path, data)
+    return True
+
+
+def delete_unchanged(filesystem: fs.FileSystem, path: str, is_expected: Callable[[pa.Buffer], bool]) -> bool:
+    """Remove a file if its content is still what the caller read before, as `write_over` replaces one."""
+    with _locked_folder(filesystem, path):
+        if not _holds(filesystem, path, is_expected):
+            return False
+        delete_file(filesystem, path)
+    return True
+
+
+def _holds(filesystem: fs.FileSystem, path: str, is_expected: Callable[[pa.Buffer], bool]) -> bool:
+    try:
+        return is_expected(read_all(filesystem, path))
+    except FileNotFoundError:
+        return False
+
+
+def _put_if_match(conditional: Any, path: str, data: bytes, is_expected: Callable[[pa.Buffer], bool]) -> bool:
+    bucket, _, key = path.partition("/")
+    try:
+        # The tag first: content that is newer than it makes the put fail.
+        tag = conditional.call_s3("head_object", Bucket=bucket, Key=key)["ETag"]
+        if not is_expected(pa.py_buffer(conditional.cat_file(path))):
+            return False
+    except FileNotFoundError:
+        return False
+    try:
+        conditional.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfMatch=tag)
+    except OSError:
+        if conditional.call_s3("head_object", Bucket=bucket, Key=key)["ETag"] != tag:
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def _locked_folder(filesystem: fs.FileSystem, path: str) -> Iterator[None]:
+    """Hold the lock of a local file's folder, which ends with the process; other file systems have none."""
+    folder = _parent(path)
+    if not isinstance(filesystem, fs.LocalFileSystem) or not os.path.isdir(folder):
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def copy_file(filesystem: fs.FileSystem, source: str, path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import pyarrow as pa
 from pyarrow import fs
@@ -18,6 +18,7 @@ from scrollpast.shards.manifest_schema import SCHEMA_VERSION, Manifest, ShardEnt
 __all__ = [
     "MANIFEST_NAME",
     "SCHEMA_VERSION",
+    "DayChangedError",
     "Manifest",
     "ShardEntry",
     "check_all_there",
@@ -26,10 +27,12 @@ __all__ = [
     "is_published",
     "list_day",
     "publish_manifest",
+    "published_manifest",
     "read_manifest",
     "remove_unpublished",
     "shard_path",
     "sweep_orphans",
+    "unpublish",
     "write_shard",
 ]
 
@@ -106,22 +109,32 @@ def read_manifest(uri: str) -> Manifest:
     return Manifest.from_json(content.to_pybytes(), place)
 
 
-def publish_manifest(day_uri: str, manifest: Manifest, *, replace: bool) -> None:
+def publish_manifest(
+    day_uri: str, manifest: Manifest, *, replace: bool = False, replacing: Manifest | None = None
+) -> None:
     """Publish the day: write ``manifest.json``, whole or not at all. Call it after every shard is written.
 
     With ``replace=False`` one of two concurrent publishers wins: on a local file system by a hard link, on S3
     by a conditional put if s3fs is installed, on HDFS by a rename that overwrites nothing. Elsewhere the check
-    comes just before the write.
+    comes just before the write. A job that changes a published day passes the manifest that it read as
+    ``replacing``: what another job published since then is never lost (`write_over` of the file system).
+
+    Args:
+        replace: replace whatever is published, for folders that no other job writes to.
+        replacing: the manifest that is to be replaced.
 
     Raises:
-        UserError: ``replace`` is False and the day is published already, or was meanwhile.
+        UserError: neither is given, and the day is published already, or was meanwhile.
+        DayChangedError: the day has another manifest than ``replacing``, or none; nothing was published.
     """
     filesystem, folder = files.resolve(day_uri)
     path = files.join(folder, MANIFEST_NAME)
     content = manifest.to_json().encode()
     try:
         with publications.publishing(day_uri):
-            if replace:
+            if replacing is not None:
+                _replace_manifest(filesystem, path, content, replacing, day_uri)
+            elif replace:
                 files.write_atomically(filesystem, path, content)
             else:
                 files.write_new(filesystem, path, content)
@@ -132,6 +145,54 @@ def publish_manifest(day_uri: str, manifest: Manifest, *, replace: bool) -> None
             found="a manifest that was published meanwhile",
             remedy="run again to compare with it, or replace it with --overwrite",
         ) from error
+
+
+class DayChangedError(ScrollpastError):
+    """A day that another job replaced while this one worked on it."""
+
+
+def _replace_manifest(
+    filesystem: fs.FileSystem, path: str, content: bytes, replacing: Manifest, day_uri: str
+) -> None:
+    place = files.join(day_uri, MANIFEST_NAME)
+    if not files.write_over(filesystem, path, content, _is_manifest(replacing, place)):
+        raise _changed_meanwhile(place)
+
+
+def _is_manifest(expected: Manifest, place: str) -> Callable[[pa.Buffer], bool]:
+    return lambda content: Manifest.from_json(content.to_pybytes(), place) == expected
+
+
+def _changed_meanwhile(place: str) -> DayChangedError:
+    return DayChangedError(
+        place,
+        expected="the manifest that this run read",
+        found="another one: another job replaced the day meanwhile",
+        remedy="run again",
+    )
+
+
+def unpublish(day_uri: str, manifest: Manifest) -> None:
+    """Remove the manifest of a day, so that nobody begins to read it.
+
+    Raises:
+        DayChangedError: the day has another manifest by now; it stays published.
+    """
+    filesystem, folder = files.resolve(day_uri)
+    place = files.join(day_uri, MANIFEST_NAME)
+    if not files.delete_unchanged(
+        filesystem, files.join(folder, MANIFEST_NAME), _is_manifest(manifest, place)
+    ):
+        raise _changed_meanwhile(place)
+
+
+def published_manifest(day_uri: str) -> Manifest | None:
+    """The manifest of a day; None where the day is not published.
+
+    Raises:
+        CorruptShardError: the manifest is malformed.
+    """
+    return read_manifest(day_uri) if is_published(day_uri) else None
 
 
 def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pyarrow import fs
@@ -14,12 +15,16 @@ from scrollpast.job_commands import job_command
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import (
     MANIFEST_NAME,
+    DayChangedError,
     Manifest,
     day_folder,
     publish_manifest,
     read_manifest,
 )
 from scrollpast.shards.vocabulary import Vocabulary
+
+_ATTEMPTS = 5
+"""Attempts to name a vocabulary in a day that other jobs replace meanwhile."""
 
 
 def vocabulary_reference(day_uri: str, vocabulary_uri: str) -> str:
@@ -61,7 +66,15 @@ def name_vocabulary(day_uri: str, counted: Manifest, vocabulary_uri: str) -> boo
 
     Raises:
         UserError: the day is another than the one that was counted, or its manifest cannot be written.
+        DayChangedError: other jobs replaced the manifest again and again.
     """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(DayChangedError):
+            return _name_once(day_uri, counted, vocabulary_uri)
+    return _name_once(day_uri, counted, vocabulary_uri)
+
+
+def _name_once(day_uri: str, counted: Manifest, vocabulary_uri: str) -> bool:
     place = _manifest_of(day_uri)
     current = read_manifest(day_uri)
     if current.shards != counted.shards:
@@ -75,7 +88,7 @@ def name_vocabulary(day_uri: str, counted: Manifest, vocabulary_uri: str) -> boo
         return False
     named = replace(current, ads=vocabulary_reference(day_uri, vocabulary_uri))
     try:
-        publish_manifest(day_folder(day_uri), named, replace=True)
+        publish_manifest(day_folder(day_uri), named, replacing=current)
     except OSError as error:
         raise UserError(
             place,

@@ -40,7 +40,13 @@ from scrollpast.mining.neighbours.shard_tasks import (
 from scrollpast.mining.parcels import unpack
 from scrollpast.mining.progress import progress
 from scrollpast.mining.publication import check_writable, write_table
-from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, sweep_orphans
+from scrollpast.shards.manifest import (
+    Manifest,
+    ShardEntry,
+    publish_manifest,
+    published_manifest,
+    sweep_orphans,
+)
 from scrollpast.shards.reader import PublishedShard
 
 if TYPE_CHECKING:
@@ -97,6 +103,7 @@ def mine_days(
         None if overwrite else find_published(day.out_uri, config.neighbours, inputs)
         for day, inputs in zip(days, made_from, strict=True)
     ]
+    replaced = {day.out_uri: published_manifest(day.out_uri) for day in days} if overwrite else {}
     to_do = [day for day, manifest in zip(days, published, strict=True) if manifest is None]
     for day in to_do:
         check_writable(day.out_uri)
@@ -114,7 +121,9 @@ def mine_days(
         if manifest is not None:
             return DayWithNeighbours(day.out_uri, manifest, is_new=False)
         inputs = {**inputs, "search": None if search is None else asdict(search)}
-        manifest = _mine_day(get_spark(), config, day, inputs, work, open_retriever, overwrite)
+        manifest = _mine_day(
+            get_spark(), config, day, inputs, work, open_retriever, replaced.get(day.out_uri)
+        )
         return DayWithNeighbours(day.out_uri, manifest, is_new=True)
 
     return [done(*each) for each in zip(days, made_from, published, strict=True)]
@@ -127,7 +136,7 @@ def _mine_day(
     made_from: dict[str, Any],
     work: Work,
     open_retriever: OpenRetriever,
-    overwrite: bool,
+    replaced: Manifest | None,
 ) -> Manifest:
     shards, out_uri = day.shards, day.out_uri
 
@@ -154,7 +163,7 @@ def _mine_day(
         counts=counts,
         shards=entries,
     )
-    publish_manifest(out_uri, manifest, replace=overwrite)
+    publish_manifest(out_uri, manifest, replacing=replaced)
     sweep_orphans(out_uri, manifest, older_than_s=grace_s(config))
     return manifest
 
