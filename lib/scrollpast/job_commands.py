@@ -30,7 +30,7 @@ def program_command(program: str, *arguments: object) -> str:
 def repository_path(path: str) -> str:
     """A path of the repository from the working folder: found by the job that runs, if a job runs."""
     beside = Path(sys.argv[0]).parent.parent / path
-    return str(beside) if sys.argv[0] and beside.exists() else path
+    return _shown(str(beside)) if sys.argv[0] and beside.exists() else path
 
 
 def mine_command(ds: str, num_days: int, out_uri: str, config: Mapping[str, Any], *arguments: object) -> str:
@@ -64,7 +64,7 @@ def table_options(config: Mapping[str, Any], *names: str) -> list[str]:
     return words
 
 
-def _shown(executable: str) -> str:
-    """The interpreter, relative to the working folder where it lies below it."""
-    relative = os.path.relpath(executable)
-    return executable if relative.startswith(os.pardir) else relative
+def _shown(path: str) -> str:
+    """A path, relative to the working folder where it lies below it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative

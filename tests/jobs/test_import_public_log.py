@@ -20,7 +20,7 @@ def test_an_import_says_what_to_run_next(tmp_path: Path) -> None:
     done = run("mind", tmp_path, out)
     assert done.exit_code == 0, done.stderr
     assert (
-        f"{ROOT}/jobs/mine_negatives.py --config {ROOT}/conf/local.yaml --date 2019-11-15 --days 1 "
+        f"jobs/mine_negatives.py --config conf/local.yaml --date 2019-11-15 --days 1 "
         f"--impressions {out}/impressions --engagements {out}/engagements --ads {out}/ads --out {out}/mined"
     ) in done.stdout
 

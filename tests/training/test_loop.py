@@ -291,7 +291,9 @@ def test_an_option_that_is_younger_than_the_checkpoint_was_its_default(day: str,
     facts = json.loads(path.read_text())
     del facts["config"]["model"]["temperature"]
     path.write_text(json.dumps(facts))
-    with pytest.raises(UserError, match=r"training.model.temperature: expected 0.07 as in .*, found 0.5"):
+    with pytest.raises(
+        UserError, match=r"expected training.model.temperature=0.07, found training.model.temperature=0.5"
+    ):
         small_run(day, tmp_path, "epochs=2", "model.temperature=0.5")
     assert small_run(day, tmp_path, "epochs=2").train().step == 10
 
