@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
-from scripts.planted import plant_day
+from scripts.planted import plant_day, plant_towers
 
 from scrollpast.config import load_config
 from scrollpast.errors import ScrollpastError, UserError
@@ -103,6 +103,22 @@ def test_every_record_has_the_neighbours_that_a_plain_loop_gives(
         records = records_of([day.uri])
         found = sum(world.check(row, engaged[row["user_id"]], OPTIONS) for row in records)
         assert found == day.manifest.ledger["kept"] > 300
+
+
+def test_days_that_an_index_is_searched_for_have_the_same_bytes_alone_and_together(
+    spark: SparkSession, world: World, days: list[str], tmp_path: Path
+) -> None:
+    through_index, export = "neighbours.exact_up_to=0", str(tmp_path / "export")
+    plant_towers(PLAN, tmp_path / "export", "ivf_flat")
+    together = mine(spark, world, days, tmp_path / "together", through_index, export=export)
+    for number, day in enumerate(days):
+        out = tmp_path / f"alone{number}"
+        (alone,) = mine(spark, world, [day], out, through_index, export=export, engaged_in=days)
+        assert alone.manifest.shards == together[number].manifest.shards
+        search = alone.manifest.input["search"]
+        assert search == together[number].manifest.input["search"]
+        assert search["num_users"] > 0
+        assert search["coverage"] >= 0.95
 
 
 def test_what_was_engaged_with_on_another_day_is_no_neighbour(

@@ -112,17 +112,19 @@ def mine_days(
     if to_do and sample is not None:
         work = replace(work, highest_chance=_highest_chance(get_spark(), days, work, sample))
 
-    search = None
-    if to_do:
-        search = _choose_search(get_spark, config, to_do, work, open_retriever, towers.num_ads)
-        work = replace(work, num_probes=search.num_probes)
-
     def done(day: Day, inputs: dict[str, Any], manifest: Manifest | None) -> DayWithNeighbours:
         if manifest is not None:
             return DayWithNeighbours(day.out_uri, manifest, is_new=False)
-        inputs = {**inputs, "search": None if search is None else asdict(search)}
+        # By this day alone, so that its bytes do not depend on the other days of the run.
+        search = _choose_search(get_spark, config, day, work, open_retriever, towers.num_ads)
         manifest = _mine_day(
-            get_spark(), config, day, inputs, work, open_retriever, replaced.get(day.out_uri)
+            get_spark(),
+            config,
+            day,
+            {**inputs, "search": asdict(search)},
+            replace(work, num_probes=search.num_probes),
+            open_retriever,
+            replaced.get(day.out_uri),
         )
         return DayWithNeighbours(day.out_uri, manifest, is_new=True)
 
@@ -171,25 +173,25 @@ def _mine_day(
 def _choose_search(
     get_spark: Callable[[], SparkSession],
     config: Config,
-    days: Sequence[Day],
+    day: Day,
     work: Work,
     open_retriever: OpenRetriever,
     num_ads: int,
 ) -> Search:
-    """Exactly in a small catalogue; else as widely as users of the largest shard of the days need."""
+    """Exactly in a small catalogue; else as widely as users of the day's largest shard need."""
     if is_exact(config.neighbours, num_ads):
         return Search.exact()
-    shards = [(shard, day.shards) for day in days for shard in day.shards.shards]
-    if not shards:
+    shards = day.shards
+    if not shards.shards:
         return Search.exact()
-    shard, of_day = max(shards, key=lambda pair: (pair[0].entry.num_records, pair[0].entry.sha256))
+    largest = max(shards.shards, key=lambda shard: (shard.entry.num_records, shard.entry.sha256))
 
-    def measure(of: PublishedShard) -> bytes:
-        return measure_search(of, of_day, work, open_retriever)
+    def measure(shard: PublishedShard) -> bytes:
+        return measure_search(shard, shards, work, open_retriever)
 
     spark = get_spark()
     with progress(spark, "measure the search"):
-        (parcel,) = _on_shards(spark, [shard], measure)
+        (parcel,) = _on_shards(spark, [largest], measure)
     return Search(**unpack(parcel)[1])
 
 
