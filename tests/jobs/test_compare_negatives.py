@@ -216,7 +216,6 @@ def test_an_arm_without_its_days_is_skipped_and_said_to_be(
     [
         (["--days", "filtred=x"], "--days filtred=x: expected SET=PATH,PATH with one of filtered, naive"),
         (["--arms", "best"], "comparison (--set): expected it to hold in arms some of in_batch, random"),
-        (["--ratios", "-1"], "expected a value in [0, 1024], found -1"),
         (["--baseline", "best"], "comparison.baseline best: expected one of naive@1, naive@2, filtered@1"),
         (["--evaluate", "nowhere"], "nowhere/manifest.json: expected a manifest, which publishes a day"),
     ],
@@ -225,4 +224,11 @@ def test_a_mistake_is_one_line(days: dict[str, str], tmp_path: Path, more: list[
     done = run_job("compare_negatives", *arguments(days, tmp_path), *more)
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1 and fragment in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ratio_out_of_its_range_is_a_mistake(days: dict[str, str], tmp_path: Path) -> None:
+    done = run_job("compare_negatives", *arguments(days, tmp_path), "--ratios", "-1")
+    assert done.exit_code == 2
+    assert "argument --ratios: expected a whole number from 0 to 1,024, found '-1'" in done.stderr
     assert list(tmp_path.iterdir()) == []

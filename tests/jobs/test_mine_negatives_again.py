@@ -261,9 +261,9 @@ def test_of_two_runs_for_one_day_the_second_to_publish_is_refused(
     publish = pipeline.publish_manifest
     theirs = manifest_of(folder)
 
-    def publish_late(day_uri: str, manifest: object, *, replace: bool) -> None:
+    def publish_late(day_uri: str, manifest: object, *, replacing: object) -> None:
         (Path(day_uri) / "manifest.json").write_bytes(theirs)
-        publish(day_uri, manifest, replace=replace)  # type: ignore[arg-type]
+        publish(day_uri, manifest, replacing=replacing)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline, "publish_manifest", publish_late)
     out = tmp_path / "contested"
