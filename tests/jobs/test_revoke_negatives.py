@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -97,11 +98,28 @@ def test_a_negative_that_its_user_engages_with_later_is_revoked(folder: Path) ->
 
 
 def test_what_is_not_known_yet_revokes_nothing(folder: Path) -> None:
-    before = (day_of(folder / "out") / "manifest.json").read_bytes()
+    before = published(folder / "out")
     engage(folder, (once(served_negatives(folder))[0], "click", 100))
     run = revoke(folder, "--as-of", "2026-11-23")
-    assert "nothing new: the day is as it was" in run.stdout
-    assert (day_of(folder / "out") / "manifest.json").read_bytes() == before
+    assert "nothing new as of 2026-11-23T00:00:00+00:00: the negatives are as they were" in run.stdout
+    assert published(folder / "out") == replace(before, revocations_as_of="2026-11-23T00:00:00+00:00")
+
+
+def test_a_search_that_finds_nothing_changes_nothing_that_readers_return(folder: Path) -> None:
+    day = str(day_of(folder / "out"))
+    before, negatives = ShardReader([day]).state(), read_negatives(folder)
+    revoke(folder, "--as-of", "2026-11-23")
+    assert (ShardReader([day]).state(), read_negatives(folder)) == (before, negatives)
+
+
+def test_the_latest_search_is_recorded_and_outlives_a_day_that_is_mined_again(folder: Path) -> None:
+    for as_of, latest in (("2026-11-25", "25"), ("2026-11-24", "25"), ("2026-11-26", "26")):
+        revoke(folder, "--as-of", as_of)
+        assert published(folder / "out").revocations_as_of == f"2026-11-{latest}T00:00:00+00:00"
+    run = mine(folder / "log", folder / "out", "--as-of", "2026-11-24", "--overwrite")
+    assert run.exit_code == 0, run.stderr
+    assert published(folder / "out").revocations_as_of == "2026-11-26T00:00:00+00:00"
+    assert published(folder / "out").revocation_file is None
 
 
 def test_revocations_add_up_over_runs_and_the_same_run_again_changes_nothing(folder: Path) -> None:

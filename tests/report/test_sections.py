@@ -18,6 +18,7 @@ from scrollpast.report.examination import examination
 from scrollpast.report.exposure import exposure
 from scrollpast.report.funnel import funnel, in_order
 from scrollpast.report.gate import gate, verdict
+from scrollpast.report.page import compose
 from scrollpast.report.per_user import NegativesByUser, count_by_user, per_user
 from scrollpast.report.purity import purity
 from scrollpast.report.revocations import revocations
@@ -148,6 +149,39 @@ def test_revocations_are_counted_by_reason(output: Output) -> None:
     number = output.inputs().day.manifest.num_negatives
     assert table_of(section).rows == [("long click", "1", f"{1 / number:.2%}", "1.5")]
     assert text_of(section).startswith(f"1 negative of {number:,}")
+
+
+def test_a_day_never_searched_for_revocations_differs_from_one_where_none_were_found(output: Output) -> None:
+    output.change(revocation_file=None, num_revoked=0)
+    for as_of, said, tile in (
+        (None, "Never looked: no search", ("–", "never looked")),
+        (
+            "2026-12-01T12:30:00+00:00",
+            "None as of 2026-12-01 12:30 UTC",
+            ("0", "as of 2026-12-01 12:30 UTC"),
+        ),
+    ):
+        output.change(revocations_as_of=as_of)
+        inputs = output.inputs()
+        (missing,) = revocations(inputs).blocks
+        assert isinstance(missing, Missing)
+        assert missing.reason.startswith(said)
+        assert "jobs/revoke_negatives.py" in missing.command
+        (shown,) = (one for one in compose(inputs).tiles.tiles if one.label == "revoked")
+        assert (shown.value, shown.note) == tile
+
+
+def test_the_trend_has_no_revoked_share_of_a_day_that_was_never_searched(output: Output) -> None:
+    (plot,) = plots_of(trend(output.inputs()))
+    place = list(plot.numbers.columns).index("revoked")
+    number = output.inputs().day.manifest.num_negatives
+    assert [cells[place] for cells in plot.numbers.rows] == ["–", f"{1 / number:.2%}"]
+
+
+def test_revocations_say_when_the_last_search_was(output: Output) -> None:
+    assert "The last search" not in text_of(revocations(output.inputs()))
+    output.change(revocations_as_of="2026-12-01T12:30:00+00:00")
+    assert "The last search was as of 2026-12-01 12:30 UTC." in text_of(revocations(output.inputs()))
 
 
 def test_a_comparison_shows_differences_and_verdicts(output: Output) -> None:

@@ -55,7 +55,7 @@ def test_the_json_is_the_output_contract(manifest: Manifest) -> None:
         ),
         *("input", "ledger", "num_records", "num_positives", "num_negatives", "kinds", "shards", "ads"),
         *("user_features", "ledger_files", "quarantine_files", "health", "exposure_file"),
-        *("revocation_file", "num_revoked", "user_key", "num_forgotten"),
+        *("revocation_file", "num_revoked", "user_key", "num_forgotten", "revocations_as_of"),
     ]
     assert list(json.loads(manifest.to_json())["shards"][0]) == [
         "path",
@@ -71,7 +71,10 @@ def test_the_order_of_a_map_does_not_change_the_bytes(manifest: Manifest) -> Non
     assert turned.to_json() == manifest.to_json()
 
 
-LATER_FIELDS = ("health", "exposure_file", "revocation_file", "num_revoked", "user_key", "num_forgotten")
+LATER_FIELDS = (
+    *("health", "exposure_file", "revocation_file", "num_revoked", "user_key", "num_forgotten"),
+    "revocations_as_of",
+)
 """Fields that manifests of older days lack."""
 
 
@@ -104,6 +107,7 @@ def test_a_manifest_of_an_older_day_is_read_without_what_came_later(manifest: Ma
         exposure_file="exposure/part-0.json",
         revocation_file="revocations/part-0.parquet",
         num_revoked=3,
+        revocations_as_of="2026-12-09T00:00:00Z",
     )
     content = json.loads(full.to_json())
     assert Manifest.from_json(json.dumps(content), "m") == full

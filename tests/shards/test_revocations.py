@@ -120,3 +120,13 @@ def test_revocations_that_are_gone_or_broken_are_told(day: str) -> None:
         CorruptShardError, match="expected the revocations that the manifest names, found no such file"
     ):
         ShardReader([day])
+
+
+def test_a_file_without_revocations_leaves_every_negative(day: str) -> None:
+    before = list(ShardReader([day]))
+    publish_manifest(
+        day,
+        replace(read_manifest(day), revocation_file=write_revocations(SCHEMA.empty_table(), day)),
+        replace=True,
+    )
+    assert [batch.to_pylist() for batch in ShardReader([day])] == [batch.to_pylist() for batch in before]

@@ -157,11 +157,16 @@ def find_published(
 
 
 def with_revocations(manifest: Manifest, day_uri: str) -> Manifest:
-    """The manifest with what was revoked of the day before it was mined again: a negative stays revoked."""
+    """The manifest with the revocations of the day before it was mined again, and the time of the last search."""
     if not is_published(day_uri):
         return manifest
     before = read_manifest(day_uri)
-    return replace(manifest, revocation_file=before.revocation_file, num_revoked=before.num_revoked)
+    return replace(
+        manifest,
+        revocation_file=before.revocation_file,
+        num_revoked=before.num_revoked,
+        revocations_as_of=before.revocations_as_of,
+    )
 
 
 def make_manifest(

@@ -26,6 +26,7 @@ from scrollpast.mining.batches import PARCEL, TimeRange, by_bucket, collect_tabl
 from scrollpast.mining.contracts import ENGAGED_AT, ENGAGEMENTS
 from scrollpast.mining.parcels import concatenate, unpack
 from scrollpast.mining.progress import progress
+from scrollpast.mining.publication import iso
 from scrollpast.mining.rules import HOUR_US, Rules, Window, epoch_us
 from scrollpast.mining.scan import scan_engagements
 from scrollpast.mining.session import session_when_needed
@@ -65,6 +66,8 @@ class RevokedDay:
     """Of these, by this run."""
     reasons: dict[str, int]
     """All revoked negatives by the kind of engagement."""
+    as_of: str
+    """The latest moment up to which engagements were searched, by this run or an earlier one."""
 
 
 def revoke(arguments: argparse.Namespace) -> int:
@@ -83,7 +86,7 @@ def revoke(arguments: argparse.Namespace) -> int:
             f"{day.uri}: {day.num_revoked:,} of {day.num_negatives:,} negatives revoked ({share:.3%}): {reasons}"
         )
         print(
-            "nothing new: the day is as it was"
+            f"nothing new as of {day.as_of}: the negatives are as they were"
             if not day.num_new
             else f"published, with {day.num_new:,} new ones"
         )
@@ -214,16 +217,21 @@ def _contradicted(engaged: pa.Table, shard: PublishedShard, number: int, rules: 
 
 
 def _publish(uri: str, day: Manifest, found: pa.Table, rules: Rules) -> RevokedDay:
-    """Add what was found to what was revoked before, and name it in the manifest; nothing new leaves all as it is."""
+    """Add the found revocations to the earlier ones and record the time of the search in the manifest.
+
+    A search that finds nothing writes no file of revocations: what readers return stays the same.
+    """
     folder = day_folder(uri)
     before = read_revocations(folder, day.revocation_file)
     reasons = pa.array(rules.kinds.names).take(found["kind"].combine_chunks())
     new = found.append_column(REASON, reasons).select(REVOKED.names).cast(REVOKED)
     together = pa.concat_tables([before, new])
+    searched = replace(day, revocations_as_of=_later(day.revocations_as_of, iso(rules.window.as_of_us)))
     if new.num_rows:
         path = write_revocations(together, folder)
-        revoked = replace(day, revocation_file=path, num_revoked=together.num_rows)
-        publish_manifest(folder, revoked, replacing=day)
+        searched = replace(searched, revocation_file=path, num_revoked=together.num_rows)
+    if searched != day:
+        publish_manifest(folder, searched, replacing=day)
     counted = together.group_by(REASON).aggregate([(REASON, "count")]).to_pylist()
     return RevokedDay(
         uri=folder,
@@ -231,4 +239,10 @@ def _publish(uri: str, day: Manifest, found: pa.Table, rules: Rules) -> RevokedD
         num_revoked=together.num_rows,
         num_new=new.num_rows,
         reasons={row[REASON]: row[f"{REASON}_count"] for row in sorted(counted, key=lambda row: row[REASON])},
+        as_of=str(searched.revocations_as_of),
     )
+
+
+def _later(before: str | None, now: str) -> str:
+    """The later one of two ISO 8601 times."""
+    return now if before is None else max(before, now, key=datetime.fromisoformat)

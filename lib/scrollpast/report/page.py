@@ -17,7 +17,7 @@ from scrollpast.report.gate import gate, verdict
 from scrollpast.report.inputs import Inputs, TrainedRun
 from scrollpast.report.per_user import per_user
 from scrollpast.report.purity import purity
-from scrollpast.report.revocations import revocations
+from scrollpast.report.revocations import revocations, revoked_words
 from scrollpast.report.sections import Page, Tile, Tiles
 from scrollpast.report.training import training
 from scrollpast.report.trend import trend
@@ -49,9 +49,12 @@ def compose(inputs: Inputs) -> Page:
         title=f"Hard negatives of {manifest.ds}",
         subtitle=inputs.day.uri,
         facts=[
-            ("Window", f"{_moment(manifest.window_start)} to {_moment(manifest.window_end)} UTC"),
-            ("Known as of", f"{_moment(manifest.as_of)} UTC"),
-            ("Mined", f"{_moment(manifest.created_at)} UTC"),
+            (
+                "Window",
+                f"{wording.moment(manifest.window_start)} to {wording.moment(manifest.window_end)} UTC",
+            ),
+            ("Known as of", f"{wording.moment(manifest.as_of)} UTC"),
+            ("Mined", f"{wording.moment(manifest.created_at)} UTC"),
             ("Shards", _shards(inputs)),
             *(("Training run", _run(run)) for run in inputs.runs),
         ],
@@ -69,11 +72,6 @@ def render(page: Page) -> str:
     template = environment.from_string(own.joinpath("page.html.j2").read_text(encoding="utf-8"))
     style = Markup(own.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704 (a file of this package)
     return template.render(page=page, style=style) + "\n"
-
-
-def _moment(text: str) -> str:
-    """An ISO time of UTC to the minute."""
-    return text[:16].replace("T", " ")
 
 
 def _shards(inputs: Inputs) -> str:
@@ -104,11 +102,7 @@ def _tiles(inputs: Inputs) -> Tiles:
         ),
         Tile("positives", wording.count(manifest.num_positives), "engaged with"),
         Tile("users", wording.count(manifest.num_records), "with a record each"),
-        Tile(
-            "revoked",
-            wording.count(manifest.num_revoked),
-            f"{wording.share(wording.ratio(manifest.num_revoked, manifest.num_negatives))} of the negatives",
-        ),
+        Tile("revoked", *revoked_words(manifest)),
         Tile("gate", word, went_by),
     ]
     if found is not None and found.gini is not None:

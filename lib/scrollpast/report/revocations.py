@@ -8,6 +8,7 @@ from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.report import wording
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+from scrollpast.shards.manifest import Manifest
 from scrollpast.shards.revocations import ENGAGED_AT_MS, REASON, SERVED_AT_MS, read_revocations
 
 TITLE = "Revoked since"
@@ -22,13 +23,15 @@ def revocations(inputs: Inputs) -> Section:
     """
     day = inputs.day
     manifest = day.manifest
-    if manifest.revocation_file is None:
-        reason = "No negative of the day was revoked."
-        return Section(
-            "revocations",
-            TITLE,
-            [Missing(reason, day.revocation, "To look for some")],
-        )
+    if not manifest.num_revoked:
+        if manifest.revocations_as_of is None:
+            reason = "Never looked: no search for revocations of the day is recorded."
+        else:
+            reason = (
+                f"None as of {wording.moment(manifest.revocations_as_of)} UTC: no engagement known by then contradicts "
+                f"any of the day's {wording.plural(manifest.num_negatives, 'negative')}."
+            )
+        return Section("revocations", TITLE, [Missing(reason, day.revocation, "To look for some")])
     try:
         table = read_revocations(day.uri, manifest.revocation_file)
     except CorruptShardError as error:
@@ -40,7 +43,7 @@ def revocations(inputs: Inputs) -> Section:
         Paragraph(
             f"{wording.plural(manifest.num_revoked, 'negative')} of {wording.count(manifest.num_negatives)} ({of_all}) "
             "turned out to be none: the user engaged with the ad. They stay in the shards and in the counts above, and "
-            "every reader leaves them out."
+            f"every reader leaves them out.{_as_of(manifest.revocations_as_of)}"
         )
     ]
     days = pc.divide(
@@ -65,3 +68,25 @@ def revocations(inputs: Inputs) -> Section:
         TITLE,
         [*blocks, Table("Revoked negatives by the engagement that contradicts them", columns, rows)],
     )
+
+
+def revoked_words(manifest: Manifest) -> tuple[str, str]:
+    """The number of revoked negatives with a note, for a tile; never looked is not zero."""
+    as_of = manifest.revocations_as_of
+    if not manifest.num_revoked and as_of is None:
+        return wording.NONE, "never looked"
+    if not manifest.num_revoked:
+        return "0", f"as of {wording.moment(str(as_of))} UTC"
+    of_all = wording.share(wording.ratio(manifest.num_revoked, manifest.num_negatives))
+    return wording.count(manifest.num_revoked), f"{of_all} of the negatives"
+
+
+def share_revoked(manifest: Manifest) -> float | None:
+    """The revoked share of the negatives; None where no search is recorded."""
+    if not manifest.num_revoked and manifest.revocations_as_of is None:
+        return None
+    return wording.ratio(manifest.num_revoked, manifest.num_negatives)
+
+
+def _as_of(moment: str | None) -> str:
+    return "" if moment is None else f" The last search was as of {wording.moment(moment)} UTC."

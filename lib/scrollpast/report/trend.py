@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from scrollpast.report import plotting, wording
 from scrollpast.report.funnel import in_order
 from scrollpast.report.inputs import Inputs
+from scrollpast.report.revocations import share_revoked
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 from scrollpast.shards.manifest import Manifest
 
@@ -31,7 +32,7 @@ def trend(inputs: Inputs) -> Section:
         "negatives a positive": [wording.ratio(day.num_negatives, day.num_positives) for day in days],
     }
     if any(day.num_revoked for day in days):
-        figures["revoked"] = [wording.ratio(day.num_revoked, day.num_negatives) for day in days]
+        figures["revoked"] = [share_revoked(day) for day in days]
     for outcome in in_order(days[-1].ledger):
         shares = [_outcome_share(day, outcome) for day in days]
         if any(shares):

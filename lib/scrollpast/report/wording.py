@@ -43,6 +43,11 @@ def signed_interval(low: float | None, high: float | None) -> str:
     return NONE if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
+def moment(text: str) -> str:
+    """An ISO time of UTC to the minute: ``2026-11-21 00:00``."""
+    return text[:16].replace("T", " ")
+
+
 def words(name: str) -> str:
     """A name with underscores, as words."""
     return name.replace("_", " ")

@@ -47,7 +47,8 @@ class Manifest:
     on ads. Both are None where a day was mined before there were any.
 
     ``revocation_file`` names the ``num_revoked`` negatives that turned out to be none since; they stay in the shards
-    and in the counts, and readers leave them out.
+    and in the counts, and readers leave them out. ``revocations_as_of`` is the latest moment up to which engagements
+    were searched for contradicted negatives; None: never, or by a version that did not record it.
 
     ``user_key`` is the fingerprint of the key that user ids were hashed with; None: they are as in the log.
     ``num_forgotten`` records were taken out since, with what they held; the ledger counts them as it did.
@@ -77,6 +78,7 @@ class Manifest:
     num_revoked: int = 0
     user_key: str | None = None
     num_forgotten: int = 0
+    revocations_as_of: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -179,6 +181,9 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         revocation_file=fields.path_or_none("revocation_file"),
         num_revoked=fields.count("num_revoked") if "num_revoked" in content else 0,
         num_forgotten=fields.count("num_forgotten") if "num_forgotten" in content else 0,
+        revocations_as_of=None
+        if content.get("revocations_as_of") is None
+        else fields.matching("revocations_as_of", _is_time, "an ISO 8601 time or null"),
         user_key=None
         if content.get("user_key") is None
         else fields.matching("user_key", _KEY.fullmatch, "16 digits"),
