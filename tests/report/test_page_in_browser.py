@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -239,5 +240,5 @@ def test_a_report_of_a_day_alone_opens_as_well(browser: Browser, output: Output,
     assert page.events("Runtime.exceptionThrown", "Log.entryAdded") == []
     missing = page.evaluate("[...document.querySelectorAll('.missing code')].map(code => code.textContent)")
     programs = {"estimate_examination", "compare_negatives", "train_two_tower"}
-    assert {command.split("/")[1].split(".")[0] for command in missing} == programs
+    assert {re.findall(r"jobs/(\w+)\.py", command)[0] for command in missing} == programs
     page.close()
