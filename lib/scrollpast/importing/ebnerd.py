@@ -70,7 +70,7 @@ DESCRIPTION = LogDescription(
             "text and pictures: ads have categorical features only",
         ),
     },
-    notes=("a click of the history that the behaviours hold as well is imported once",),
+    notes=("a click that the history and the behaviours hold at the same moment is imported once",),
 )
 
 _IMPRESSIONS = impressions_schema(pa.int64(), pa.int64(), device_type=pa.int64())
