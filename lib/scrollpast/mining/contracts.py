@@ -33,7 +33,7 @@ class ColumnType:
     name: str
     accepts: Callable[[pa.DataType], bool]
     nullable: bool = True
-    """Whether a row may lack the value, so that a file may lack the column."""
+    """A row may lack the value, and a file of several may lack the column."""
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -51,15 +51,13 @@ class Normalization:
         present = [name for name in contract.identifiers if name in schema.names and null_ids]
         whole = [name for name in present if pa.types.is_integer(schema.field(name).type)]
         are_numbers = any(_WHOLE_NUMBER.fullmatch(value) for value in null_ids)
-        is_impressions = isinstance(table, Impressions) and POSITION in contract.required
+        units = table if isinstance(table, Impressions) else Impressions()
         return cls(
             text_ids=tuple(name for name in present if name not in whole),
             whole_ids=tuple(whole) if are_numbers else (),
             null_ids=tuple(null_ids),
-            first_position=table.first_position if isinstance(table, Impressions) and is_impressions else 0,
-            ms_per_dwell=_MS_PER_UNIT[table.dwell_unit]
-            if isinstance(table, Impressions) and is_impressions
-            else 1,
+            first_position=units.first_position,
+            ms_per_dwell=_MS_PER_UNIT[units.dwell_unit],
         )
 
     @property

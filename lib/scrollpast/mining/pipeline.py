@@ -10,9 +10,8 @@ lost task can neither lose nor repeat one.
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -23,14 +22,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scrollpast.config import Config, Kind
-from scrollpast.errors import HeldError, ScrollpastError, UserError
+from scrollpast.config import Config
+from scrollpast.errors import HeldError, ScrollpastError
 from scrollpast.mining import bucket_tasks
 from scrollpast.mining.ad_cap import AdLimits
 from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.batches import PARCEL, arrow_schema, as_batches, by_bucket, map_batches
 from scrollpast.mining.contracts import CREATED_AT
+from scrollpast.mining.engagement_kinds import check_engagements
 from scrollpast.mining.examination.table import read_examination
 from scrollpast.mining.exposure import Exposure, num_parts, profile_of
 from scrollpast.mining.gate import Verdict, judge
@@ -45,7 +45,6 @@ from scrollpast.mining.publication import (
     Published,
     check_writable,
     find_published,
-    iso,
     make_manifest,
     with_revocations,
     write_table,
@@ -126,6 +125,7 @@ def mine(
         published = find_published(uri, config, rules, inputs, as_of_given=as_of_given)
         if published is not None and not published.news:
             return MinedDay(uri, published.manifest, is_new=False)
+        replaced = None if published is None else published.manifest
     if inputs["impressions"].num_rows == 0:  # Parquet's footers tell, before Spark starts
         raise no_impressions(inputs["impressions"], window)
     check_writable(uri)
@@ -161,7 +161,7 @@ class _Run:
         """Mine and publish.
 
         Args:
-            replaced: the manifest of the day that is replaced whole; None = none was published.
+            replaced: the manifest of the day that is replaced; None = none was published.
             published: the day as it is published, to be brought up to date: shards that stay are not written again.
         """
         impressions = inputs["impressions"]
@@ -213,8 +213,6 @@ class _Run:
             exposure_file=write_named(exposure.to_json().encode(), "exposure", "json", self._day_uri),
         )
         manifest = with_revocations(manifest, self._day_uri)
-        if published is not None:
-            replaced = published.manifest
         if verdict is not None and verdict.breaches:
             uri = keep_aside(self._config, self._last_day, manifest)
             held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=replaced is not None))
@@ -257,41 +255,9 @@ class _Run:
         counts: Counter[str] = Counter()
         for _, words in tallies:
             counts.update(words["counts"])
-        self._check_engagements(counts, source)
+        self._warnings += check_engagements(counts, source.place, rules, self._config.mining)
         anchored = None if rules.keep_unanchored else AnchoredUsers.of(c["anchored"] for c, _ in tallies)
         return parcels.where("bucket >= 0"), counts, anchored
-
-    def _check_engagements(self, counts: Counter[str], source: Source) -> None:
-        kinds = {name.removeprefix("kind:"): n for name, n in counts.items() if name.startswith("kind:")}
-        unknown = {name: n for name, n in kinds.items() if name not in self._rules.kinds.names}
-        listed = ", ".join(f"{name} ({n:,})" for name, n in sorted(unknown.items()))
-        if unknown:
-            self._warnings.append(
-                f"kinds of engagement that mining.kinds does not name were ignored: {listed}"
-            )
-        if counts["invalid"]:
-            self._warnings.append(
-                f"{counts['invalid']:,} engagements with a null user, ad or time were ignored"
-            )
-        if counts["positive_kinds"] == 0 and self._config.mining.require_engagements:
-            window = self._rules.window
-            remedy = (
-                "wait for the engagement feed: without it every clicked ad would become a negative; "
-                "--set mining.require_engagements=false mines all the same"
-            )
-            if unknown:
-                remedy = (
-                    f"name the kinds that are positive: {naming_kinds(unknown, self._config.mining.kinds)} (role "
-                    "explicit_negative for a hide or a report)"
-                )
-            seen = ", ".join(f"{n:,} {name}" for name, n in sorted(kinds.items())) or "none of any kind"
-            raise UserError(
-                f"engagements ({source.place})",
-                expected=f"engagements of a positive kind from {iso(window.start_us)} on, "
-                f"known at {iso(window.as_of_us)}",
-                found=f"{seen} near the window",
-                remedy=remedy,
-            )
 
     def _read_attributes(self, source: Source | None) -> AdAttributes:
         if source is None:
@@ -429,16 +395,6 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, str, bytes]]
     for batch in batches:
         for number in range(len(batch)):
             yield tuple(column[number].as_py() for column in batch.columns)  # type: ignore[misc]
-
-
-def naming_kinds(names: Iterable[str], known: Mapping[str, Kind]) -> str:
-    """Options of the command line that name kinds of engagement as positive, each with a code that is free."""
-    taken = {kind.code for kind in known.values()}
-    free = (code for code in range(1, 100) if code not in taken)
-    return " ".join(
-        "--set " + shlex.quote(f"mining.kinds.{name}={{code: {code}, role: positive, attribution_h: 24}}")
-        for name, code in zip(sorted(set(names) - {"null"}), free, strict=False)
-    )
 
 
 def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Kinds of indices of ads, and the one that an export has unless another is asked for. Without FAISS."""
+"""Kinds of FAISS indices of ads and the default kind of an export. This module does not import FAISS."""
 
 from __future__ import annotations
 

@@ -158,7 +158,11 @@ def write_over(
 
 
 def delete_unchanged(filesystem: fs.FileSystem, path: str, is_expected: Callable[[pa.Buffer], bool]) -> bool:
-    """Remove a file if its content is still what the caller read before, as `write_over` replaces one."""
+    """Remove a file if its content is still what the caller read before; returns whether.
+
+    On a local file system the lock of `write_over` holds from the look to the removal. Elsewhere, on S3 too, the look
+    comes just before it.
+    """
     with _locked_folder(filesystem, path):
         if not _holds(filesystem, path, is_expected):
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 
 import pyarrow as pa
 from pyarrow import fs
@@ -133,7 +133,9 @@ def publish_manifest(
     try:
         with publications.publishing(day_uri):
             if replacing is not None:
-                _replace_manifest(filesystem, path, content, replacing, day_uri)
+                place = files.join(day_uri, MANIFEST_NAME)
+                if not files.write_over(filesystem, path, content, _is_manifest(replacing, place)):
+                    raise _changed_meanwhile(place)
             elif replace:
                 files.write_atomically(filesystem, path, content)
             else:
@@ -149,14 +151,6 @@ def publish_manifest(
 
 class DayChangedError(ScrollpastError):
     """A day that another job replaced while this one worked on it."""
-
-
-def _replace_manifest(
-    filesystem: fs.FileSystem, path: str, content: bytes, replacing: Manifest, day_uri: str
-) -> None:
-    place = files.join(day_uri, MANIFEST_NAME)
-    if not files.write_over(filesystem, path, content, _is_manifest(replacing, place)):
-        raise _changed_meanwhile(place)
 
 
 def _is_manifest(expected: Manifest, place: str) -> Callable[[pa.Buffer], bool]:
@@ -211,10 +205,8 @@ def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> l
     named = set(manifest.paths)
     newest_orphan = time.time() - older_than_s
     removed = []
-    for info in files.list_files(filesystem, folder):
-        path = info.path[len(folder) :].lstrip("/")
-        is_ours = path.startswith(_SWEPT_FOLDERS) or files.is_temporary(path)
-        if is_ours and path not in named and _changed_at(info) <= newest_orphan:
+    for path, info in _written_by_runs(filesystem, folder):
+        if path not in named and _changed_at(info) <= newest_orphan:
             files.delete_file(filesystem, info.path)
             removed.append(path)
     return removed
@@ -222,9 +214,7 @@ def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> l
 
 def list_day(day_uri: str) -> frozenset[str]:
     """The files that a run may have written below a day's folder, relative to it; the manifest is none of them."""
-    filesystem, folder = files.resolve(day_uri)
-    paths = (info.path[len(folder) :].lstrip("/") for info in files.list_files(filesystem, folder))
-    return frozenset(path for path in paths if path.startswith(_SWEPT_FOLDERS) or files.is_temporary(path))
+    return frozenset(path for path, _ in _written_by_runs(*files.resolve(day_uri)))
 
 
 def remove_unpublished(day_uri: str, paths: Iterable[str]) -> None:
@@ -235,9 +225,9 @@ def remove_unpublished(day_uri: str, paths: Iterable[str]) -> None:
     Args:
         paths: relative to the day's folder.
     """
-    named = set(read_manifest(day_uri).paths) if is_published(day_uri) else set()
+    published = published_manifest(day_uri)
+    removed = sorted(set(paths) - set(published.paths if published is not None else ()))
     filesystem, folder = files.resolve(day_uri)
-    removed = sorted(set(paths) - named)
     for path in removed:
         files.delete_file(filesystem, files.join(folder, path))
     files.remove_empty_folders(filesystem, folder, {path.rpartition("/")[0] for path in removed})
@@ -257,6 +247,14 @@ def check_all_there(day_uri: str, manifest: Manifest) -> None:
             found=f"{len(missing):,} of them gone: another run of this day ended meanwhile",
             remedy="run again",
         )
+
+
+def _written_by_runs(filesystem: fs.FileSystem, folder: str) -> Iterator[tuple[str, fs.FileInfo]]:
+    """The files below a day's folder that runs write, by their paths relative to it; not the manifest."""
+    for info in files.list_files(filesystem, folder):
+        path = info.path[len(folder) :].lstrip("/")
+        if path.startswith(_SWEPT_FOLDERS) or files.is_temporary(path):
+            yield path, info
 
 
 def _changed_at(info: fs.FileInfo) -> float:

@@ -63,10 +63,7 @@ class Asking:
             is_wanted: bool [R]; others are left alone.
         """
         options = self._options
-        histories = batch.column("positive_ad_id")
-        lengths, ads = list_lengths(histories), histories.flatten().to_numpy()
-        record_of = np.repeat(np.arange(batch.num_rows), lengths)
-        rows = self._rows.ad_rows(ads)
+        lengths, ads, record_of, rows = self._positives(batch)
         is_placed = np.zeros(batch.num_rows, np.bool_)
         is_placed[record_of[rows > 0]] = True
         is_asked = is_wanted & is_placed
@@ -127,14 +124,18 @@ class Asking:
         )
 
     def choose_search(self, batch: pa.RecordBatch, most: int) -> Search:
-        """How widely the index has to be searched, by the first ``most`` users of a batch that have a place."""
-        histories = batch.column("positive_ad_id")
-        lengths, ads = list_lengths(histories), histories.flatten().to_numpy()
-        record_of = np.repeat(np.arange(batch.num_rows), lengths)
-        chosen = np.unique(record_of[self._rows.ad_rows(ads) > 0])[:most]
+        """Search that the first ``most`` users of a batch need, of those who have a positive that the towers know."""
+        lengths, ads, record_of, rows = self._positives(batch)
+        chosen = np.unique(record_of[rows > 0])[:most]
         is_of_chosen = np.isin(record_of, chosen)
         user_UD = self._embed(batch, chosen, ads[is_of_chosen], lengths[chosen])
         return choose_search(self._retriever, user_UD, self._options)
+
+    def _positives(self, batch: pa.RecordBatch) -> tuple[Integers, Integers, Integers, Integers]:
+        """Positives of R records: their number [R]; ads, numbers of their records, and rows of the towers, each [Σ]."""
+        histories = batch.column("positive_ad_id")
+        lengths, ads = list_lengths(histories), histories.flatten().to_numpy()
+        return lengths, ads, np.repeat(np.arange(batch.num_rows), lengths), self._rows.ad_rows(ads)
 
     def _embed(
         self, batch: pa.RecordBatch, asked: Integers, ads: Integers, lengths: Integers

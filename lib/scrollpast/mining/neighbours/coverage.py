@@ -17,13 +17,11 @@ from scrollpast.mining.neighbours.retriever import Floats, Retriever
 LEAST_COVERAGE = 0.95
 """Share of the ads of the wanted ranks that have to be among the candidates."""
 SAMPLE_USERS = 256
-_USERS_AT_ONCE = 16
-"""Bounds the memory of an exact search: 4 bytes for every ad and user."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How the index is searched, and what a sample of users says of it."""
+    """Search of an index: the lists that a query looks at, and the coverage that a sample of users has with them."""
 
     num_probes: int | None
     """Lists that a query looks at; None = every ad is compared with."""
@@ -46,7 +44,7 @@ class Search:
 
 
 def is_exact(options: Neighbours, num_ads: int) -> bool:
-    """Whether a catalogue of so many ads is searched without its index."""
+    """True for a catalogue that is small enough to be searched without its index."""
     return num_ads <= options.exact_up_to
 
 
@@ -60,12 +58,15 @@ def choose_search(retriever: Retriever, user_UD: Floats, options: Neighbours) ->
     """
     if not retriever.num_lists or not len(user_UD):
         return Search.exact()
-    wanted = _exact_rows(retriever, user_UD, options)
+
+    def candidates(num_probes: int | None) -> NDArray[np.int64]:
+        return retriever.search(user_UD, options.last_rank, num_probes)[:, options.first_rank - 1 :]
+
+    wanted = candidates(None)
     num_probes = 1
     while True:
         num_probes = min(2 * num_probes, retriever.num_lists)
-        found = retriever.search(user_UD, options.last_rank, num_probes)[:, options.first_rank - 1 :]
-        covered = coverage(found, wanted)
+        covered = coverage(candidates(num_probes), wanted)
         if covered >= LEAST_COVERAGE:
             return Search(num_probes, covered, len(user_UD))
         if num_probes == retriever.num_lists:
@@ -80,14 +81,3 @@ def coverage(found_UC: NDArray[np.int64], wanted_UC: NDArray[np.int64]) -> float
         num_wanted += len(wanted)
         num_found += int(np.isin(wanted, found).sum())
     return num_found / num_wanted if num_wanted else 1.0
-
-
-def _exact_rows(retriever: Retriever, user_UD: Floats, options: Neighbours) -> NDArray[np.int64]:
-    """Rows of the ads of the wanted ranks by inner products with all ads, int64 [U, ranks]; 0 where there are none."""
-    first, last = options.first_rank - 1, options.last_rank
-    rows = np.zeros((len(user_UD), last - first), np.int64)
-    for begin in range(0, len(user_UD), _USERS_AT_ONCE):
-        scores = user_UD[begin : begin + _USERS_AT_ONCE] @ retriever.ad_RD[1:].T
-        order = np.argsort(-scores, axis=1, kind="stable")[:, first:last] + 1
-        rows[begin : begin + len(order), : order.shape[1]] = order
-    return rows

@@ -132,7 +132,7 @@ def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
 
 
 def measure_search(shard: PublishedShard, day: DayShards, work: Work, open_retriever: OpenRetriever) -> bytes:
-    """How widely the index has to be searched for users of a shard: a parcel with the fields of `Search`."""
+    """Search that users of a shard need: a parcel with the fields of `Search`."""
     content, frames = read_shard_content(shard)
     batch = decode_shard(shard, content, frames, record_schema(day.user_features))
     return pack({}, **asdict(_asking(work, open_retriever).choose_search(batch, SAMPLE_USERS)))
