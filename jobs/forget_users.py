@@ -1,4 +1,4 @@
-"""Take users out of every published day below some folders, and prove it by looking into every file."""
+"""Take users out of every published day below some folders, keep them out of later ones, and look into every file."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def main() -> int:
     )
     option("--user", action="append", default=[], metavar="ID", help="a user, as in the log; repeatable")
     option("--users", metavar="FILE", help="a file of users, one a line; - = standard input")
+    option(
+        "--allow-again",
+        action="store_true",
+        help="take the users off the suppression list, so that later runs mine them; forgets nobody",
+    )
     option("--config", metavar="FILE", help="YAML that names the key of user ids, if there is one")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
     return run_job(parser, _forget, publishes=True)

@@ -9,19 +9,20 @@ class Outcome(IntEnum):
     """Outcomes in the order in which they are decided: the first that applies is the impression's."""
 
     INVALID = 0
-    UNANCHORED = 1
-    DUPLICATE = 2
-    BOT = 3
-    POSITIVE = 4
-    EXPLICIT_NEGATIVE = 5
-    IMMATURE = 6
-    ENGAGED_ELSEWHERE = 7
-    NOT_EXAMINED = 8
-    LINGERED = 9
-    TOO_NEW = 10
-    REPEAT = 11
-    OVER_CAP = 12
-    NEGATIVE = 13
+    SUPPRESSED = 1
+    UNANCHORED = 2
+    DUPLICATE = 3
+    BOT = 4
+    POSITIVE = 5
+    EXPLICIT_NEGATIVE = 6
+    IMMATURE = 7
+    ENGAGED_ELSEWHERE = 8
+    NOT_EXAMINED = 9
+    LINGERED = 10
+    TOO_NEW = 11
+    REPEAT = 12
+    OVER_CAP = 13
+    NEGATIVE = 14
 
     @property
     def label(self) -> str:
@@ -35,6 +36,7 @@ class Outcome(IntEnum):
 
 _MEANINGS = {
     Outcome.INVALID: "null key or time, negative dwell or position; quarantined",
+    Outcome.SUPPRESSED: "the user is on the suppression list: forgotten",
     Outcome.UNANCHORED: "the user has no positive to contrast with",
     Outcome.DUPLICATE: "same user, request, ad and position seen before",
     Outcome.BOT: "the user is above the impression cap of a day",

@@ -16,7 +16,6 @@ from tests.jobs.published_days import day_of, published
 from tests.toy_logs import toy_log
 
 from scrollpast.errors import UserError
-from scrollpast.mining import pipeline
 from scrollpast.privacy import forgetting, retention
 from scrollpast.privacy.forgetting import Forgotten, forget, published_days, traces_left
 from scrollpast.privacy.user_keys import UserKey
@@ -78,19 +77,19 @@ def test_a_day_without_some_users_is_the_rest_of_it(data: st.DataObject, days: P
     gone = set(users.ids.tolist())
     for uri in published_days(str(out)):
         before, before_manifest, before_files = records_of(uri), read_manifest(uri), files_of(Path(uri))
-        done = forget(uri, users, None)
+        done = forget(uri, users.users, None)
         after, manifest = records_of(uri), read_manifest(uri)
         assert after == {user: record for user, record in before.items() if user not in gone}
         assert manifest.num_records == len(after)
         assert done.num_records == len(before) - len(after) == manifest.num_forgotten
         assert manifest.ledger == before_manifest.ledger
-        buckets = users.buckets(manifest.num_buckets)
+        buckets = users.users.buckets(manifest.num_buckets)
         for entry in before_manifest.shards:
             if entry.bucket not in buckets:
                 assert (Path(uri) / entry.path).read_bytes() == before_files[entry.path]
         assert {"manifest.json", *manifest.paths} == set(files_of(Path(uri)))
         again = files_of(Path(uri))
-        assert not forget(uri, users, None).is_changed
+        assert not forget(uri, users.users, None).is_changed
         assert files_of(Path(uri)) == again
     assert traces_left(str(out), users) == []
 
@@ -141,7 +140,7 @@ def test_a_run_that_dies_before_publishing_leaves_the_day_and_is_completed_by_th
         assert job(out, *names).exit_code == 130
     assert records_of(str(day_of(out))) == before
     with monkeypatch.context() as patched:
-        patched.setattr(forgetting, "sweep_orphans", die)
+        patched.setattr(forgetting, "remove_unpublished", die)
         assert job(out, *names).exit_code == 130
     assert job(out, *names).exit_code == 0
     assert len(records_of(str(day_of(out)))) == len(before) - 2
@@ -167,9 +166,9 @@ def test_a_day_that_is_mined_meanwhile_does_not_bring_a_user_back(
     name = anchored(out)[0]
     forgotten: list[JobRun] = []
     monkeypatch.setattr(
-        pipeline,
+        forgetting,
         "publish_manifest",
-        once(lambda: forgotten.append(job(out, name)), pipeline.publish_manifest),
+        once(lambda: forgotten.append(job(out, name)), forgetting.publish_manifest),
     )
     mined = mine(days.parent / "log", out, "--overwrite")
     assert forgotten[0].exit_code == 0, forgotten[0].stderr
@@ -282,4 +281,4 @@ def test_short_and_mostly_empty_traces_are_not_looked_for() -> None:
     with pytest.raises(UserError):
         forgetting.names_of(None, [])
     assert Forgotten.of(["a", "a"], None).names == ("a",)
-    assert Forgotten.of(["5"], None).are_in(pa.array([5, 6])).to_pylist() == [True, False]
+    assert Forgotten.of(["5"], None).users.in_files(pa.array([5, 6])).tolist() == [True, False]

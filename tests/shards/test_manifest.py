@@ -56,6 +56,7 @@ def test_the_json_is_the_output_contract(manifest: Manifest) -> None:
         *("input", "ledger", "num_records", "num_positives", "num_negatives", "kinds", "shards", "ads"),
         *("user_features", "ledger_files", "quarantine_files", "health", "exposure_file"),
         *("revocation_file", "num_revoked", "user_key", "num_forgotten", "revocations_as_of"),
+        *("suppressed", "forgotten_at"),
     ]
     assert list(json.loads(manifest.to_json())["shards"][0]) == [
         "path",
@@ -73,7 +74,7 @@ def test_the_order_of_a_map_does_not_change_the_bytes(manifest: Manifest) -> Non
 
 LATER_FIELDS = (
     *("health", "exposure_file", "revocation_file", "num_revoked", "user_key", "num_forgotten"),
-    "revocations_as_of",
+    *("revocations_as_of", "suppressed", "forgotten_at"),
 )
 """Fields that manifests of older days lack."""
 

@@ -145,7 +145,7 @@ class Health:
     def of(ledger: Ledger, signs: BucketSigns, exposure: Exposure, rules: Rules) -> Health:
         totals = ledger.totals()
         num_impressions = sum(totals.values())
-        num_sound = num_impressions - totals[Outcome.INVALID]
+        num_sound = num_impressions - totals[Outcome.INVALID] - totals[Outcome.SUPPRESSED]
         candidates = (Outcome.TOO_NEW, Outcome.REPEAT, Outcome.OVER_CAP, Outcome.NEGATIVE)
         num_candidates = sum(totals[outcome] for outcome in candidates)
         shares = {

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date
 
 from scrollpast.config import Config
 from scrollpast.errors import UserError
 from scrollpast.job_commands import job_command
 from scrollpast.mining.gate import Breach, Verdict, shown, spell_days
+from scrollpast.privacy.forgetting import publish_obeying
+from scrollpast.privacy.suppression import HELD_FOLDER
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import (
-    MANIFEST_NAME,
+    DayChangedError,
     Manifest,
-    is_published,
-    publish_manifest,
+    list_day,
     published_manifest,
-    read_manifest,
+    remove_unpublished,
+    removed_on_failure,
     sweep_orphans,
+    unpublish,
 )
 
 
@@ -51,7 +55,7 @@ def held_uri(config: Config, day: date) -> str:
     Raises:
         UserError: no place is configured.
     """
-    return filesystem.join(folder_of_days(config), "held", f"ds={day.isoformat()}")
+    return filesystem.join(folder_of_days(config), HELD_FOLDER, f"ds={day.isoformat()}")
 
 
 def grace_s(config: Config) -> float:
@@ -62,56 +66,70 @@ def grace_s(config: Config) -> float:
 def keep_aside(config: Config, day: date, manifest: Manifest) -> str:
     """Copy what was written of a day, and write its manifest there last.
 
-    The files where the day would have been published stay, invisible without a manifest, until they are published
-    or swept: another run may be writing the same ones.
-
     Returns:
         The URI of the held day.
+
+    Raises:
+        DayChangedError: another job held the day, or took users out of the held one, meanwhile.
     """
     to_uri = held_uri(config, day)
+    replaced = published_manifest(to_uri)
     _copy(day_uri(config, day), to_uri, manifest)
-    publish_manifest(to_uri, manifest, replace=True)
+    manifest = publish_obeying(to_uri, manifest, replacing=replaced)
     sweep_orphans(to_uri, manifest, older_than_s=grace_s(config))
     return to_uri
 
 
 def discard(uri: str) -> None:
-    """Remove a held day that is published by now; none is there, most often."""
-    if is_published(uri):
-        store, folder = filesystem.resolve(uri)
+    """Remove a held day that is published by now; none is there, most often. One that is held anew meanwhile stays."""
+    manifest = published_manifest(uri)
+    if manifest is None:
+        return
+    with suppress(DayChangedError):
         # Its manifest first: without it nothing can be released half.
-        filesystem.delete_file(store, filesystem.join(folder, MANIFEST_NAME))
-        for info in filesystem.list_files(store, folder):
-            filesystem.delete_file(store, info.path)
+        unpublish(uri, manifest)
+        remove_unpublished(uri, list_day(uri))
 
 
 def release(config: Config, day: date, *, overwrite: bool = False) -> Manifest:
-    """Publish a held day as it is, with the very manifest that is held; returns it.
+    """Publish a held day as it is; returns its manifest.
+
+    It is the very manifest that is held, unless users came on the suppression list since.
 
     A release that is interrupted can be run again.
 
     Raises:
         UserError: no day is held, or it is published already and ``overwrite`` is not given.
+        DayChangedError: another job replaced the published day, or released the held one, meanwhile.
     """
     to_uri, from_uri = day_uri(config, day), held_uri(config, day)
-    if not is_published(from_uri):
+    replaced = published_manifest(to_uri)
+    manifest = published_manifest(from_uri)
+    if manifest is None:
         raise UserError(
             from_uri,
             expected="a day that the gate holds",
-            found="none, and the day is published" if is_published(to_uri) else "none",
+            found="none" if replaced is None else "none, and the day is published",
             remedy="mine the day without --release",
         )
-    if is_published(to_uri) and not overwrite:
+    if replaced is not None and not overwrite:
         raise UserError(
             to_uri,
             expected="an unpublished day",
             found="a published one beside the one that is held",
             remedy="pass --overwrite to replace it by the one that is held",
         )
-    replaced = published_manifest(to_uri)
-    manifest = read_manifest(from_uri)
-    _copy(from_uri, to_uri, manifest)
-    publish_manifest(to_uri, manifest, replacing=replaced)
+    with removed_on_failure(to_uri):
+        try:
+            _copy(from_uri, to_uri, manifest)
+        except FileNotFoundError as error:
+            raise DayChangedError(
+                from_uri,
+                expected="the held day as this run read it",
+                found="files of it are gone: another job released it, or changed it, meanwhile",
+                remedy="run again",
+            ) from error
+        manifest = publish_obeying(to_uri, manifest, replacing=replaced)
     sweep_orphans(to_uri, manifest, older_than_s=grace_s(config))
     discard(from_uri)
     return manifest

@@ -80,9 +80,17 @@ def check_all_read(source: Source, num_read: int) -> None:
         )
 
 
-def describe(inputs: dict[str, Source], num_rows: dict[str, int]) -> dict[str, Any]:
-    """What the manifest says of the input."""
-    return {
+def describe(inputs: dict[str, Source], num_rows: dict[str, int], num_suppressed: int) -> dict[str, Any]:
+    """What the manifest says of the input.
+
+    Args:
+        num_rows: rows of a table that the run used.
+        num_suppressed: engagements that it left out, as their users are on the suppression list.
+    """
+    described = {
         name: {"place": source.place, "num_rows": num_rows.get(name), "fingerprint": source.fingerprint}
         for name, source in inputs.items()
     }
+    if num_suppressed:
+        described["engagements"]["num_suppressed"] = num_suppressed
+    return described

@@ -54,16 +54,16 @@ from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impre
 from scrollpast.mining.sources import Source, run
 from scrollpast.mining.trailing import read_trailing
 from scrollpast.mining.unknown_features import unknown_feature_notes
+from scrollpast.privacy.forgetting import obey, publish_obeying
+from scrollpast.privacy.suppression import check_key_of_list, read_suppressed
 from scrollpast.privacy.user_keys import read_user_key
 from scrollpast.shards.filesystem import write_named
 from scrollpast.shards.manifest import (
     Manifest,
     ShardEntry,
-    check_all_there,
-    list_day,
-    publish_manifest,
     published_manifest,
     remove_unpublished,
+    removed_on_failure,
     sweep_orphans,
 )
 
@@ -116,7 +116,10 @@ def mine(
     uri = day_uri(config, last_day)
     window = Window.of_days(last_day, num_days, as_of)
     examination = read_examination(config.mining.examined.table)
-    rules = Rules.of(config.mining, window, examination, read_user_key(config.privacy))
+    user_key = read_user_key(config.privacy)
+    suppressed = read_suppressed(folder_of_days(config))
+    check_key_of_list(suppressed, user_key, folder_of_days(config))
+    rules = Rules.of(config.mining, window, examination, user_key, suppressed)
     inputs = open_inputs(config, rules, get_spark)
     # What the run replaces, as it was before the run read its input: what is published since then stays.
     replaced = published_manifest(uri) if overwrite else None
@@ -124,20 +127,18 @@ def mine(
     if not overwrite:
         published = find_published(uri, config, rules, inputs, as_of_given=as_of_given)
         if published is not None and not published.news:
-            return MinedDay(uri, published.manifest, is_new=False)
+            return MinedDay(uri, obey(uri, published.manifest), is_new=False)
         replaced = None if published is None else published.manifest
     if inputs["impressions"].num_rows == 0:  # Parquet's footers tell, before Spark starts
         raise no_impressions(inputs["impressions"], window)
     check_writable(uri)
-    before = list_day(uri)
     try:
-        with ExitStack() as stack:
+        with removed_on_failure(uri), ExitStack() as stack:
             return _Run(get_spark(), config, rules, last_day, stack).mine(inputs, replaced, published)
-    except BaseException as error:
-        # Whoever reads shards by their names alone must find none of a day that was refused or failed.
-        refused = error.mined.manifest.paths if isinstance(error, DayHeld) else ()
+    except DayHeld as held:
+        # An earlier run that was killed may have written the same files.
         with suppress(OSError, ScrollpastError):
-            remove_unpublished(uri, {*refused, *(list_day(uri) - before)})
+            remove_unpublished(uri, held.mined.manifest.paths)
         raise
 
 
@@ -198,8 +199,11 @@ class _Run:
             window=self._rules.window,
             config=self._config,
             user_key=self._rules.user_key,
+            suppressed=self._rules.suppressed,
             inputs=describe(
-                inputs, {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]}
+                inputs,
+                {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]},
+                engaged_counts["suppressed"],
             ),
             ledger=ledger,
             shards=[ShardEntry(**words["entry"]) for _, words in sealed if words["entry"]],
@@ -223,8 +227,7 @@ class _Run:
                 f"mined again for news of {', '.join(published.news)}: "
                 f"{published.num_changed(manifest):,} of {manifest.num_buckets:,} buckets changed"
             )
-        check_all_there(self._day_uri, manifest)
-        publish_manifest(self._day_uri, manifest, replacing=replaced)
+        manifest = publish_obeying(self._day_uri, manifest, replacing=replaced)
         sweep_orphans(self._day_uri, manifest, older_than_s=grace_s(self._config))
         discard(held_uri(self._config, self._last_day))
         return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._warnings)

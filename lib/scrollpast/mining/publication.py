@@ -16,6 +16,7 @@ from scrollpast.mining.ledger import Ledger
 from scrollpast.mining.rules import Rules, Window, epoch_us
 from scrollpast.mining.sources import Source
 from scrollpast.outcomes import Outcome
+from scrollpast.privacy.suppression import UserSet
 from scrollpast.privacy.user_keys import UserKey
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
@@ -184,6 +185,7 @@ def make_manifest(
     health: dict[str, Any] | None = None,
     exposure_file: str | None = None,
     user_key: UserKey | None = None,
+    suppressed: UserSet | None = None,
 ) -> Manifest:
     """The manifest of a mined day; its shards in the order of their buckets."""
     kinds = {name: kind.code for name, kind in config.mining.kinds.items()}
@@ -209,4 +211,5 @@ def make_manifest(
         health=health,
         exposure_file=exposure_file,
         user_key=None if user_key is None else user_key.fingerprint,
+        suppressed=None if suppressed is None else suppressed.digest,
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Confidence, Examined, Kind, Mining
 from scrollpast.mining.contracts import CREATED_AT
+from scrollpast.privacy.suppression import UserSet
 from scrollpast.privacy.user_keys import UserKey
 
 HOUR_US = 3_600_000_000
@@ -114,6 +115,8 @@ class Rules:
     """Probability that a position is examined, float64 [positions] by surface; empty = 1 everywhere."""
     user_key: UserKey | None = None
     """What user ids are hashed with before they leave; None = not at all."""
+    suppressed: UserSet = field(default_factory=UserSet)
+    """Users whose rows are left out."""
 
     @classmethod
     def of(
@@ -122,6 +125,7 @@ class Rules:
         window: Window,
         examination: dict[str, NDArray[np.float64]] | None = None,
         user_key: UserKey | None = None,
+        suppressed: UserSet | None = None,
     ) -> Rules:
         kinds = KindTable.of(mining.kinds)
         longest = int(kinds.attribution_us.max())
@@ -149,6 +153,7 @@ class Rules:
             user_features=tuple(mining.user_features),
             examination=examination or {},
             user_key=user_key,
+            suppressed=suppressed or UserSet(),
         )
 
     @property

@@ -49,7 +49,7 @@ TALLY = "tally"
 def scan_impressions(
     batches: Iterable[pa.RecordBatch], rules: Rules, anchored: AnchoredUsers | None, task: int
 ) -> Iterator[Parcel]:
-    """Count the rows that are invalid or whose user has no anchor; pack the others by bucket.
+    """Count the rows that are invalid, of a suppressed user, or of a user without anchor; pack the others by bucket.
 
     Args:
         batches: rows with the columns of the impressions contract.
@@ -73,17 +73,21 @@ def scan_impressions(
         reasons = _invalid_reasons(batch)
         is_invalid = reasons >= 0
         hashes = hash_column(batch[column.USER_ID])
-        passes = ~is_invalid
+        is_suppressed = rules.suppressed.in_log(batch[column.USER_ID], hashes, rules.user_key)
+        passes = ~(is_invalid | is_suppressed)
         if anchored is not None:
             passes &= anchored.may_contain(hashes)
         surface = _surface_codes(batch, surfaces)
         position = _small_integers(batch[column.POSITION])
         passing, ending = np.flatnonzero(passes), np.flatnonzero(~passes)
-        outcome = np.where(is_invalid, Outcome.INVALID, Outcome.UNANCHORED).astype(np.int8)
+        outcome = np.where(is_suppressed, Outcome.SUPPRESSED, Outcome.UNANCHORED).astype(np.int8)
+        outcome[is_invalid] = Outcome.INVALID
         # A broken position is no position: the ledger counts it as unknown, the quarantine shows it.
         known = np.maximum(position, UNKNOWN)
         ledger.add(count_cells(outcome[ending], surface[ending], known[ending]), list(surfaces))
-        if is_invalid.any():
+        # The quarantine shows ids: a suppressed user's broken rows are counted alone.
+        reasons[is_suppressed] = -1
+        if (reasons >= 0).any():
             yield from _quarantine(batch, reasons, rules)
         if len(passing):
             users, hashes = _users(batch[column.USER_ID].take(pa.array(passing)), hashes[passing], rules)
@@ -127,6 +131,13 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
         counts["invalid"] += len(batch) - int(usable.sum())
         usable &= (engaged_us >= rules.engagements_from_us) & (engaged_us <= rules.engagements_to_us)
         batch, engaged_us = batch.filter(pa.array(usable)), engaged_us[usable]
+        in_log = hash_column(batch[column.USER_ID])
+        is_suppressed = rules.suppressed.in_log(batch[column.USER_ID], in_log, rules.user_key)
+        if is_suppressed.any():
+            counts["suppressed"] += int(is_suppressed.sum())
+            batch, engaged_us, in_log = (
+                batch.filter(pa.array(~is_suppressed)), engaged_us[~is_suppressed], in_log[~is_suppressed]
+            )  # fmt: skip
         counts["in_reach"] += len(batch)
         names = batch[column.KIND].cast(pa.string()).dictionary_encode()
         names_found = ["null" if name is None else str(name) for name in names.dictionary.to_pylist()]
@@ -140,7 +151,7 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
         kind = lookup[code]
         is_known = kind >= 0
         batch, engaged_us, kind = batch.filter(pa.array(is_known)), engaged_us[is_known], kind[is_known]
-        in_log = hash_column(batch[column.USER_ID])
+        in_log = in_log[is_known]
         users, hashes = _users(batch[column.USER_ID], in_log, rules)
         columns: Columns = {
             "user": users,

@@ -6,7 +6,7 @@ The manifests of the days name it afterwards: who trains on them need not be tol
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from scrollpast.config import Config, Table, load_config
 from scrollpast.errors import UserError
-from scrollpast.example import USER_FEATURE_PREFIX
+from scrollpast.example import USER_FEATURE_PREFIX, USER_ID
 from scrollpast.hashing import hash_column, ids_of
 from scrollpast.mining.batches import collect_table, map_batches
 from scrollpast.mining.contracts import AD_ID, ADS, CATEGORY
@@ -25,6 +25,7 @@ from scrollpast.mining.session import session_when_needed
 from scrollpast.mining.sources import Source, open_source, run
 from scrollpast.mining.vocabulary_rows import AD, RAW_ID, Counts, lay_out
 from scrollpast.mining.watching import watch
+from scrollpast.privacy.suppression import UserSet, folder_of, read_suppressed
 from scrollpast.shards.constant_features import constant_feature_notes
 from scrollpast.shards.manifest import Manifest, read_manifest
 from scrollpast.shards.reader import PublishedShard, ShardReader, decode_shard, read_shard_content
@@ -131,7 +132,7 @@ def build_vocabulary(
     spark = get_spark()
     num_records = sum(day.num_records for day in reader.days)
     with progress(spark, "count ads", num_records):
-        counts = _count(spark, reader.shards, user_features)
+        counts = _count(spark, reader.shards, user_features, _suppressed(reader.shards))
     with progress(spark, "read ads", source.num_rows if source else None):
         catalogue = _read_catalogue(spark, source, features)
     _check_overlap(counts, catalogue, source, reader.days)
@@ -146,14 +147,25 @@ def build_vocabulary(
     )
 
 
-def _count(spark: SparkSession, shards: Sequence[PublishedShard], user_features: Sequence[str]) -> Counts:
+def _suppressed(shards: Sequence[PublishedShard]) -> dict[str, UserSet]:
+    """The users of the suppression list that holds for each day, by the URI of the day."""
+    return {uri: read_suppressed(folder_of(uri)) for uri in {shard.day_uri for shard in shards}}
+
+
+def _count(
+    spark: SparkSession,
+    shards: Sequence[PublishedShard],
+    user_features: Sequence[str],
+    suppressed: Mapping[str, UserSet],
+) -> Counts:
     """Tasks count shard by shard; Spark adds up."""
     from pyspark.sql import functions as sql
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch["id"].to_pylist():
-                yield from count_shard(shards[number], user_features)
+                shard = shards[number]
+                yield from count_shard(shard, user_features, suppressed[shard.day_uri])
 
     num_tasks = max(1, min(len(shards), 4 * spark.sparkContext.defaultParallelism))
     counted = map_batches(spark.range(0, len(shards), 1, num_tasks), count, _COUNTED)
@@ -171,13 +183,21 @@ def _count(spark: SparkSession, shards: Sequence[PublishedShard], user_features:
     return Counts(ads, positives, negatives, user_values)
 
 
-def count_shard(shard: PublishedShard, user_features: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """How often each ad is a positive and a negative in a shard, and how many records have each user value."""
+def count_shard(
+    shard: PublishedShard, user_features: Sequence[str], suppressed: UserSet | None = None
+) -> Iterator[pa.RecordBatch]:
+    """How often each ad is a positive and a negative in a shard, and how many records have each user value.
+
+    Args:
+        suppressed: users whose records are not counted, such as those whom an interrupted run has left in the day.
+    """
     content, frames = read_shard_content(shard)
     names = [USER_FEATURE_PREFIX + name for name in user_features]
     fields = [pa.field(name, pa.list_(pa.int64())) for name in (_POSITIVES, _NEGATIVES)]
-    schema = pa.schema(fields + [pa.field(name, pa.int64()) for name in names])
-    batch = decode_shard(shard, content, frames, schema, verify=False)
+    features = [pa.field(name, pa.int64()) for name in (*names, *((USER_ID,) if suppressed else ()))]
+    batch = decode_shard(shard, content, frames, pa.schema(fields + features), verify=False)
+    if suppressed:
+        batch = batch.filter(pa.array(~suppressed.in_files(batch[USER_ID])))
     positives, negatives = (batch.column(name).flatten().to_numpy() for name in (_POSITIVES, _NEGATIVES))
     ads = np.unique(np.concatenate([positives, negatives]))
     bins = len(ads) if len(ads) else 1

@@ -3,6 +3,8 @@
 A day is published anew as it is mined: new files first, named by their content, then the manifest, at once; then the
 old files go. A run that is interrupted is run again. Only files that hold one of the users are written; what a bucket
 has of other users keeps its bytes.
+
+Jobs that publish days call `publish_obeying`: what they publish holds nobody of the suppression list.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,8 @@ from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
 from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
-from scrollpast.hashing import ID_MASK, bucket_of, hash_column, xxhash64
+from scrollpast.hashing import ID_MASK, hash_column
+from scrollpast.privacy.suppression import LIST_NAME, UserSet, folder_of, read_suppressed, whole_numbers
 from scrollpast.privacy.user_keys import UserKey, check_user_key
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import (
@@ -29,10 +33,12 @@ from scrollpast.shards.manifest import (
     DayChangedError,
     Manifest,
     ShardEntry,
+    check_all_there,
     publish_manifest,
     published_manifest,
     read_manifest,
-    sweep_orphans,
+    remove_unpublished,
+    removed_on_failure,
     write_shard,
 )
 from scrollpast.shards.reader import PublishedShard, decode_shard, published_shards, read_shard_content
@@ -46,36 +52,22 @@ _SHORTEST_TRACE = 5
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The users to forget: how the log names them, and which ids and buckets that may have become."""
+    """The users to forget: how the log names them, and what their ids may have become."""
 
     names: tuple[str, ...]
+    users: UserSet
     ids: NDArray[np.int64]
-    hashes: NDArray[np.int64]
-    """What the bucket of each id goes by."""
+    """Ids that records may carry."""
 
     @classmethod
     def of(cls, names: Iterable[str], key: UserKey | None) -> Forgotten:
         """A name that is a number may be a number or a text in the log: without a key both are looked for."""
         distinct = tuple(dict.fromkeys(names))
+        users = UserSet.of(distinct, key)
         if key is not None:
-            ids = np.array([key.id_of(name) for name in distinct], np.int64)
-            return cls(distinct, ids, xxhash64(ids))
+            return cls(distinct, users, np.array([key.id_of(name) for name in distinct], np.int64))
         of_texts = hash_column(pa.array(distinct, pa.string()))
-        whole = [int(name) for name in distinct if re.fullmatch(r"-?\d{1,19}", name)]
-        numbers = np.array([number for number in whole if -(2**63) <= number < 2**63], np.int64)
-        ids = np.concatenate([of_texts & ID_MASK, numbers])
-        return cls(distinct, ids, np.concatenate([of_texts, xxhash64(numbers)]))
-
-    def buckets(self, num_buckets: int) -> frozenset[int]:
-        """The buckets that may hold one of them."""
-        return frozenset(bucket_of(self.hashes, num_buckets).tolist())
-
-    def are_in(self, column: pa.ChunkedArray | pa.Array) -> pa.Array | pa.ChunkedArray:
-        """Which rows are theirs, by a column of ids or of the log's own names: no nulls."""
-        wanted = (
-            pa.array(self.ids) if pa.types.is_integer(column.type) else pa.array(self.names).cast(column.type)
-        )
-        return pc.is_in(column, value_set=wanted)
+        return cls(distinct, users, np.concatenate([of_texts & ID_MASK, whole_numbers(distinct)]))
 
     @property
     def traces(self) -> tuple[bytes, ...]:
@@ -88,6 +80,11 @@ class Forgotten:
         # Eight bytes that are mostly zeros stand in every file.
         return tuple(sorted(trace for trace in found if len(trace.strip(b"\0")) >= _SHORTEST_TRACE))
 
+    @property
+    def num_without_traces(self) -> int:
+        """Users whose id is so short that files are not searched for its bytes: it stands everywhere by chance."""
+        return sum(len(name.encode()) < _SHORTEST_TRACE for name in self.names)
+
 
 @dataclass
 class ForgottenDay:
@@ -99,6 +96,8 @@ class ForgottenDay:
     num_revocations: int = 0
     removed: list[str] = field(default_factory=list)
     """Files that are gone, relative to the day's folder."""
+    manifest: Manifest | None = None
+    """As it was published; None where the day is as it was, or gone."""
 
     @property
     def is_changed(self) -> bool:
@@ -127,7 +126,7 @@ def published_days(folder_uri: str) -> list[str]:
     return found
 
 
-def forget(day_uri: str, users: Forgotten, key: UserKey | None) -> ForgottenDay:
+def forget(day_uri: str, users: UserSet, key: UserKey | None) -> ForgottenDay:
     """Publish a day without these users, and remove what the new manifest does not name.
 
     A day that another job replaces meanwhile is read again, so that the change is kept and the user is not. A day
@@ -144,12 +143,35 @@ def forget(day_uri: str, users: Forgotten, key: UserKey | None) -> ForgottenDay:
     return _forget_once(day_uri, users, key)
 
 
-def _forget_once(day_uri: str, users: Forgotten, key: UserKey | None) -> ForgottenDay:
+def _forget_once(day_uri: str, users: UserSet, key: UserKey | None) -> ForgottenDay:
     before = published_manifest(day_uri)
     if before is None:  # a held day that was mined again and published, or swept
         return ForgottenDay(day_uri)
-    manifest = before
-    check_user_key(key, manifest.user_key, day_uri)
+    check_user_key(key, before.user_key, day_uri)
+    return _publish_without(day_uri, before, users, before.suppressed)
+
+
+def _publish_without(day_uri: str, before: Manifest, users: UserSet, suppressed: str | None) -> ForgottenDay:
+    """Replace a published manifest by one without the users, and remove every file that it does not name."""
+    with removed_on_failure(day_uri) as there:
+        manifest, done = _without_users(day_uri, before, users)
+        # What an interrupted run, or a day that was replaced, has left may hold them too, whatever its age.
+        orphans = there - set(manifest.paths)
+        if done.is_changed or orphans or suppressed != before.suppressed:
+            # The time makes every such manifest another one: a job that read the day before cannot publish any more,
+            # and so cannot name one of the orphans.
+            done.manifest = replace(
+                manifest, suppressed=suppressed, forgotten_at=datetime.now(UTC).isoformat()
+            )
+            publish_manifest(day_uri, done.manifest, replacing=before)
+    if done.manifest is not None:
+        remove_unpublished(day_uri, orphans)
+        done.removed = sorted(orphans)
+    return done
+
+
+def _without_users(day_uri: str, manifest: Manifest, users: UserSet) -> tuple[Manifest, ForgottenDay]:
+    """Write the files of a day that hold the users anew, without them; nothing is published."""
     done = ForgottenDay(day_uri)
     kept, num_positives, num_negatives = _without_records(day_uri, manifest, users, done)
     quarantine = [
@@ -159,22 +181,106 @@ def _forget_once(day_uri: str, users: Forgotten, key: UserKey | None) -> Forgott
     revocations = manifest.revocation_file
     if revocations is not None:
         revocations = _without_rows(day_uri, revocations, "revocations", users, done, "num_revocations")
-    if done.is_changed:
-        manifest = replace(
-            manifest,
-            shards=kept,
-            num_records=manifest.num_records - done.num_records,
-            num_positives=manifest.num_positives - num_positives,
-            num_negatives=manifest.num_negatives - num_negatives,
-            quarantine_files=tuple(path for path in quarantine if path is not None),
-            revocation_file=revocations,
-            num_revoked=manifest.num_revoked - done.num_revocations,
-            num_forgotten=manifest.num_forgotten + done.num_records,
+    without = replace(
+        manifest,
+        shards=kept,
+        num_records=manifest.num_records - done.num_records,
+        num_positives=manifest.num_positives - num_positives,
+        num_negatives=manifest.num_negatives - num_negatives,
+        quarantine_files=tuple(path for path in quarantine if path is not None),
+        revocation_file=revocations,
+        num_revoked=manifest.num_revoked - done.num_revocations,
+        num_forgotten=manifest.num_forgotten + done.num_records,
+    )
+    return without, done
+
+
+def publish_obeying(
+    day_uri: str, manifest: Manifest, *, replacing: Manifest | None, folders: Sequence[str] = ()
+) -> Manifest:
+    """Publish a day without the users of the suppression list; returns the manifest as it is published.
+
+    The list is read before and after: users who came on it since the day was mined are taken out, however late.
+
+    Args:
+        manifest: names its files, all of which are written; its ``suppressed`` says which list was obeyed.
+        replacing: the manifest that is to be replaced; None = none may be there.
+        folders: folders of days whose lists hold too, beside that of the day's own folder.
+
+    Raises:
+        UserError: the day is published and ``replacing`` is None, or a list does not fit the day.
+        DayChangedError: the day has another manifest than ``replacing``; nothing was published.
+        ScrollpastError: a file of the day is gone; nothing was published.
+    """
+    written = manifest.paths
+    users = _suppressed_for(day_uri, manifest, folders)
+    if users.digest != manifest.suppressed:
+        manifest = replace(_without_users(day_uri, manifest, users)[0], suppressed=users.digest)
+    check_all_there(day_uri, manifest)
+    publish_manifest(day_uri, manifest, replacing=replacing)
+    remove_unpublished(day_uri, written)
+    return obey(day_uri, manifest, folders)
+
+
+def obey(day_uri: str, manifest: Manifest, folders: Sequence[str] = ()) -> Manifest:
+    """Take users out of a published day who came on the suppression list after the day was written.
+
+    Args:
+        manifest: as it is published.
+        folders: folders of days whose lists hold too.
+
+    Returns:
+        The manifest as it is published then: the same one where it held none of them.
+    """
+    for _ in range(_ATTEMPTS):
+        users = _suppressed_for(day_uri, manifest, folders)
+        if users.digest == manifest.suppressed:
+            return manifest
+        if not _holds_one_of(day_uri, manifest, users):
+            return manifest
+        with suppress(DayChangedError):
+            done = _publish_without(day_uri, manifest, users, users.digest)
+            manifest = done.manifest or manifest
+            continue
+        current = published_manifest(day_uri)
+        if current is None:
+            return manifest
+        manifest = current
+    raise DayChangedError(
+        files.join(day_uri, MANIFEST_NAME),
+        expected="a day that stays as this run published it, until the users of the suppression list are out of it",
+        found=f"other jobs replaced it, or changed the list, {_ATTEMPTS} times",
+        remedy="run again",
+    )
+
+
+def _suppressed_for(day_uri: str, manifest: Manifest, folders: Sequence[str]) -> UserSet:
+    users = read_suppressed(folder_of(day_uri), *folders)
+    if len(users) and users.user_key != manifest.user_key:
+        raise UserError(
+            files.join(folder_of(day_uri), LIST_NAME),
+            expected=f"users under the key of the day {manifest.ds}, {manifest.user_key or 'which has none'}",
+            found=f"users under {users.user_key or 'no key'}",
+            remedy="mine the day with the key of the list, or into a folder of its own",
         )
-        publish_manifest(day_uri, manifest, replacing=before)
-    # Also what an interrupted run, or a day that was replaced, has left: it may hold them, whatever its age.
-    done.removed = sweep_orphans(day_uri, manifest, older_than_s=0)
-    return done
+    return users
+
+
+def _holds_one_of(day_uri: str, manifest: Manifest, users: UserSet) -> bool:
+    buckets = users.buckets(manifest.num_buckets)
+    records = pa.schema([(USER_ID, pa.int64())])
+    for shard in published_shards(day_uri, manifest):
+        if shard.entry.bucket in buckets:
+            content, frames = read_shard_content(shard)
+            if users.in_files(decode_shard(shard, content, frames, records)[USER_ID]).any():
+                return True
+    store, root = files.resolve(day_uri)
+    paths = [*manifest.quarantine_files, *filter(None, [manifest.revocation_file])]
+    return any(users.in_files(_read_parquet(store, files.join(root, path))[USER_ID]).any() for path in paths)
+
+
+def _read_parquet(store: pa.fs.FileSystem, path: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(files.read_all(store, path)))
 
 
 def traces_left(folder_uri: str, users: Forgotten) -> list[str]:
@@ -189,14 +295,14 @@ def traces_left(folder_uri: str, users: Forgotten) -> list[str]:
         for shard in published_shards(day_uri, read_manifest(day_uri)):
             content, frames = read_shard_content(shard)
             users_of = decode_shard(shard, content, frames, pa.schema([(USER_ID, pa.int64())]))[USER_ID]
-            if (count := pc.sum(users.are_in(users_of)).as_py()) or 0:
+            if count := int(users.users.in_files(users_of).sum()):
                 found.append(f"{shard.uri}: {count} records")
     traces = users.traces
     for info in files.list_files(store, folder):
         content = files.read_all(store, info.path)
         if info.path.endswith(".parquet"):
             table = pq.read_table(pa.BufferReader(content))
-            if USER_ID in table.column_names and (count := pc.sum(users.are_in(table[USER_ID])).as_py()):
+            if USER_ID in table.column_names and (count := int(users.users.in_files(table[USER_ID]).sum())):
                 found.append(f"{info.path}: {count} rows")
         raw = content.to_pybytes()
         if any(_stands_in(trace, raw) for trace in traces):
@@ -205,7 +311,7 @@ def traces_left(folder_uri: str, users: Forgotten) -> list[str]:
 
 
 def _without_records(
-    day_uri: str, manifest: Manifest, users: Forgotten, done: ForgottenDay
+    day_uri: str, manifest: Manifest, users: UserSet, done: ForgottenDay
 ) -> tuple[tuple[ShardEntry, ...], int, int]:
     """Write the shards of their buckets anew; returns all shards, and the positives and negatives that went."""
     buckets = users.buckets(manifest.num_buckets)
@@ -218,7 +324,7 @@ def _without_records(
             continue
         content, frames = read_shard_content(shard)
         batch = decode_shard(shard, content, frames, record_schema(manifest.user_features))
-        theirs = users.are_in(batch[USER_ID])
+        theirs = pa.array(users.in_files(batch[USER_ID]))
         gone = batch.filter(theirs)
         if not len(gone):
             entries.append(entry)
@@ -242,17 +348,17 @@ def _num_values(batch: pa.RecordBatch, name: str) -> int:
 
 
 def _without_rows(
-    day_uri: str, path: str, folder: str, users: Forgotten, done: ForgottenDay, count: str
+    day_uri: str, path: str, folder: str, users: UserSet, done: ForgottenDay, count: str
 ) -> str | None:
     """A Parquet file of the day without their rows; its path, which is new if there were any, None if none is left."""
     store, root = files.resolve(day_uri)
-    table = pq.read_table(pa.BufferReader(files.read_all(store, files.join(root, path))))
-    theirs = users.are_in(table[USER_ID])
-    num_theirs = int(pc.sum(theirs).as_py() or 0)
+    table = _read_parquet(store, files.join(root, path))
+    is_theirs = users.in_files(table[USER_ID])
+    num_theirs = int(is_theirs.sum())
     if not num_theirs:
         return path
     setattr(done, count, getattr(done, count) + num_theirs)
-    left = table.filter(pc.invert(theirs))
+    left = table.filter(pa.array(~is_theirs))
     if not left.num_rows:
         return None
     sink = pa.BufferOutputStream()

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from scrollpast.errors import UserError
 from scrollpast.privacy.forgetting import published_days
 from scrollpast.shards import filesystem as files
-from scrollpast.shards.manifest import read_manifest, unpublish
+from scrollpast.shards.manifest import MANIFEST_NAME, read_manifest, remove_unpublished, unpublish
 
 
 def days_to_sweep(folder_uri: str, keep_days: int | None, today: date) -> list[str]:
@@ -36,10 +36,9 @@ def sweep_day(day_uri: str) -> int:
         DayChangedError: another job replaced the day meanwhile; it stays.
     """
     store, folder = files.resolve(day_uri)
-    unpublish(day_uri, read_manifest(day_uri))
-    left = files.list_files(store, folder)
-    for info in left:
-        files.delete_file(store, info.path)
-    if not files.is_object_store(store):
-        store.delete_dir(folder)
-    return 1 + len(left)
+    manifest = read_manifest(day_uri)
+    # What was there before it: a day that another job publishes meanwhile keeps what it names.
+    there = [info.path[len(folder) :].lstrip("/") for info in files.list_files(store, folder)]
+    unpublish(day_uri, manifest)
+    remove_unpublished(day_uri, set(there) - {MANIFEST_NAME})
+    return len(there)

@@ -77,8 +77,8 @@ def read_user_key(privacy: Privacy) -> UserKey | None:
     return UserKey(secret)
 
 
-def check_user_key(key: UserKey | None, fingerprint: str | None, place: str) -> None:
-    """Hold a key against the one that a day was mined with.
+def check_user_key(key: UserKey | None, fingerprint: str | None, place: str, *, of: str = "the day") -> None:
+    """Hold a key against the one that a day was mined with, or that something else was made with.
 
     Raises:
         UserError: another key, or a key on one side only.
@@ -87,12 +87,11 @@ def check_user_key(key: UserKey | None, fingerprint: str | None, place: str) -> 
     if mine != fingerprint:
         raise UserError(
             f"privacy.user_key_env, {place}",
-            expected=_shown(fingerprint),
-            found=_shown(mine),
-            remedy="set the variable to the key that the day was mined with (the fingerprint is the manifest's "
-            "user_key)",
+            expected=_shown(fingerprint, of),
+            found=_shown(mine, of),
+            remedy=f"set the variable to the key that {of} was made with (its field user_key is the fingerprint)",
         )
 
 
-def _shown(fingerprint: str | None) -> str:
-    return "no key: the day's user ids are as in the log" if fingerprint is None else f"key {fingerprint}"
+def _shown(fingerprint: str | None, of: str) -> str:
+    return f"no key: user ids of {of} are as in the log" if fingerprint is None else f"key {fingerprint}"

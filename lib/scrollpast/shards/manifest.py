@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -30,6 +31,7 @@ __all__ = [
     "published_manifest",
     "read_manifest",
     "remove_unpublished",
+    "removed_on_failure",
     "shard_path",
     "sweep_orphans",
     "unpublish",
@@ -231,6 +233,22 @@ def remove_unpublished(day_uri: str, paths: Iterable[str]) -> None:
     for path in removed:
         files.delete_file(filesystem, files.join(folder, path))
     files.remove_empty_folders(filesystem, folder, {path.rpartition("/")[0] for path in removed})
+
+
+@contextlib.contextmanager
+def removed_on_failure(day_uri: str) -> Iterator[frozenset[str]]:
+    """Remove the files that the block writes if it fails: who reads shards by their names alone must find none of them.
+
+    Yields:
+        The files that were there before, as `list_day` gives them.
+    """
+    before = list_day(day_uri)
+    try:
+        yield before
+    except BaseException:
+        with contextlib.suppress(OSError, ScrollpastError):
+            remove_unpublished(day_uri, list_day(day_uri) - before)
+        raise
 
 
 def check_all_there(day_uri: str, manifest: Manifest) -> None:

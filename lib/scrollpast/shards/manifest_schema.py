@@ -51,7 +51,9 @@ class Manifest:
     were searched for contradicted negatives; None: never, or by a version that did not record it.
 
     ``user_key`` is the fingerprint of the key that user ids were hashed with; None: they are as in the log.
-    ``num_forgotten`` records were taken out since, with what they held; the ledger counts them as it did.
+    ``num_forgotten`` records were taken out since, with what they held; the ledger counts them as it did. The last
+    were taken out at ``forgotten_at``. ``suppressed`` is the digest of the suppression list whose users the day was
+    published without; None: there was no list, or an empty one.
     """
 
     ds: str
@@ -79,6 +81,8 @@ class Manifest:
     user_key: str | None = None
     num_forgotten: int = 0
     revocations_as_of: str | None = None
+    suppressed: str | None = None
+    forgotten_at: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -177,16 +181,14 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         quarantine_files=fields.strings("quarantine_files", is_inside, "a path inside the day's folder"),
         # Manifests of older days lack what follows.
         health=None if content.get("health") is None else fields.typed("health", dict, "an object or null"),
-        exposure_file=fields.path_or_none("exposure_file"),
-        revocation_file=fields.path_or_none("revocation_file"),
+        exposure_file=fields.text_or_none("exposure_file", is_inside, "a path inside the day's folder"),
+        revocation_file=fields.text_or_none("revocation_file", is_inside, "a path inside the day's folder"),
         num_revoked=fields.count("num_revoked") if "num_revoked" in content else 0,
         num_forgotten=fields.count("num_forgotten") if "num_forgotten" in content else 0,
-        revocations_as_of=None
-        if content.get("revocations_as_of") is None
-        else fields.matching("revocations_as_of", _is_time, "an ISO 8601 time or null"),
-        user_key=None
-        if content.get("user_key") is None
-        else fields.matching("user_key", _KEY.fullmatch, "16 digits"),
+        revocations_as_of=fields.text_or_none("revocations_as_of", _is_time, "an ISO 8601 time"),
+        suppressed=fields.text_or_none("suppressed", _KEY.fullmatch, "16 digits"),
+        forgotten_at=fields.text_or_none("forgotten_at", _is_time, "an ISO 8601 time"),
+        user_key=fields.text_or_none("user_key", _KEY.fullmatch, "16 digits"),
     )
     _check_totals(manifest, place)
     return manifest
@@ -256,10 +258,10 @@ class _Fields:
         text = self.typed(name, str, expected)
         return self.matching(name, _is_day, expected_date(text))
 
-    def path_or_none(self, name: str) -> str | None:
+    def text_or_none(self, name: str, accepts: Callable[[str], Any], expected: str) -> str | None:
         if self._content.get(name) is None:
             return None
-        return self.matching(name, is_inside, "a path inside the day's folder or null")
+        return self.matching(name, accepts, f"{expected} or null")
 
     def counts(self, name: str) -> dict[str, int]:
         entries = _Fields(self.typed(name, dict, "an object"), f"{self._place}, {name}")

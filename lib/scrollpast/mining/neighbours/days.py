@@ -40,11 +40,13 @@ from scrollpast.mining.neighbours.shard_tasks import (
 from scrollpast.mining.parcels import unpack
 from scrollpast.mining.progress import progress
 from scrollpast.mining.publication import check_writable, write_table
+from scrollpast.privacy.forgetting import obey, publish_obeying
+from scrollpast.privacy.suppression import folder_of
 from scrollpast.shards.manifest import (
     Manifest,
     ShardEntry,
-    publish_manifest,
     published_manifest,
+    removed_on_failure,
     sweep_orphans,
 )
 from scrollpast.shards.reader import PublishedShard
@@ -107,6 +109,8 @@ def mine_days(
     to_do = [day for day, manifest in zip(days, published, strict=True) if manifest is None]
     for day in to_do:
         check_writable(day.out_uri)
+    # Whoever is forgotten where a day comes from is forgotten where it goes.
+    folders = [folder_of(day.uri) for day in days]
     all_days = tuple(day.shards for day in (*days, *others))
     work = Work(config.neighbours, towers.uri, towers.fingerprint, all_days)
     if to_do and sample is not None:
@@ -114,18 +118,21 @@ def mine_days(
 
     def done(day: Day, inputs: dict[str, Any], manifest: Manifest | None) -> DayWithNeighbours:
         if manifest is not None:
+            manifest = obey(day.out_uri, manifest, folders)
             return DayWithNeighbours(day.out_uri, manifest, is_new=False)
         # By this day alone, so that its bytes do not depend on the other days of the run.
         search = _choose_search(get_spark, config, day, work, open_retriever, towers.num_ads)
-        manifest = _mine_day(
-            get_spark(),
-            config,
-            day,
-            {**inputs, "search": asdict(search)},
-            replace(work, num_probes=search.num_probes),
-            open_retriever,
-            replaced.get(day.out_uri),
-        )
+        with removed_on_failure(day.out_uri):
+            manifest = _mine_day(
+                get_spark(),
+                config,
+                day,
+                {**inputs, "search": asdict(search)},
+                replace(work, num_probes=search.num_probes),
+                open_retriever,
+                replaced.get(day.out_uri),
+                folders,
+            )
         return DayWithNeighbours(day.out_uri, manifest, is_new=True)
 
     return [done(*each) for each in zip(days, made_from, published, strict=True)]
@@ -139,6 +146,7 @@ def _mine_day(
     work: Work,
     open_retriever: OpenRetriever,
     replaced: Manifest | None,
+    folders: Sequence[str],
 ) -> Manifest:
     shards, out_uri = day.shards, day.out_uri
 
@@ -165,7 +173,7 @@ def _mine_day(
         counts=counts,
         shards=entries,
     )
-    publish_manifest(out_uri, manifest, replacing=replaced)
+    manifest = publish_obeying(out_uri, manifest, replacing=replaced, folders=folders)
     sweep_orphans(out_uri, manifest, older_than_s=grace_s(config))
     return manifest
 
