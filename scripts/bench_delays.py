@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from bench_quality import NO_RULES
 from benchmarking import RESULTS, save
 
+from scrollpast.argument_types import whole_number
 from scrollpast.config import Config, load_config
 from scrollpast.entry import run_job
 from scrollpast.hashing import xxhash64
@@ -60,11 +61,17 @@ RUNS = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_delays.py", description=__doc__)
-    parser.add_argument("--rows", type=float, default=3e6, metavar="N", help="impressions of the log (3e6)")
     parser.add_argument(
-        "--days", type=int, default=15, metavar="D", help="days of the log; the middle one is mined (15)"
+        "--rows", type=whole_number(1), default=3_000_000, metavar="N", help="impressions of the log (3e6)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the log (1)")
+    parser.add_argument(
+        "--days",
+        type=whole_number(1),
+        default=15,
+        metavar="D",
+        help="days of the log; the middle one is mined (15)",
+    )
+    parser.add_argument("--seed", type=whole_number(0), default=1, help="of the log (1)")
     parser.add_argument("--set", action="append", default=[], help="an option of the mining, for all runs")
     parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
     parser.add_argument(
@@ -86,7 +93,7 @@ def compare(arguments: argparse.Namespace) -> int:
     ):
         logs = Path(folder) / "log"
         simulate_log(
-            LogRequest(int(arguments.rows), arguments.days, LAST_DAY.date(), arguments.seed, shape),
+            LogRequest(arguments.rows, arguments.days, LAST_DAY.date(), arguments.seed, shape),
             logs,
             2,
             False,
@@ -94,7 +101,9 @@ def compare(arguments: argparse.Namespace) -> int:
         for number, run in enumerate(RUNS):
             paths = [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements", "ads")]
             out = f"output.path={Path(folder) / str(number)}"
-            config = load_config(None, [*paths, out, "mining.num_buckets=8", *run.options, *arguments.set])
+            # A run is published, whatever the gate says of its day: all runs have to be read again.
+            own = [out, "mining.num_buckets=8", "gate.enabled=false"]
+            config = load_config(None, [*paths, *own, *run.options, *arguments.set])
             as_of = mined_day + timedelta(days=1, hours=run.wait_h)
             day = mine(config, mined_day.date(), 1, as_of, lambda: spark).uri
             before = contradicted(day, logs, config)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from benchmarking import RESULTS, save
 
+from scrollpast.argument_types import number, whole_number
 from scrollpast.config import Config, load_config
 from scrollpast.entry import run_job
 from scrollpast.mining.examination.command import count_examination
@@ -40,14 +41,18 @@ LAST_DAY = datetime(2026, 11, 20, tzinfo=UTC)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_examination.py", description=__doc__)
     parser.add_argument(
-        "--rows", type=float, default=1e7, metavar="N", help="impressions of the large log (1e7)"
+        "--rows",
+        type=whole_number(1),
+        default=10_000_000,
+        metavar="N",
+        help="impressions of the large log (1e7)",
     )
-    parser.add_argument("--runs", type=int, default=200, metavar="N", help="small logs (200)")
+    parser.add_argument("--runs", type=whole_number(1), default=200, metavar="N", help="small logs (200)")
     parser.add_argument(
-        "--small", type=float, default=1e5, metavar="N", help="impressions of a small one (1e5)"
+        "--small", type=whole_number(1), default=100_000, metavar="N", help="impressions of a small one (1e5)"
     )
     parser.add_argument(
-        "--random", type=float, default=0.02, metavar="P", help="share of random slots (0.02)"
+        "--random", type=number(0, 1), default=0.02, metavar="P", help="share of random slots (0.02)"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables go (scripts/results)")
     return run_job(parser, measure)

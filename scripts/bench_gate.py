@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Send simulated days through the gate: clean ones in a row, then the last of them with every planted fault.
+"""Send simulated days through the gate: clean ones in a row, then the last of them with planted faults.
 
 A clean day that is held is a false alarm, a faulty day that is published is a fault missed; either ends with exit
 code 1. Every day is mined as the job mines it, three days after its end.
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from benchmarking import RESULTS, save
 
+from scrollpast.argument_types import whole_number
 from scrollpast.config import load_config
 from scrollpast.entry import run_job
 from scrollpast.mining.pipeline import DayHeld, mine
@@ -38,9 +39,21 @@ TABLES = ("impressions", "engagements", "ads")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_gate.py", description=__doc__)
-    parser.add_argument("--rows", type=float, default=1e5, metavar="N", help="impressions a day (1e5)")
-    parser.add_argument("--days", type=int, default=37, metavar="D", help="clean days in a row (37)")
-    parser.add_argument("--seed", type=int, default=1, help="of the log (1)")
+    parser.add_argument(
+        "--rows", type=whole_number(1), default=100_000, metavar="N", help="impressions a day (1e5)"
+    )
+    parser.add_argument(
+        "--days", type=whole_number(1), default=37, metavar="D", help="clean days in a row (37)"
+    )
+    parser.add_argument("--seed", type=whole_number(0), default=1, help="of the log (1)")
+    parser.add_argument(
+        "--faults",
+        nargs="+",
+        choices=FAULTS,
+        default=list(FAULTS),
+        metavar="FAULT",
+        help="planted faults (all)",
+    )
     parser.add_argument("--set", action="append", default=[], help="an option of the mining job")
     parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables go (scripts/results)")
@@ -53,8 +66,8 @@ def bench(arguments: argparse.Namespace) -> int:
         spark_session(load_config(None).spark, "bench_gate", debug=arguments.debug) as spark,
     ):
         folder = Path(temporary)
-        shape = shape_from([f"rows_per_file={int(arguments.rows)}", *arguments.shape])
-        num_rows = int(arguments.rows) * arguments.days
+        shape = shape_from([f"rows_per_file={arguments.rows}", *arguments.shape])
+        num_rows = arguments.rows * arguments.days
         simulate_log(
             LogRequest(num_rows, arguments.days, LAST_DAY, arguments.seed, shape), folder / "log", 2, False
         )
@@ -65,8 +78,8 @@ def bench(arguments: argparse.Namespace) -> int:
             print(f"{day}: {_told(clean[-1])}", file=sys.stderr)
         faulty = {}
         feeds = Feeds(*(pq.read_table(folder / "log" / name) for name in TABLES[:2]))
-        for name, fault in FAULTS.items():
-            _write(fault(feeds, _start_us(LAST_DAY)), folder / "faulty")
+        for name in arguments.faults:
+            _write(FAULTS[name](feeds, _start_us(LAST_DAY)), folder / "faulty")
             paths = [f"input.ads.path={folder / 'log' / 'ads'}", *arguments.set]
             faulty[name] = _mine(folder / "faulty", folder / "out", LAST_DAY, paths, spark, overwrite=True)
             print(f"{name}: {_told(faulty[name])}", file=sys.stderr)

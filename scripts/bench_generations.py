@@ -34,10 +34,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from benchmarking import RESULTS, save
+from benchmarking import RESULTS, save, seeds
 from generations_figures import NEW_H, SEARCHED, WANTED, Found, plot, render
 from numpy.typing import NDArray
 
+from scrollpast.argument_types import number, whole_number
 from scrollpast.config import Table, load_config
 from scrollpast.entry import run_job
 from scrollpast.errors import UserError
@@ -103,13 +104,25 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
-    option("--rows", type=float, default=1e5, metavar="N", help="impressions a day (1e5)")
-    option("--generations", type=int, default=5, metavar="N", help="times round (5)")
-    option("--seeds", default="1,2,3", metavar="S,S", help="one world a seed (1,2,3)")
-    option("--steps", type=int, default=100, metavar="N", help="of every training, from scratch (100)")
-    option("--hard-weight", type=float, default=1.0, metavar="W", help="of a served negative (1.0)")
+    option("--rows", type=whole_number(1), default=100_000, metavar="N", help="impressions a day (1e5)")
+    option("--generations", type=whole_number(1), default=5, metavar="N", help="times round (5)")
+    option("--seeds", type=seeds, default="1,2,3", metavar="S,S", help="one world a seed (1,2,3)")
     option(
-        "--explored", type=float, default=0.25, metavar="S", help="share of pools left to the funnel (0.25)"
+        "--steps",
+        type=whole_number(1),
+        default=100,
+        metavar="N",
+        help="of every training, from scratch (100)",
+    )
+    option(
+        "--hard-weight", type=number(1e-6, 1e6), default=1.0, metavar="W", help="of a served negative (1.0)"
+    )
+    option(
+        "--explored",
+        type=number(0, 1),
+        default=0.25,
+        metavar="S",
+        help="share of pools left to the funnel (0.25)",
     )
     option("--out", type=Path, metavar="DIR", help="keep logs, days, runs and figures there")
     option("--results", type=Path, default=RESULTS, help="where table and plot go (scripts/results)")
@@ -119,7 +132,6 @@ def main() -> int:
 def compare(arguments: argparse.Namespace) -> int:
     silence_libraries()
     torch.set_num_threads(1)  # batches are small, and what is found does not hang on the machine
-    seeds = [int(text) for text in arguments.seeds.split(",")]
     found: Found = {arm.name: [] for arm in ARMS}
     with (
         tempfile.TemporaryDirectory(prefix="scrollpast-generations-") as temporary,
@@ -129,7 +141,7 @@ def compare(arguments: argparse.Namespace) -> int:
     ):
         folder = arguments.out or Path(temporary)
         _keep_settings(arguments, folder)
-        for seed in seeds:
+        for seed in arguments.seeds:
             for arm in ARMS:
                 place = folder / f"seed-{seed}" / arm.name.replace(" ", "-")
                 loop = Loop(arm, place, arguments, seed, spark, device)
@@ -158,7 +170,7 @@ class Loop:
     popularity: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
-        num_days, rows = self.arguments.generations + 1, int(self.arguments.rows)
+        num_days, rows = self.arguments.generations + 1, self.arguments.rows
         shape = shape_from([*SHAPE, f"rows_per_file={rows}"])
         self.request = LogRequest(rows * num_days, num_days, LAST_DAY, self.seed, shape)
         self.world = _world(self.request, shape)

@@ -29,6 +29,7 @@ from benchmarking import RESULTS, save
 from gpu import checks, large_run, meter, parts, waits, whole
 from gpu.shapes import Shape
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 from scrollpast.training.console import silence_libraries
 from scrollpast.training.processes import process_group
@@ -43,11 +44,17 @@ def main() -> int:
     )
     option = parser.add_argument
     option("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections (all)")
-    option("--batches", nargs="+", type=int, metavar="B", help="anchors of a step (8192 32768 131072)")
-    option("--dims", nargs="+", type=int, metavar="D", help="length of a row (64 128)")
-    option("--rows", nargs="+", type=float, metavar="N", help="rows of each of three tables (1e7)")
-    option("--steps", type=int, metavar="N", help="steps of a timed run (50)")
-    option("--anchors", type=float, metavar="N", help="anchors of the large run (1e8)")
+    option(
+        "--batches",
+        nargs="+",
+        type=whole_number(1),
+        metavar="B",
+        help="anchors of a step (8192 32768 131072)",
+    )
+    option("--dims", nargs="+", type=whole_number(1), metavar="D", help="length of a row (64 128)")
+    option("--rows", nargs="+", type=whole_number(2), metavar="N", help="rows of each of three tables (1e7)")
+    option("--steps", type=whole_number(1), metavar="N", help="steps of a timed run (50)")
+    option("--anchors", type=whole_number(1), metavar="N", help="anchors of the large run (1e8)")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option of training")
     option("--folder", type=Path, metavar="DIR", help="where shards are written (a temporary folder)")
     option("--trace", type=Path, metavar="FILE", help="where the profiler's trace goes")
@@ -119,13 +126,10 @@ def measure(arguments: argparse.Namespace) -> int:
 def _shapes(arguments: argparse.Namespace, is_gpu: bool) -> list[Shape]:
     batches = arguments.batches or ([8192, 32768, 131072] if is_gpu else [256])
     dims = arguments.dims or ([64, 128] if is_gpu else [16])
-    rows = arguments.rows or ([1e7] if is_gpu else [1e4])
+    rows = arguments.rows or ([10_000_000] if is_gpu else [10_000])
     num_random = 1024 if is_gpu else 64
     return [
-        Shape(batch, dim, int(count), num_random=num_random)
-        for count in rows
-        for dim in dims
-        for batch in batches
+        Shape(batch, dim, count, num_random=num_random) for count in rows for dim in dims for batch in batches
     ]
 
 
@@ -141,7 +145,7 @@ def _runs(
     runs = [large_run.large_run(small, cpu, folder / "run-cpu", num_small)]
     if is_gpu:
         runs.append(large_run.large_run(small, device, folder / "run-small", num_small))
-        count = int(arguments.anchors or 1e8)
+        count = arguments.anchors or 100_000_000
         runs.append(large_run.large_run(shape, device, folder / "run-large", count, *workers, *arguments.set))
     return runs
 

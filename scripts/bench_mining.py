@@ -36,6 +36,7 @@ from mined_records import differences, flat_records
 from peers.mining_rules import FIXED, not_followed, write_rules
 from spark_events import event_log_conf, read_events, stage_table
 
+from scrollpast.argument_types import whole_number
 from scrollpast.config import Config, load_config
 from scrollpast.entry import run_job
 from scrollpast.errors import ScrollpastError, UserError
@@ -60,16 +61,22 @@ SKEWS = ("none", "user", "ad")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_mining.py", description=__doc__)
-    parser.add_argument("--rows", type=float, default=1e7, metavar="N", help="simulated impressions (1e7)")
+    parser.add_argument(
+        "--rows", type=whole_number(1), default=10_000_000, metavar="N", help="simulated impressions (1e7)"
+    )
     parser.add_argument(
         "--peers", default=",".join(PEERS), metavar="P,P", help=f"of {', '.join(PEERS)}; none: ''"
     )
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each, alternating (3)")
-    parser.add_argument("--seed", type=int, default=7, help="of the log (7)")
+    parser.add_argument(
+        "--runs", type=whole_number(1), default=3, metavar="N", help="runs of each, alternating (3)"
+    )
+    parser.add_argument("--seed", type=whole_number(0), default=7, help="of the log (7)")
     parser.add_argument(
         "--skew", choices=SKEWS, default="none", help="one user with 1 %% or one ad with 20 %% of all rows"
     )
-    parser.add_argument("--buckets", type=int, default=64, metavar="N", help="mining.num_buckets (64)")
+    parser.add_argument(
+        "--buckets", type=whole_number(1), default=64, metavar="N", help="mining.num_buckets (64)"
+    )
     parser.add_argument("--set", action="append", default=[], help="an option of the mining job")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables go (scripts/results)")
     parser.add_argument(
@@ -127,7 +134,7 @@ def compare(arguments: argparse.Namespace) -> int:
                 print(f"{name}: {found[-1].seconds:.1f} s, {found[-1].peak_gib:.2f} GiB", file=sys.stderr)
         for left in (folder / "ours", folder / "theirs"):
             shutil.rmtree(left, ignore_errors=True)
-    heading = f"{int(arguments.rows):,} impressions of {NUM_DAYS} days, skew: {arguments.skew}"
+    heading = f"{arguments.rows:,} impressions of {NUM_DAYS} days, skew: {arguments.skew}"
     table = f"{heading}\n\n{render_costs(costs, OURS)}\nwhere the time of scrollpast went in its last run\n\n{profile}"
     print(table)
     suffix = "" if arguments.skew == "none" else f"_{arguments.skew}_skew"
@@ -142,9 +149,9 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def _log(folder: Path, arguments: argparse.Namespace) -> Path:
     """The simulated log, made where it is not there yet."""
-    log = folder / f"log-{arguments.rows:.0e}-{arguments.seed}"
+    log = folder / f"log-{arguments.rows}-{arguments.seed}"
     if not log.exists():
-        request = LogRequest(int(arguments.rows), NUM_DAYS, LAST_DAY, arguments.seed, shape_from([]))
+        request = LogRequest(arguments.rows, NUM_DAYS, LAST_DAY, arguments.seed, shape_from([]))
         simulate_log(request, log, len(os.sched_getaffinity(0)), False)
         shutil.rmtree(log / "truth")
     if arguments.skew == "none":

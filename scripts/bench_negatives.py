@@ -15,11 +15,12 @@ import argparse
 import json
 import sys
 import tempfile
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarking import ROOT
 
+from scrollpast.argument_types import day, number, whole_number
 from scrollpast.config import Config, load_config
 from scrollpast.entry import run_job
 from scrollpast.importing.kuairand import import_kuairand
@@ -52,13 +53,13 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("log", type=Path, metavar="PATH", help="folder of KuaiRand's files")
+    parser.add_argument("--last-day", type=day, metavar="D", help="stop the log after this day")
     parser.add_argument(
-        "--last-day", type=date.fromisoformat, metavar="D", help="stop the log after this day"
+        "--hold-out", type=whole_number(1), default=2, metavar="N", help="days to evaluate on (2)"
     )
-    parser.add_argument("--hold-out", type=int, default=2, metavar="N", help="days to evaluate on (2)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of every arm (3)")
+    parser.add_argument("--seeds", type=whole_number(1), default=3, metavar="N", help="runs of every arm (3)")
     parser.add_argument(
-        "--hard-weight", type=float, default=3000, help="of a draw in the two '+ 2' arms (3000)"
+        "--hard-weight", type=number(1e-6, 1e6), default=3000, help="of a draw in the two '+ 2' arms (3000)"
     )
     parser.add_argument(
         "--set", action="append", default=["data.batch_size=256"], help="option of training, for all arms"

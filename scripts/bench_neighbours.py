@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarking import RESULTS, ROOT, Cost, run, save
 from planted import Plan, plant_day, plant_towers
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 from scrollpast.shards.manifest import read_manifest
 
@@ -25,11 +26,11 @@ MILLION = 1_000_000
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_neighbours.py", description=__doc__)
     option = parser.add_argument
-    option("--ads", type=float, default=1e5, metavar="N", help="ads of the catalogue (1e5)")
-    option("--users", type=float, default=1e5, metavar="N", help="users with a record (1e5)")
-    option("--dim", type=int, default=64, metavar="D", help="length of an embedding (64)")
+    option("--ads", type=whole_number(1), default=100_000, metavar="N", help="ads of the catalogue (1e5)")
+    option("--users", type=whole_number(10), default=100_000, metavar="N", help="users with a record (1e5)")
+    option("--dim", type=whole_number(1), default=64, metavar="D", help="length of an embedding (64)")
     option("--index", choices=("flat", "ivf_flat", "ivf_pq"), default="ivf_flat", help="kind of the index")
-    option("--buckets", type=int, default=64, metavar="N", help="shards of the day (64)")
+    option("--buckets", type=whole_number(1), default=64, metavar="N", help="shards of the day (64)")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="option of the job")
     option("--folder", type=Path, metavar="DIR", help="where towers and days are kept (a temporary folder)")
     option("--results", type=Path, default=RESULTS, help="where the table goes (scripts/results)")
@@ -37,7 +38,7 @@ def main() -> int:
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    plan = Plan(int(arguments.ads), int(arguments.users), arguments.dim)
+    plan = Plan(arguments.ads, arguments.users, arguments.dim)
     with tempfile.TemporaryDirectory(prefix="scrollpast-neighbours-", dir=arguments.folder) as temporary:
         folder = Path(temporary)
         plant_towers(plan, folder / "export", arguments.index)

@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from benchmarking import RESULTS, save
+from benchmarking import RESULTS, save, seeds
 
+from scrollpast.argument_types import number, whole_number
 from scrollpast.config import load_config
 from scrollpast.entry import run_job
+from scrollpast.errors import UserError
 from scrollpast.hashing import ID_MASK, hash_column, integers, xxhash64
 from scrollpast.mining.examination.command import count_examination, publish
 from scrollpast.mining.examination.estimates import estimate_surface
@@ -96,10 +98,14 @@ class Mined:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_quality.py", description=__doc__)
-    parser.add_argument("--rows", type=float, default=2e6, metavar="N", help="impressions a log (2e6)")
-    parser.add_argument("--days", type=int, default=3, metavar="D", help="days a log (3)")
-    parser.add_argument("--seeds", default="1,2,3", metavar="S,S", help="one log a seed (1,2,3)")
-    parser.add_argument("--wait-days", type=float, default=3, help="days after the last until the run (3)")
+    parser.add_argument(
+        "--rows", type=whole_number(1), default=2_000_000, metavar="N", help="impressions a log (2e6)"
+    )
+    parser.add_argument("--days", type=whole_number(1), default=3, metavar="D", help="days a log (3)")
+    parser.add_argument("--seeds", type=seeds, default="1,2,3", metavar="S,S", help="one log a seed (1,2,3)")
+    parser.add_argument(
+        "--wait-days", type=number(0, 3650), default=3, help="days after the last until the run (3)"
+    )
     parser.add_argument("--set", action="append", default=[], help="an option of the mining, for all arms")
     parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables go (scripts/results)")
@@ -115,10 +121,10 @@ def compare(arguments: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory(prefix="scrollpast-quality-") as folder,
         spark_session(load_config(None).spark, "bench_quality", debug=arguments.debug) as spark,
     ):
-        for seed in (int(text) for text in arguments.seeds.split(",")):
+        for seed in arguments.seeds:
             logs = Path(folder) / f"seed-{seed}"
             shape = shape_from(arguments.shape)
-            request = LogRequest(int(arguments.rows), arguments.days, last_day.date(), seed, shape)
+            request = LogRequest(arguments.rows, arguments.days, last_day.date(), seed, shape)
             simulate_log(request, logs, 2, False)
             truth = _truth(logs)
             for arm, kept in ARMS.items():
@@ -147,7 +153,7 @@ def compare(arguments: argparse.Namespace) -> int:
     }
     about = {
         "num_logs": len(base),
-        "num_rows": int(arguments.rows),
+        "num_rows": arguments.rows,
         "arms": arms,
         "yields": YIELDS,
         "purity": purity,
@@ -165,7 +171,13 @@ def _examination(logs: Path, days: int, last_day: datetime, as_of: datetime, spa
     counts = count_examination(config, window, lambda: spark)
     surfaces = [estimate_surface(surface, own, config.examination) for surface, own in counts.items()]
     uri = publish(surfaces, config, window, last_day.date(), str(logs / "examination"))
-    assert uri is not None, "a simulated log has clicks at every position"
+    if uri is None:
+        raise UserError(
+            "--rows",
+            expected="a log that gives an estimate of examination",
+            found="too few clicks at a position",
+            remedy="pass more rows",
+        )
     return uri
 
 
@@ -180,7 +192,9 @@ def _mine(
 ) -> str:
     paths = [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements", "ads")]
     out = logs / f"mined-{''.join(letter for letter in arm if letter.isalpha())}"
-    config = load_config(None, [*paths, f"output.path={out}", "mining.num_buckets=8", *overrides])
+    # Rules are compared: an arm without a rule is published, whatever the gate says of its day.
+    own = [f"output.path={out}", "mining.num_buckets=8", "gate.enabled=false"]
+    config = load_config(None, [*paths, *own, *overrides])
     return mine(config, last_day.date(), days, as_of, lambda: spark).uri
 
 

@@ -20,6 +20,7 @@ from statistics import median
 
 from benchmarking import RESULTS, ROOT, environment, save
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 from scrollpast.errors import ScrollpastError
 
@@ -31,8 +32,12 @@ LOCKS = ("mining", "training", "tensorflow", "peers")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_shards.py", description=__doc__)
-    parser.add_argument("--records", type=float, default=2e5, metavar="N", help="records of 40 values (2e5)")
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each, alternating (3)")
+    parser.add_argument(
+        "--records", type=whole_number(1), default=200_000, metavar="N", help="records of 40 values (2e5)"
+    )
+    parser.add_argument(
+        "--runs", type=whole_number(1), default=3, metavar="N", help="runs of each, alternating (3)"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables go (scripts/results)")
     return run_job(parser, compare)
 
@@ -81,7 +86,7 @@ def _run(
         task,
         name,
         folder,
-        str(int(arguments.records)),
+        str(arguments.records),
         str(number),
     ]
     path = os.pathsep.join([str(ROOT / "lib"), str(ROOT / "scripts")])

@@ -21,6 +21,7 @@ from statistics import median
 from benchmarking import RESULTS, ROOT, run, save
 from spark_events import event_log_conf, read_events
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from
@@ -41,9 +42,15 @@ spark.stop()
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_startup.py", description=__doc__)
     parser.add_argument(
-        "--rows", type=float, default=1e6, metavar="N", help="impressions of the log mined (1e6)"
+        "--rows",
+        type=whole_number(1),
+        default=1_000_000,
+        metavar="N",
+        help="impressions of the log mined (1e6)",
     )
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each, alternating (5)")
+    parser.add_argument(
+        "--runs", type=whole_number(1), default=5, metavar="N", help="runs of each, alternating (5)"
+    )
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="where the table goes (scripts/results)"
     )
@@ -60,7 +67,7 @@ def measure(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="scrollpast-startup-") as temporary:
         log = Path(temporary) / "log"
         simulate_log(
-            LogRequest(int(arguments.rows), 2, LAST_DAY, 7, shape_from([])),
+            LogRequest(arguments.rows, 2, LAST_DAY, 7, shape_from([])),
             log,
             len(os.sched_getaffinity(0)),
             False,

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from benchmarking import RESULTS, save
 from training_examples import example_day, example_vocabulary, plain_run
 
+from scrollpast.argument_types import whole_number
 from scrollpast.config import Training, load_config
 from scrollpast.entry import run_job
 from scrollpast.shards.vocabulary import Vocabulary
@@ -44,12 +45,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="bench_training.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch", type=int, default=1024, metavar="B", help="anchors of a step (1024)")
-    parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps of a run (20)")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each, alternating (5)")
-    parser.add_argument("--rows", type=float, default=1e6, metavar="N", help="rows of every table (1e6)")
-    parser.add_argument("--users", type=int, default=40_000, metavar="N", help="users in the data (40,000)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="for all of them (all cores)")
+    parser.add_argument(
+        "--batch", type=whole_number(1), default=1024, metavar="B", help="anchors of a step (1024)"
+    )
+    parser.add_argument("--steps", type=whole_number(1), default=20, metavar="N", help="steps of a run (20)")
+    parser.add_argument(
+        "--runs", type=whole_number(1), default=5, metavar="N", help="runs of each, alternating (5)"
+    )
+    parser.add_argument(
+        "--rows", type=whole_number(2), default=1_000_000, metavar="N", help="rows of every table (1e6)"
+    )
+    parser.add_argument(
+        "--users", type=whole_number(1), default=40_000, metavar="N", help="users in the data (40,000)"
+    )
+    parser.add_argument(
+        "--threads", type=whole_number(0), default=0, metavar="N", help="for all of them (all cores)"
+    )
     parser.add_argument("--set", action="append", default=[], help="option of training")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="where the table goes (scripts/results)"
@@ -62,7 +73,7 @@ def compare(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     settings = [f"data.batch_size={arguments.batch}", *arguments.set]
     options = load_config(None, [f"training.{setting}" for setting in settings]).training
-    vocabulary = example_vocabulary(int(arguments.rows))
+    vocabulary = example_vocabulary(arguments.rows)
     with tempfile.TemporaryDirectory() as folder, process_group("cpu") as device:
         day = example_day(folder, vocabulary, arguments.users)
         stream = AnchorStream([day], vocabulary, data_options(options))
@@ -158,7 +169,7 @@ def _table(
     waited: list[float],
     arguments: argparse.Namespace,
 ) -> str:
-    rows = int(arguments.rows)
+    rows = arguments.rows
     shape = f"batch {arguments.batch:,}, three tables of {rows:,} rows, {torch.get_num_threads()} threads"
     lines = [f"{shape}, {arguments.runs} runs of {arguments.steps} steps\n"]
     own = median(speeds[OURS])

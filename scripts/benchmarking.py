@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from scrollpast.argument_types import whole_number
 from scrollpast.errors import ScrollpastError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +54,15 @@ class ProgramFailed(ScrollpastError):
             remedy=f"run it by itself: {shlex.join(command)}",
         )
         self.cost = cost
+
+
+def seeds(text: str) -> list[int]:
+    """A type of a command-line option: different seeds, as 1,2,3."""
+    seed = whole_number(0)
+    found = [seed(word) for word in text.split(",")]
+    if len(set(found)) < len(found):
+        raise ArgumentTypeError(f"expected different seeds, found {text!r}")
+    return found
 
 
 def environment(folder: str, *locks: str) -> Path:

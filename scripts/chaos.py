@@ -40,6 +40,7 @@ from faults.grounds import Grounds
 from faults.processes import kill_all, said
 from faults.strikes import KINDS
 
+from scrollpast.argument_types import whole_number
 from scrollpast.entry import run_job
 
 _TRIES = 8
@@ -70,10 +71,12 @@ def main() -> int:
         prog="chaos.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = parser.add_argument
-    option("--seeds", type=int, default=11, metavar="N", help="faults, spread over the kinds (11)")
-    option("--first", type=int, default=0, metavar="S", help="the first seed (0)")
+    option(
+        "--seeds", type=whole_number(1), default=11, metavar="N", help="faults, spread over the kinds (11)"
+    )
+    option("--first", type=whole_number(0), default=0, metavar="S", help="the first seed (0)")
     option("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what goes wrong (all)")
-    option("--rows", type=float, default=2e4, metavar="N", help="impressions of the log (2e4)")
+    option("--rows", type=whole_number(1), default=20_000, metavar="N", help="impressions of the log (2e4)")
     option("--folder", type=Path, metavar="DIR", help="keep log, results and what was not survived there")
     option("--results", type=Path, help=f"write the table there, such as {os.path.relpath(RESULTS)}")
     return run_job(parser, campaign)
@@ -85,7 +88,7 @@ def campaign(arguments: argparse.Namespace) -> int:
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="scrollpast-chaos-"))
         folder = (arguments.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        grounds = Grounds(folder, int(arguments.rows), stack)
+        grounds = Grounds(folder, arguments.rows, stack)
         stack.callback(kill_all)  # before the cluster and the store, which the jobs use
         results = _strike_all(arguments, grounds)
     table = render(results)

@@ -37,6 +37,7 @@ from benchmarking import RESULTS, save
 from mutations import mutated
 from protobuf_reference import ReferenceRefuses, agree, reference
 
+from scrollpast.argument_types import whole_number
 from scrollpast.config import Config, load_config
 from scrollpast.entry import run_job
 from scrollpast.errors import CorruptShardError, UserError
@@ -82,19 +83,29 @@ def main() -> int:
         prog="fuzz.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = parser.add_argument
-    option("--shards", type=float, default=1e5, metavar="N", help="mutated shards (1e5)")
+    option("--shards", type=whole_number(0), default=100_000, metavar="N", help="mutated shards (1e5)")
     option(
-        "--configurations", type=float, default=1e4, metavar="N", help="configurations, and as many manifests"
+        "--configurations",
+        type=whole_number(0),
+        default=10_000,
+        metavar="N",
+        help="configurations, and as many manifests",
     )
-    option("--seed", type=int, default=0, metavar="S", help="of the first chunk; chunks count on from it (0)")
-    option("--processes", type=int, default=2, metavar="P", help="at once (2)")
+    option(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        metavar="S",
+        help="of the first chunk; chunks count on from it (0)",
+    )
+    option("--processes", type=whole_number(1), default=2, metavar="P", help="at once (2)")
     option("--results", type=Path, help=f"write the table there, such as {os.path.relpath(RESULTS)}")
     return run_job(parser, fuzz)
 
 
 def fuzz(arguments: argparse.Namespace) -> int:
     chunks: list[tuple[str, int, int]] = []
-    for kinds, total in (("shards", int(arguments.shards)), ("texts", int(arguments.configurations))):
+    for kinds, total in (("shards", arguments.shards), ("texts", arguments.configurations)):
         starts = range(0, total, CHUNK)
         chunks += [(kinds, arguments.seed + first // CHUNK, min(CHUNK, total - first)) for first in starts]
     began, found = time.monotonic(), Found()

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import duckdb
-from mining_rules import DAY_US, Rules
+from mining_rules import DAY_US, Rules, num_threads
 from tfrecord_shards import Shards, record_batch
 
 LISTED_ROWS = 15_000_000
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("log", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--rules", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--threads", type=num_threads, required=True)
     parser.add_argument("--memory", default="16GB")
     arguments = parser.parse_args()
     rules = Rules.read(arguments.rules)

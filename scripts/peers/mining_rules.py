@@ -7,6 +7,7 @@ Only the standard library is imported, as a peer may run with packages of its ow
 from __future__ import annotations
 
 import json
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,3 +175,10 @@ def not_followed(mining: Mapping[str, Any]) -> dict[str, Any]:
 
 def _or(value: int | None, unset: int) -> int:
     return unset if value is None else value
+
+
+def num_threads(text: str) -> int:
+    """A type of a command-line option: a whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number, 1 or more, found {text!r}")
+    return int(text)

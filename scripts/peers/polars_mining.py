@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import polars as pl
-from mining_rules import DAY_US, Rules
+from mining_rules import DAY_US, Rules, num_threads
 from tfrecord_shards import Shards, record_batch
 
 KEY = ["user_id", "request_id", "ad_id", "position"]
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--rules", type=Path, required=True)
     parser.add_argument(
-        "--threads", type=int, required=True
+        "--threads", type=num_threads, required=True
     )  # from POLARS_MAX_THREADS, which the caller sets
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from mining_rules import DAY_US, Rules
+from mining_rules import DAY_US, Rules, num_threads
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - its usual name
 
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("log", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--rules", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--threads", type=num_threads, required=True)
     arguments = parser.parse_args()
     rules = Rules.read(arguments.rules)
     arguments.out.mkdir(parents=True)

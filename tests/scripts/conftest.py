@@ -1,0 +1,16 @@
+"""What the tests of programs share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.scripts.script_runs import SCRIPTS, files_below
+
+
+@pytest.fixture(scope="module")
+def untouched_scripts() -> Iterator[None]:
+    """No test of the module writes to scripts/, where the published results are."""
+    before = files_below(SCRIPTS)
+    yield
+    assert files_below(SCRIPTS) == before
