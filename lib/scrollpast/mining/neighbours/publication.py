@@ -146,8 +146,8 @@ def make_manifest(
 ) -> Manifest:
     """The manifest of a day with neighbours: the served day's, but for what this job read, counted and wrote.
 
-    Its ``ledger`` counts candidates by outcome. That of the impressions, and what was quarantined, stay with the
-    served day, which ``input`` names. The vocabulary is the same.
+    Its ``ledger`` counts candidates by outcome. That of the impressions, what was quarantined and the report of
+    exposure stay with the served day, which ``input`` names. The vocabulary is the same.
     """
     served, ads = day.manifest, day.manifest.ads
     if ads is not None:
@@ -164,4 +164,8 @@ def make_manifest(
         ads=ads,
         ledger_files=(ledger_file,),
         quarantine_files=(),
+        exposure_file=None,
+        # What was revoked by now was left out of the records; what will be is looked for again.
+        revocation_file=None,
+        num_revoked=0,
     )
