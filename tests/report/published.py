@@ -19,7 +19,7 @@ from tests.training.data.days import records, write_day
 DS = "2026-11-21"
 BEFORE = "2026-11-20"
 LEDGER = {
-    "invalid": 1_234, "unanchored": 572_026, "duplicate": 4_769, "bot": 0, "positive": 11_976,
+    "invalid": 1_234, "suppressed": 0, "unanchored": 572_026, "duplicate": 4_769, "bot": 0, "positive": 11_976,
     "explicit_negative": 436, "immature": 365_598, "engaged_elsewhere": 19_713, "not_examined": 156_170,
     "lingered": 44_052, "too_new": 17, "repeat": 78_087, "over_cap": 3, "negative": 69_035,
 }  # fmt: skip

@@ -145,9 +145,11 @@ def test_the_gate_says_what_it_went_by() -> None:
 
 
 def test_revocations_are_counted_by_reason(output: Output) -> None:
-    section = revocations(output.inputs())
+    section = revocations(output.inputs(floor=1))
     number = output.inputs().day.manifest.num_negatives
     assert table_of(section).rows == [("long click", "1", f"{1 / number:.2%}", "1.5")]
+    # The days of one negative are those of one user.
+    assert table_of(revocations(output.inputs())).rows[0][-1] == "–"
     assert text_of(section).startswith(f"1 negative of {number:,}")
 
 

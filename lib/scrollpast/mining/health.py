@@ -31,8 +31,9 @@ SKETCH_SIZE = 256
 _SKETCHED_REQUESTS = 16
 """One request in so many is looked at for the sketch: hashing every row would cost a percent of the job."""
 _SKETCH_SEED = 1
-_NOT_JUDGED = {Outcome.IMMATURE, Outcome.NEGATIVE}
-"""How much is immature follows from --as-of; negatives are what the others leave."""
+_NOT_JUDGED = {Outcome.SUPPRESSED, Outcome.IMMATURE, Outcome.NEGATIVE}
+"""How many are suppressed follows from the list, which grows; how many are immature from --as-of; negatives are what
+the others leave."""
 
 
 @dataclass(frozen=True)

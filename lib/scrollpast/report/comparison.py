@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Comparison, Row
-from scrollpast.report.floor import fewer_than
+from scrollpast.report.floor import are_few, fewer_than, is_of_part, untold_user_parts
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
 
@@ -43,12 +43,24 @@ def comparison(inputs: Inputs) -> Section:
                 )
             ],
         )
+    untold = untold_user_parts(found.num_new_users, found.num_users, inputs.floor)
+    found = found.model_copy(
+        update={
+            "rows": [
+                row
+                for row in found.rows
+                if not are_few([row.num_users], inputs.floor) and not is_of_part(row.metric, untold)
+            ],
+            "metrics": {name: about for name, about in found.metrics.items() if not is_of_part(name, untold)},
+        }
+    )
+    of_new = "" if untold else f" ({wording.count(found.num_new_users)} of them new)"
     baseline = found.baseline
     name = f"{baseline.arm}, {baseline.ratio} own" if baseline.ratio else baseline.arm
     blocks: list[Block] = [
         Paragraph(
-            f"Held against “{name}”, on {wording.count(found.num_users)} users "
-            f"({wording.count(found.num_new_users)} of them new) and {wording.count(found.num_ads)} ads, with "
+            f"Held against “{name}”, on {wording.count(found.num_users)} users"
+            f"{of_new} and {wording.count(found.num_ads)} ads, with "
             f"{wording.plural(len(found.seeds), 'seed')}. “2 own” means two draws of the user's own negatives for one "
             f"positive. The intervals of differences hold for all {found.num_verdicts:,} differences at once with 95%; "
             "a verdict is such an interval on one side of zero."
@@ -56,6 +68,9 @@ def comparison(inputs: Inputs) -> Section:
     ]
     if any(row.difference is not None for row in found.rows):
         blocks.append(_plot(found, name))
+    if untold:
+        reason = f"Metrics of new and of known users are not told: one of the two has {fewer_than(inputs.floor)} users."
+        blocks.append(Paragraph(reason))
     blocks.append(_table(found))
     blocks.extend(Paragraph(f"Left out: {skipped.arm}, {skipped.reason}.") for skipped in found.skipped)
     blocks.extend(Paragraph(f"Note: {note}.") for note in found.notes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Exposure, Lorenz
-from scrollpast.report.floor import fewer_than, held_back
+from scrollpast.report.documents import Exposure, Lorenz, Slice
+from scrollpast.report.floor import are_few, fewer_than, held_back, told_number
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 
@@ -24,6 +24,7 @@ _SLICES = {
     "new": "new",
     "not_listed": "not in the table of ads",
 }
+_BY_AGE = ("old", "new", "not_listed")
 
 
 def exposure(inputs: Inputs) -> Section:
@@ -40,13 +41,13 @@ def exposure(inputs: Inputs) -> Section:
         if found.catalogue == "ads"
         else "the ads that records hold (no table of ads was given)"
     )
+    of_which = ""
+    if not are_few(_split(found), inputs.floor):
+        of_which = f", of which {wording.share(found.share_of_ads_with_negatives)} have a negative"
     blocks: list[Block] = [
-        Paragraph(
-            f"The catalogue is {catalogue}: {wording.count(found.num_ads)} ads, of which "
-            f"{wording.share(found.share_of_ads_with_negatives)} have a negative."
-        )
+        Paragraph(f"The catalogue is {catalogue}: {told_number(found.num_ads, inputs.floor)} ads{of_which}.")
     ]
-    hidden = _hidden(found, inputs.floor)
+    hidden, without_split = _hidden(found, inputs.floor), _without_split(found, inputs.floor)
     found = found.model_copy(
         update={"slices": {name: part for name, part in found.slices.items() if name not in hidden}}
     )
@@ -65,7 +66,7 @@ def exposure(inputs: Inputs) -> Section:
             wording.count(part.num_positives),
             wording.count(part.num_negatives),
             wording.share(wording.ratio(part.num_negatives, found.num_negatives)),
-            wording.share(part.share_of_ads_with_negatives),
+            wording.share(None if name in without_split else part.share_of_ads_with_negatives),
         )
         for name, part in found.slices.items()
     ]
@@ -85,11 +86,37 @@ def top_1_percent_share(found: Exposure, floor: int) -> float | None:
 
 def _hidden(found: Exposure, floor: int) -> list[str]:
     """Slices that are not told; those by age and those by positives make up the catalogue each."""
-    by_age = ("old", "new", "not_listed")
-    wholes = ({name: part.num_ads for name, part in found.slices.items() if (name in by_age) is is_by_age}
-              for is_by_age in (False, True))  # fmt: skip
-    held = frozenset[str]().union(*(held_back(whole, floor) for whole in wholes))
+    held = frozenset[str]().union(
+        *(held_back({name: part.num_ads for name, part in whole.items()}, floor) for whole in _wholes(found))
+    )
     return [name for name in found.slices if name in held]
+
+
+def _without_split(found: Exposure, floor: int) -> frozenset[str]:
+    """Slices of which it is not told how many ads have a negative: one split gives away the others of its whole."""
+    untold: frozenset[str] = frozenset()
+    hidden = _hidden(found, floor)
+    for whole in _wholes(found):
+        splits = [_split(part) for name, part in whole.items() if name not in hidden]
+        of_hidden = [_split(part) for name, part in whole.items() if name in hidden]
+        rest = [sum(side) for side in zip(*of_hidden, strict=True)]
+        if any(are_few(split, floor) for split in (*splits, rest)):
+            untold |= frozenset(whole)
+    return untold
+
+
+def _split(part: Exposure | Slice) -> tuple[int, int]:
+    """The ads with a negative, and those without."""
+    having = round(part.num_ads * (part.share_of_ads_with_negatives or 0.0))
+    return having, part.num_ads - having
+
+
+def _wholes(found: Exposure) -> list[dict[str, Slice]]:
+    """The slices by positives, and those by age: either make up the catalogue."""
+    return [
+        {name: part for name, part in found.slices.items() if (name in _BY_AGE) is is_by_age}
+        for is_by_age in (False, True)
+    ]
 
 
 def _thinned(lorenz: Lorenz, num_ads: int, floor: int) -> Lorenz:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scrollpast.report import wording
+
+NEW_USERS, KNOWN_USERS = "new users", "known users"
+"""The two parts of the users of an evaluation; names of their metrics end with these words."""
 
 
 def held_back(sizes: Mapping[str, int], floor: int) -> frozenset[str]:
@@ -24,6 +29,21 @@ def held_back(sizes: Mapping[str, int], floor: int) -> frozenset[str]:
         held.append(name)
         total += size
     return frozenset(held)
+
+
+def are_few(numbers: Iterable[float], floor: int) -> bool:
+    """Whether any of these groups has somebody, and fewer than the floor."""
+    return any(0 < number < floor for number in numbers)
+
+
+def untold_user_parts(num_new: int, num_users: int, floor: int) -> frozenset[str]:
+    """Parts of the users of an evaluation that are not told: all users less one part are the other."""
+    return held_back({NEW_USERS: num_new, KNOWN_USERS: num_users - num_new}, floor)
+
+
+def is_of_part(metric: str, parts: Collection[str]) -> bool:
+    """Whether a metric, such as ``slices/recall@100, new users``, is one of these parts of the users."""
+    return metric.rpartition(", ")[2] in parts
 
 
 def joined(sizes: NDArray[np.int64], floor: int) -> list[tuple[int, int]]:
@@ -55,3 +75,8 @@ def joined(sizes: NDArray[np.int64], floor: int) -> list[tuple[int, int]]:
 def fewer_than(floor: int) -> str:
     """What stands in the place of a number."""
     return f"fewer than {floor:,}"
+
+
+def told_number(number: int, floor: int) -> str:
+    """A number of users or ads, where those are not few."""
+    return fewer_than(floor) if are_few([number], floor) else wording.count(number)

@@ -12,6 +12,7 @@ from scrollpast.report.comparison import comparison
 from scrollpast.report.dwell import dwell
 from scrollpast.report.examination import examination
 from scrollpast.report.exposure import exposure, top_1_percent_share
+from scrollpast.report.floor import told_number
 from scrollpast.report.funnel import funnel
 from scrollpast.report.gate import gate, verdict
 from scrollpast.report.inputs import Inputs, TrainedRun
@@ -101,11 +102,11 @@ def _tiles(inputs: Inputs) -> Tiles:
             f"{wording.decimal(per_positive, 1)} a positive",
         ),
         Tile("positives", wording.count(manifest.num_positives), "engaged with"),
-        Tile("users", wording.count(manifest.num_records), "with a record each"),
+        Tile("users", told_number(manifest.num_records, inputs.floor), "with a record each"),
         Tile("revoked", *revoked_words(manifest)),
         Tile("gate", word, went_by),
     ]
-    if found is not None and found.gini is not None:
+    if found is not None and found.gini is not None and found.num_ads >= inputs.floor:
         tiles.append(
             Tile(
                 "Gini over ads",

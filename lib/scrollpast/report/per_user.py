@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.example import NEGATIVE_FEATURES
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
-from scrollpast.report.floor import fewer_than, joined
+from scrollpast.report.floor import are_few, fewer_than, joined
 from scrollpast.report.inputs import Day, Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 
@@ -93,13 +93,13 @@ def per_user(inputs: Inputs) -> Section:
         )
     most = day.options.get("negatives_per_user")
     cap = most if isinstance(most, int) else None
+    rows = _bars(found.num_users, inputs.floor)
     told = (
         f"{wording.plural(num_users, 'user')} with {found.mean:.1f} negatives in the mean and "
-        f"{found.quantile(0.5)} in the median."
+        f"{_quantile(found, 0.5, inputs.floor)} in the median."
     )
-    without = int(found.num_users[0])
-    if not 0 < without < inputs.floor:
-        told += f" {wording.share(without / num_users)} have none."
+    if rows[0].high == 0:
+        told += f" {wording.share(rows[0].num_users / num_users)} have none."
     if cap is not None:
         told += f" At most {cap:,} served ones of a user are kept (mining.negatives_per_user)."
     if day.manifest.num_revoked:
@@ -112,11 +112,10 @@ def per_user(inputs: Inputs) -> Section:
                 "from a hash of the user, so that shards differ by chance alone."
             )
         )
-    rows = _bars(found.num_users, inputs.floor)
     numbers = Table(
         "Users by their number of negatives",
         ("negatives", "users", "share"),
-        [(_span(low, high), wording.count(n), wording.share(n / num_users)) for low, high, n in rows],
+        [(bar.span, wording.count(bar.num_users), wording.share(bar.num_users / num_users)) for bar in rows],
     )
     quantiles = Table(
         "Negatives that a share of the users does not exceed",
@@ -128,22 +127,43 @@ def per_user(inputs: Inputs) -> Section:
         "Users by their number of negatives",
         told,
         numbers,
-        lambda figure, is_narrow: _paint(rows, found.quantile(0.5), figure, is_narrow=is_narrow),
+        lambda figure, is_narrow: _paint(
+            rows, _quantile(found, 0.5, inputs.floor), figure, is_narrow=is_narrow
+        ),
         (260, 240),
     )
     return Section("per-user", TITLE, [*blocks, plot, quantiles])
 
 
-def _bars(num_users: NDArray[np.int64], floor: int) -> list[tuple[int, int, int]]:
-    """(fewest, most negatives, users): one bar for none, then as many as are well told apart; none of few users."""
+@dataclass(frozen=True)
+class Bar:
+    """Users who have between two numbers of negatives."""
+
+    low: int
+    high: int | None
+    """None: what the few users have who have the most is not told."""
+    num_users: int
+
+    @property
+    def span(self) -> str:
+        if self.high is None:
+            return f"{self.low:,} or more"
+        return f"{self.low:,}" if self.low == self.high else f"{self.low:,} to {self.high:,}"
+
+
+def _bars(num_users: NDArray[np.int64], floor: int) -> list[Bar]:
+    """One bar for none, then as many as are well told apart; none of few users."""
     width = max(1, -(-(len(num_users) - 1) // _MOST_BARS))
     starts = np.array([0, *range(1, len(num_users), width)])
     sizes = np.add.reduceat(num_users, starts)
     stops = np.append(starts[1:], starts[-1] + (width if len(starts) > 1 else 1))
-    return [
-        (int(starts[first]), int(stops[last]) - 1, int(sizes[first : last + 1].sum()))
+    bars = [
+        Bar(int(starts[first]), int(stops[last]) - 1, int(sizes[first : last + 1].sum()))
         for first, last in joined(sizes, floor)
     ]
+    if are_few([num_users[-1]], floor):
+        bars[-1] = replace(bars[-1], high=None)
+    return bars
 
 
 def _quantile(found: NegativesByUser, level: float, floor: int) -> str:
@@ -153,18 +173,22 @@ def _quantile(found: NegativesByUser, level: float, floor: int) -> str:
     return wording.NONE if has_few_beside else f"{value:,}"
 
 
-def _span(low: int, high: int) -> str:
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _paint(bars: list[tuple[int, int, int]], median: int, figure: Figure, *, is_narrow: bool) -> None:
+def _paint(bars: list[Bar], median: str, figure: Figure, *, is_narrow: bool) -> None:
     axes = figure.subplots()
-    for low, high, number in bars:
+    ends = [bar.low if bar.high is None else bar.high for bar in bars]
+    for bar, high in zip(bars, ends, strict=True):
         axes.bar(
-            (low + high) / 2, number, width=(high - low + 1) * 0.86, color=plotting.SERIES[0], linewidth=0
+            (bar.low + high) / 2,
+            bar.num_users,
+            width=(high - bar.low + 1) * 0.86,
+            color=plotting.SERIES[0],
+            linewidth=0,
+            label=bar.span if bar.high is None else None,
         )
-    axes.axvline(median, color=plotting.INK, linestyle="--", linewidth=1.4, label=f"median {median:,}")
-    axes.set_xlim(-0.8, bars[-1][1] + 0.8)
+    if median != wording.NONE:
+        at = int(median.replace(",", ""))
+        axes.axvline(at, color=plotting.INK, linestyle="--", linewidth=1.4, label=f"median {median}")
+    axes.set_xlim(-0.8, ends[-1] + 0.8)
     axes.yaxis.set_major_formatter(wording.brief)
     axes.locator_params(axis="x", integer=True, nbins=5 if is_narrow else 9)
     axes.locator_params(axis="y", nbins=5)

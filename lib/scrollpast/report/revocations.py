@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.report import wording
+from scrollpast.report.floor import are_few
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 from scrollpast.shards.manifest import Manifest
@@ -59,7 +60,7 @@ def revocations(inputs: Inputs) -> Section:
                 wording.words(reason),
                 wording.count(number),
                 wording.share(wording.ratio(number, manifest.num_negatives)),
-                f"{middle:.1f}",
+                wording.decimal(None if are_few([number], inputs.floor) else middle, 1),
             )
         )
     columns = ("engagement", "negatives", "of all negatives", "days after it was served, median")

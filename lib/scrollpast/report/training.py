@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Estimated, Index
-from scrollpast.report.floor import fewer_than
+from scrollpast.report.documents import Estimated, Index, Metrics
+from scrollpast.report.floor import NEW_USERS, fewer_than, is_of_part, told_number, untold_user_parts
 from scrollpast.report.inputs import Inputs, TrainedRun
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
 
@@ -45,11 +45,22 @@ def training(inputs: Inputs) -> Section:
     )
     for number, name in enumerate(metrics):
         label = name.removeprefix(_EVALUATION)
-        curves = {run.name: _curve(run, name) for run in runs}
+        curves = {run.name: _curve(run, name) for run in runs if _is_told(run, label, inputs.floor)}
+        if not any(curves.values()):
+            continue
         told = "; ".join(f"{run} ends at {curve[-1][1]:.4f}" for run, curve in curves.items() if curve)
         blocks.append(_plot(f"evaluation-{number}", f"{label} while training", f"{told}.", curves, label))
     blocks.extend(_evaluated(inputs.runs, inputs.floor))
     return Section("training", TITLE, blocks)
+
+
+def _is_told(run: TrainedRun, metric: str, floor: int) -> bool:
+    """Whether a metric while training is told: not where it is known to rest on few users at the end."""
+    if run.metrics is None:
+        return True
+    value = run.metrics.metrics.get(metric)
+    is_of_few = value is not None and value.num_users < floor
+    return not is_of_few and not is_of_part(metric, _untold_parts(run.metrics, floor))
 
 
 def _curve(run: TrainedRun, name: str) -> list[tuple[int, float]]:
@@ -128,12 +139,25 @@ def _evaluated(runs: Sequence[TrainedRun], floor: int) -> list[Block]:
             continue
         found = run.metrics
         days = wording.listed([day.rstrip("/").rpartition("/")[2] for day in found.evaluated_on])
-        caption = f"{run.name}, checkpoint at step {found.step:,}, on {days}: {wording.plural(found.num_users, 'user')}"
+        num_users = told_number(found.num_users, floor)
+        caption = f"{run.name}, checkpoint at step {found.step:,}, on {days}: users: {num_users}"
         columns = ("metric", "value", "95% interval", "users")
-        rows = [(_metric(name, found.index), *_cells(value, floor)) for name, value in found.metrics.items()]
+        untold = _untold_parts(found, floor)
+        rows = [
+            (_metric(name, found.index), *_cells(None if is_of_part(name, untold) else value, floor))
+            for name, value in found.metrics.items()
+        ]
         blocks.append(Table(caption, columns, rows))
         blocks.extend(Paragraph(f"{note}.") for note in found.notes)
     return blocks
+
+
+def _untold_parts(found: Metrics, floor: int) -> frozenset[str]:
+    """New and known users, where either are few."""
+    of_new = [
+        value.num_users for name, value in found.metrics.items() if value and is_of_part(name, {NEW_USERS})
+    ]
+    return untold_user_parts(max(of_new, default=0), found.num_users, floor)
 
 
 def _metric(name: str, index: Index | None) -> str:
