@@ -40,9 +40,9 @@ PYTHON
 ) || fail "$out/negatives: expected the manifests of two days"
 
 mine() {
-    run $python jobs/mine_negatives.py --config conf/naive.yaml --set mining.num_buckets=16 \
+    run_briefly 3 $python jobs/mine_negatives.py --config conf/naive.yaml --set mining.num_buckets=16 \
         --impressions "$out/logs/impressions" --engagements "$out/logs/engagements" --ads "$out/logs/ads" \
-        --out "$out/naive" "$@" | tail -n 3
+        --out "$out/naive" "$@"
 }
 mine --date "$date" --days "$num_days" --as-of "$as_of"
 mine --date "$held_out_date" --as-of "$held_out_as_of"

@@ -102,8 +102,8 @@ shards=("$day"/bucket=*/*.tfrecord)
 run $python scripts/inspect_shard.py "${shards[0]}" --limit 1
 
 held_out=$out/negatives/ds=$last_day
-run $python jobs/mine_negatives.py --config conf/local.yaml --date "$last_day" --as-of "$as_of" \
-    "${tables[@]}" --out "$out/negatives" | tail -n 2
+run_briefly 2 $python jobs/mine_negatives.py --config conf/local.yaml --date "$last_day" --as-of "$as_of" \
+    "${tables[@]}" --out "$out/negatives"
 
 run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature advertiser_id \
     --feature category_id --num-user-rows 65536 --out "$out"

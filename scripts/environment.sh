@@ -20,10 +20,20 @@ fail() {
 
 # Shows a command as one could type it here, and runs it.
 run() {
+    _show "$@"
+    "$@"
+}
+
+# run_briefly LINES COMMAND… — as run, with no more of the output than its last lines.
+run_briefly() {
+    _show "${@:2}"
+    "${@:2}" | tail -n "$1"
+}
+
+_show() {
     printf '\n$'
     printf ' %q' "$@"
     printf '\n'
-    "$@"
 }
 
 # environment FOLDER LOCK… — FOLDER (relative to the repository) becomes an environment with these locks in

@@ -256,16 +256,16 @@ def test_of_two_runs_for_one_day_the_second_to_publish_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other run publishes while this one works: its manifest appears just before this one's."""
-    from scrollpast.mining import pipeline
+    from scrollpast.privacy import forgetting
 
-    publish = pipeline.publish_manifest
+    publish = forgetting.publish_manifest
     theirs = manifest_of(folder)
 
     def publish_late(day_uri: str, manifest: object, *, replacing: object) -> None:
         (Path(day_uri) / "manifest.json").write_bytes(theirs)
         publish(day_uri, manifest, replacing=replacing)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline, "publish_manifest", publish_late)
+    monkeypatch.setattr(forgetting, "publish_manifest", publish_late)
     out = tmp_path / "contested"
     text = refused(mine(folder / "log", out))
     assert "found a manifest that was published meanwhile; run again to compare with it" in text

@@ -18,6 +18,7 @@ from scripts.peers.mining_rules import (
     not_followed,
     write_rules,
 )
+from tests.scripts.script_runs import rows_of
 
 from scrollpast.config import load_config
 from scrollpast.mining.rules import Rules as OwnRules
@@ -29,6 +30,8 @@ needs_peers = pytest.mark.skipif(
     reason="no peers in .envs/peers: scripts/test.sh installs them",
 )
 PEERS = "duckdb,polars"
+SLOW_PEER = "pyspark"
+"""A peer that starts a Spark of its own: it follows one of the changes."""
 PER_KIND = {
     "click": {"attribution_h": 2, "weight": 0.25},
     "save": {"code": 5},
@@ -66,12 +69,15 @@ def test_peers_follow_an_option_that_is_changed(
 ) -> None:
     options = [part for option in CHANGED[name] for part in ("--set", option)]
     log = tmp_path_factory.getbasetemp() / "mining"
+    peers = f"{PEERS},{SLOW_PEER}" if name == "thresholds" else PEERS
     done = bench(
-        "--rows", "2e4", "--buckets", "4", "--peers", PEERS, "--folder", str(log), *options, results=tmp_path
+        "--rows", "2e4", "--buckets", "4", "--peers", peers, "--folder", str(log), *options, results=tmp_path
     )
     assert done.returncode == 0, done.stderr
     runs = json.loads((tmp_path / "mining_2e4.json").read_text())["runs"]
-    assert set(runs) == {"scrollpast", *PEERS.split(",")}
+    assert set(runs) == {"scrollpast", *peers.split(",")}
+    rows = rows_of(done.stdout, "program ")
+    assert list(rows) == list(runs) and all(float(cells[0]) > 0 for cells in rows.values())
     assert not any(cost["failure"] for costs in runs.values() for cost in costs), done.stderr
 
 
