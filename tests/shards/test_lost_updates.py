@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -140,3 +144,64 @@ def test_a_publication_that_looked_just_before_another_one_loses_at_the_store(
         publish_manifest(day, replace(before, num_revoked=1), replacing=before)
     assert read_manifest(day).num_forgotten == 7
     assert is_published(day) and files.resolve(day)[0].type_name == "s3"
+
+
+@pytest.mark.parametrize("are_files_locked", [True, False])
+def test_a_mount_that_locks_no_folder_has_its_manifests_replaced_all_the_same(
+    tmp_path: Path, publish_day: PublishDay, monkeypatch: pytest.MonkeyPatch, are_files_locked: bool
+) -> None:
+    """NFS wants a lock's file open for writing; some mounts have no locks."""
+    flock, locked = fcntl.flock, []
+
+    def of_mount(descriptor: int, operation: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if is_folder or not are_files_locked:
+            raise OSError(errno.EBADF if are_files_locked else errno.ENOLCK, "no locks")
+        flock(descriptor, operation)
+        locked.append(descriptor)
+
+    monkeypatch.setattr(fcntl, "flock", of_mount)
+    day = str(tmp_path / "ds=2026-11-21")
+    publish_day(day)
+    if are_files_locked:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(add_often, [day] * WORKERS))
+    else:
+        add_often(day)
+    assert read_manifest(day).num_revoked == (WORKERS if are_files_locked else 1) * TIMES
+    assert bool(locked) == are_files_locked
+
+
+def test_a_lock_that_fails_for_another_reason_is_a_failure(
+    tmp_path: Path, publish_day: PublishDay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = str(tmp_path / "ds=2026-11-21")
+    before = publish_day(day)
+
+    def broken(*_: int) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="the disk is broken"):
+        publish_manifest(day, replace(before, num_revoked=1), replacing=before)
+    assert read_manifest(day) == before
+
+
+def test_a_manifest_that_is_removed_just_before_the_put_is_one_that_changed(
+    bucket: str, publish_day: PublishDay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = f"{bucket}/updates/ds=2026-11-26"
+    publish_day(day)
+    before = read_manifest(day)
+    original = Manifest.from_json
+
+    def look(content: str | bytes, place: str) -> Manifest:
+        found = original(content, place)
+        filesystem, folder = files.resolve(day)
+        files.delete_file(filesystem, files.join(folder, "manifest.json"))
+        return found
+
+    monkeypatch.setattr(Manifest, "from_json", staticmethod(look))
+    with pytest.raises(DayChangedError):
+        publish_manifest(day, replace(before, num_revoked=1), replacing=before)
+    assert not is_published(day)

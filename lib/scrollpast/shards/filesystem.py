@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,9 @@ from scrollpast.errors import UserError
 # Stores that make an object visible only when all of it was sent: no temporary name, no rename.
 _OBJECT_STORES = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
 _TEMPORARY_SUFFIX = ".tmp"
+_LOCK_NAME = ".lock"
+# What mounts without locks, or without locks of folders, answer.
+_NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 
 
 def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
@@ -189,25 +193,40 @@ def _put_if_match(conditional: Any, path: str, data: bytes, is_expected: Callabl
     try:
         conditional.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfMatch=tag)
     except OSError:
-        if conditional.call_s3("head_object", Bucket=bucket, Key=key)["ETag"] != tag:
-            return False
-        raise
+        try:
+            is_ours_to_replace = conditional.call_s3("head_object", Bucket=bucket, Key=key)["ETag"] == tag
+        except FileNotFoundError:
+            is_ours_to_replace = False
+        if is_ours_to_replace:
+            raise
+        return False
     return True
 
 
 @contextlib.contextmanager
 def _locked_folder(filesystem: fs.FileSystem, path: str) -> Iterator[None]:
-    """Hold the lock of a local file's folder, which ends with the process; other file systems have none."""
+    """Hold the lock of a local file's folder, which ends with the process; other file systems have none.
+
+    NFS locks only what is open for writing, which a folder cannot be: there a hidden file in the folder is locked, and
+    stays. A mount without any locks has none.
+    """
     folder = _parent(path)
     if not isinstance(filesystem, fs.LocalFileSystem) or not os.path.isdir(folder):
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as opened:
+        places = ((folder, os.O_RDONLY), (join(folder, _LOCK_NAME), os.O_RDWR | os.O_CREAT))
+        for place, mode in places:
+            descriptor = os.open(place, mode, 0o666)
+            opened.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _NO_LOCK:
+                    raise
+            else:
+                break
         yield
-    finally:
-        os.close(descriptor)
 
 
 def copy_file(filesystem: fs.FileSystem, source: str, path: str) -> None:
