@@ -29,6 +29,12 @@ HISTORY = pa.table(
         "read_time_fixed": pa.array([[1.0, 2.0], [3.0], None], pa.large_list(pa.float32())),
     }
 )
+ARTICLES = (
+    "title", "subtitle", "last_modified_time", "premium", "body", "published_time", "image_ids", "article_type", "url",
+    "ner_clusters", "entity_groups", "topics", "subcategory", "category_str", "total_inviews", "total_pageviews",
+    "total_read_time", "sentiment_score", "sentiment_label",
+)  # fmt: skip
+"""The other columns of EB-NeRD's articles.parquet as it is published."""
 FLAGS = ("is_click", "long_view", "is_like", "is_comment", "is_forward", "is_follow", "is_hate")
 
 
@@ -103,6 +109,90 @@ def test_columns_without_a_use_have_their_reason(tmp_path: Path) -> None:
     mind(tmp_path)
     found = unused(IMPORTERS["mind"](tmp_path, tmp_path / "out", False))
     assert found["behaviors.tsv: history"] == "ids without times: an engagement needs one"
+
+
+def test_of_many_files_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    source = tmp_path / "log"
+    source.mkdir()
+    mind(source)
+    for number in range(1_500):
+        (source / f"more_{number:04}.bin").touch()
+    (source / ".git").mkdir()
+    for name in (".DS_Store", ".git/HEAD"):
+        (source / name).touch()
+    found = unused(IMPORTERS["mind"](source, tmp_path / "out", False))
+    assert [what for what in found if what.startswith("more_")] == [f"more_{n:04}.bin" for n in range(20)]
+    assert found["1,480 more files"] == "the first 20 by name are listed"
+    assert "2 hidden files" in found
+
+
+def test_columns_of_files_of_one_name_are_told_apart_by_folder(tmp_path: Path) -> None:
+    source = tmp_path / "small"
+    for part in ("train", "validation"):
+        (source / part).mkdir(parents=True)
+        ebnerd(source / part)
+    articles = {"article_id": pa.array([1, 2], pa.int32()), "category": pa.array([3, 4], pa.int16())}
+    articles |= dict.fromkeys(ARTICLES, ["", ""]) | {
+        "published_time": pa.array([TIME] * 2, pa.timestamp("us"))
+    }
+    pq.write_table(pa.table(articles), tmp_path / "articles.parquet")
+    found = unused(IMPORTERS["ebnerd"](source, source / "out", False))
+    assert {what.partition(":")[0] for what in found} >= {
+        "train/behaviors.parquet", "validation/behaviors.parquet", "train/history.parquet", "../articles.parquet",
+    }  # fmt: skip
+    assert UNKNOWN not in found.values()
+    assert (
+        "would tell what came after"
+        in found["../articles.parquet: total_inviews, total_pageviews, total_read_time"]
+    )
+
+
+def test_published_files_of_open_bandit_are_known(tmp_path: Path) -> None:
+    openbandit(tmp_path)
+    log = pq.read_table(tmp_path / "random_men.parquet")
+    for number in range(3):
+        log = log.append_column(f"user-item_affinity_{number}", pa.array([0.0] * len(log)))
+    pq.write_table(log, tmp_path / "random_men.parquet")
+    for policy in ("bts", "random"):
+        folder = tmp_path / policy / "men"
+        folder.mkdir(parents=True)
+        items = {
+            "": [0],
+            "item_id": [1],
+            "item_feature_0": [0.5],
+            "item_feature_1": ["a"],
+            "item_feature_2": ["b"],
+        }
+        pyarrow.csv.write_csv(pa.table(items | {"item_feature_3": ["c"]}), folder / "item_context.csv")
+    found = unused(IMPORTERS["openbandit"](tmp_path, tmp_path / "out", False))
+    assert UNKNOWN not in found.values()
+    assert "user-item_affinity_0, user-item_affinity_1, user-item_affinity_2" in " ".join(found)
+    assert "random/men/item_context.csv" in found
+
+
+def test_somebody_without_any_feature_is_no_cohort(tmp_path: Path) -> None:
+    """Open Bandit's cohorts are hashes of four features; of a row that has none nothing is known."""
+    openbandit(tmp_path)
+    log = pq.read_table(tmp_path / "random_men.parquet")
+    for number in range(4):
+        values = ["a", None, None if number else "a"]
+        at = log.schema.get_field_index(f"user_feature_{number}")
+        log = log.set_column(at, f"user_feature_{number}", pa.array(values, pa.string()))
+    pq.write_table(log, tmp_path / "random_men.parquet")
+    IMPORTERS["openbandit"](tmp_path, tmp_path / "out", False)
+    users = pq.read_table(tmp_path / "out" / "impressions")["user_id"].to_pylist()
+    assert users[1] is None and None not in (users[0], users[2])
+    assert pq.read_table(tmp_path / "out" / "engagements")["user_id"].to_pylist() == [None]
+
+
+def test_an_empty_id_of_mind_is_null(tmp_path: Path) -> None:
+    behaviours = test_mind.BEHAVIOURS.replace("U13740", "")
+    test_mind.part(tmp_path, behaviours, test_mind.NEWS.replace("N35729", ""))
+    report = IMPORTERS["mind"](tmp_path, tmp_path / "out", False)
+    users = pq.read_table(tmp_path / "out" / "impressions")["user_id"].to_pylist()
+    assert users == [None] * 2 + ["U91836"] * 3 and "impressions: 5" in report
+    assert pq.read_table(tmp_path / "out" / "engagements")["user_id"].to_pylist() == [None, "U91836"]
+    assert pq.read_table(tmp_path / "out" / "ads")["ad_id"].to_pylist() == ["N55689"]
 
 
 @pytest.mark.parametrize(("name", "folder"), [("ebnerd", "ebnerd"), ("kuairand", "kuairand")])

@@ -69,6 +69,20 @@ DESCRIPTION = LogDescription(
             ("title", "subtitle", "body", "url", "image_ids", "last_modified_time"),
             "text and pictures: ads have categorical features only",
         ),
+        "category_str": "the name of the category, whose number is read",
+        "total_*": "sums up to the publication of the data: they would tell what came after an impression",
+        **dict.fromkeys(
+            (
+                "subcategory",
+                "topics",
+                "article_type",
+                "premium",
+                "ner_clusters",
+                "entity_groups",
+                "sentiment_*",
+            ),
+            "features of articles: of them, ads carry the category and the time of publication alone",
+        ),
     },
     notes=("a click that the history and the behaviours hold at the same moment is imported once",),
 )

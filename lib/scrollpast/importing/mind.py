@@ -92,6 +92,7 @@ def import_mind(source: Path, out: Path, overwrite: bool = False) -> str:
             writer.impressions(exposures.select(_IMPRESSIONS.names))
             writer.engagements(clicks_of(exposures))
         for batch in read_tsv(news, NEWS_COLUMNS, _NEWS_READ):
+            batch = batch.filter(pc.not_equal(batch["news_id"], ""))
             columns = {
                 "ad_id": batch["news_id"],
                 "category_id": batch["category"],
@@ -149,7 +150,7 @@ def exposures_of(batch: pa.RecordBatch, path: Path) -> pa.Table:
     _refuse_nulls(path, batch["impression_id"], requests, "request ids that are numbers", "mend the line")
     columns = {
         "request_id": requests.take(rows),
-        "user_id": batch["user_id"].take(rows),
+        "user_id": pc.if_else(pc.equal(batch["user_id"], ""), None, batch["user_id"]).take(rows),
         "ad_id": pc.struct_field(parts, "ad"),
         "served_at": times.cast(pa.int64()).cast(UTC_TIME).take(rows),
     }

@@ -54,7 +54,9 @@ DESCRIPTION = LogDescription(
         "": "the number of the row",
         "Unnamed: 0": "the number of the row",
         "item_feature_0": "a number without a meaning that is published",
+        "user-item_affinity_*": "scores of earlier clicks of a cohort on an item: no column of the contract is of pairs",
     },
+    unused_files={"item_context.csv": "one table of items is read, as each policy's folder has the same"},
     notes=(
         (
             "THIS LOG HAS NO USER ID. A 'user' here is the cohort of everybody with the same four features: "
@@ -141,11 +143,13 @@ def impressions_of(batch: pa.RecordBatch, policy: str, campaign: str) -> pa.Tabl
     """One impression a row of the log."""
     text = pc.binary_join_element_wise(*(batch[name].fill_null("") for name in _FEATURES), "\x1f")
     users = hash_column(text) & ID_MASK
+    # Nobody is known who has none of the features: they are not one cohort.
+    is_unknown = pc.equal(text, "\x1f" * (len(_FEATURES) - 1))
     times = batch["timestamp"].cast(pa.int64()).fill_null(0).to_numpy()
     requests = xxhash64(times, xxhash64(users, POLICIES.index(policy))) & ID_MASK
     columns = {
         "request_id": pa.array(requests),
-        "user_id": pa.array(users),
+        "user_id": pc.if_else(is_unknown, None, pa.array(users)),
         "ad_id": batch["item_id"],
         "served_at": batch["timestamp"],
         "surface": pa.repeat(campaign, batch.num_rows),

@@ -26,7 +26,7 @@ class LogDescription:
     unused_files: dict[str, str] = dataclasses.field(default_factory=dict)
     """Pattern of a file's name -> why the import does not read it."""
     unused_columns: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Column of a file that is read -> why the import does not read the column."""
+    """Pattern of a column's name, in files that are read -> why the import does not read the column."""
     notes: tuple[str, ...] = ()
     """What a reader of the results must know."""
 

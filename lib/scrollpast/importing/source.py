@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
@@ -12,7 +13,6 @@ import pyarrow as pa
 from scrollpast.importing.files import column_names, find_files, find_optional, read_batches
 
 UNKNOWN = "not known to this importer"
-_FILES_AT_MOST = 1000
 _SHOWN_FILES = 20
 
 
@@ -61,32 +61,40 @@ class LogSource:
 
         Args:
             files: reasons by pattern of the file's name.
-            columns: reasons by name of the column.
+            columns: reasons by pattern of the column's name.
             out: folder that the import writes to; it is no part of the log.
         """
-        found = []
-        for path in self._listed(out):
-            if path.resolve() not in self._columns:
-                name = path.relative_to(self.folder).as_posix()
-                reasons = [reason for pattern, reason in files.items() if fnmatch(path.name, pattern)]
-                found.append((name, reasons[0] if reasons else UNKNOWN))
-        if len(found) > _SHOWN_FILES:
-            found = [*found[:_SHOWN_FILES], (f"{len(found) - _SHOWN_FILES:,} more files", "see above")]
+        own = out.resolve()
+        left = [
+            path
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and path.resolve() not in self._columns and own not in path.resolve().parents
+        ]
+        named = [path for path in left if not self._is_hidden(path)]
+        found = [(self._name(path), _reason(path.name, files)) for path in named[:_SHOWN_FILES]]
+        if len(named) > _SHOWN_FILES:
+            more = f"{len(named) - _SHOWN_FILES:,} more files"
+            found.append((more, f"the first {_SHOWN_FILES} by name are listed"))
+        if hidden := len(left) - len(named):
+            found.append((f"{hidden:,} hidden files", "a name that begins with a dot is no part of a log"))
         for path, (present, read) in self._columns.items():
             by_reason = defaultdict(list)
             for name in present:
                 if name not in read:
-                    by_reason[columns.get(name, UNKNOWN)].append(name)
-            found += [(f"{path.name}: {', '.join(names)}", reason) for reason, names in by_reason.items()]
+                    by_reason[_reason(name, columns)].append(name)
+            found += [
+                (f"{self._name(path)}: {', '.join(names)}", reason) for reason, names in by_reason.items()
+            ]
         return found
 
-    def _listed(self, out: Path) -> list[Path]:
-        own = out.resolve()
-        paths = []
-        for path in sorted(self.folder.rglob("*")):
-            is_hidden = any(part.startswith(".") for part in path.relative_to(self.folder).parts)
-            if path.is_file() and not is_hidden and own not in path.resolve().parents:
-                paths.append(path)
-            if len(paths) == _FILES_AT_MOST:
-                break
-        return paths
+    def _name(self, path: Path) -> str:
+        """The path from the log's folder, ``train/behaviors.parquet`` or ``../articles.parquet``."""
+        return Path(os.path.relpath(path.resolve(), self.folder.resolve())).as_posix()
+
+    def _is_hidden(self, path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(self.folder).parts)
+
+
+def _reason(name: str, reasons: Mapping[str, str]) -> str:
+    """The reason of the first pattern that the name matches."""
+    return next((reason for pattern, reason in reasons.items() if fnmatch(name, pattern)), UNKNOWN)
