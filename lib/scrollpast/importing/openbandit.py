@@ -54,7 +54,7 @@ DESCRIPTION = LogDescription(
         "": "the number of the row",
         "Unnamed: 0": "the number of the row",
         "item_feature_0": "a number without a meaning that is published",
-        "user-item_affinity_*": "scores of earlier clicks of a cohort on an item: no column of the contract is of pairs",
+        "user-item_affinity_*": "scores of earlier clicks of a cohort on an item: no table holds pairs",
     },
     unused_files={"item_context.csv": "one table of items is read, as each policy's folder has the same"},
     notes=(
