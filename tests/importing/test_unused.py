@@ -132,7 +132,7 @@ def test_columns_of_files_of_one_name_are_told_apart_by_folder(tmp_path: Path) -
         (source / part).mkdir(parents=True)
         ebnerd(source / part)
     articles = {"article_id": pa.array([1, 2], pa.int32()), "category": pa.array([3, 4], pa.int16())}
-    articles |= dict.fromkeys(ARTICLES, ["", ""]) | {
+    articles |= {name: ["", ""] for name in ARTICLES} | {
         "published_time": pa.array([TIME] * 2, pa.timestamp("us"))
     }
     pq.write_table(pa.table(articles), tmp_path / "articles.parquet")

@@ -104,6 +104,22 @@ def test_trivial_cuts_are_noted_in_the_table_and_in_json(held_out: HeldOut) -> N
     assert "note:" not in small.table()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"known": ragged([], [], []), "history": ragged([], [], [])}, ["users"]),
+        ({"targets": ragged([8], [0], [9])}, ["ads asked for"]),
+        ({}, []),
+    ],
+)
+def test_nothing_that_could_have_been_learned_is_noted(
+    held_out: HeldOut, change: dict[str, Ragged], words: list[str]
+) -> None:
+    changed = HeldOut(**{**vars(held_out), **change})
+    notes = evaluate(*embeddings(), changed, ten_ads(), cuts=(1, 8), num_resamples=50).to_json({})["notes"]
+    assert [note.partition(" are new")[0] for note in notes] == [f"all {name}" for name in words]
+
+
 def test_the_table_names_the_kind_of_the_exported_index(held_out: HeldOut) -> None:
     def first(users: np.ndarray, k: int) -> np.ndarray:
         return np.tile(np.arange(k) % 10, (len(users), 1))

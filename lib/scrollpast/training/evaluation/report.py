@@ -106,7 +106,7 @@ def evaluate(
         values,
         held_out.user_id,
         index_kind,
-        metrics.trivial_cuts(values, vocabulary.num_rows - 1),
+        [*metrics.trivial_cuts(values, vocabulary.num_rows - 1), *_nothing_learned(held_out, vocabulary)],
     )
 
 
@@ -156,6 +156,20 @@ def _ad_slices(rows: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, NDA
         "tail ads": ~is_head[rows] & ~is_new[rows],
         "new ads": is_new[rows],
     }
+
+
+def _nothing_learned(held_out: HeldOut, vocabulary: Vocabulary) -> list[str]:
+    """Notes where every user, or every ad that is asked for, is new: at most two."""
+    whole = {
+        "users": bool(held_out.is_new.all()),
+        "ads asked for": bool((vocabulary.counts[held_out.targets.rows] == 0).all()),
+    }
+    return [
+        f"all {name} are new, none has a positive in the days trained on: train on the days just before, and see "
+        "that ids are the same in both"
+        for name, are_new in whole.items()
+        if are_new
+    ]
 
 
 def _overlap(found_UK: NDArray[np.int64], exact_UK: NDArray[np.int64]) -> NDArray[np.float64]:
