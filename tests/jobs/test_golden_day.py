@@ -32,7 +32,11 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "no guard": ["--set", "mining.guard.after_h=0", "--set", "mining.guard.before_h=0"],
     "caps": ["--set", "mining.negatives_per_user=3", "--set", "mining.max_ad_share=0.05"],
 }
-LEDGER = {"bot": 0, "duplicate": 197, "engaged_elsewhere": 2161, "explicit_negative": 24, "immature": 0, "invalid": 131, "lingered": 5182, "negative": 4117, "not_examined": 15315, "over_cap": 0, "positive": 478, "repeat": 8516, "suppressed": 0, "too_new": 0, "unanchored": 23879}  # fmt: skip
+LEDGER = {
+    "bot": 0, "duplicate": 197, "engaged_elsewhere": 2161, "explicit_negative": 24, "immature": 0,
+    "invalid": 131, "lingered": 5182, "negative": 4117, "not_examined": 15315, "over_cap": 0,
+    "positive": 478, "repeat": 8516, "suppressed": 0, "too_new": 0, "unanchored": 23879,
+}  # fmt: skip
 """Of a simulated log of 60,000 impressions"""
 LOSSES = [5.77667, 4.53459, 3.47074, 2.66773, 1.8781]
 """Mean loss of ten steps each, of the first 50"""
