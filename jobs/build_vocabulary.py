@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -45,9 +45,9 @@ def main() -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from scrollpast.mining import vocabulary
+    from scrollpast.mining.vocabulary import build
 
-    return vocabulary.build(arguments)
+    return build.build(arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -50,9 +50,9 @@ def main() -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from scrollpast.training.comparison import command
+    from scrollpast.training.comparison import cli
 
-    return command.compare(arguments)
+    return cli.compare(arguments)
 
 
 if __name__ == "__main__":

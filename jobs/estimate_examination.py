@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -28,9 +28,9 @@ def main() -> int:
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
-    from scrollpast.mining.examination import command
+    from scrollpast.mining.examination import estimation
 
-    return command.estimate(arguments)
+    return estimation.estimate(arguments)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +43,9 @@ def main() -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from scrollpast.neighbours.index import AdIndex
-    from scrollpast.neighbours.kinds import EXPORTED_KIND
-    from scrollpast.training.evaluation.command import evaluate_checkpoint
+    from scrollpast.ann_index.index import AdIndex
+    from scrollpast.ann_index.kinds import EXPORTED_KIND
+    from scrollpast.training.evaluation.cli import evaluate_checkpoint
 
     def exported(ad_RD: Any) -> Callable[[Any, int], Any]:  # noqa: N803 (rows and dimensions)
         # The defaults of build are those of export_towers.py: --seed chooses users and intervals, not clusters.

@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from scrollpast.ann_index.kinds import EXPORTED_KIND, EXPORTED_SEED, KINDS
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
-from scrollpast.neighbours.kinds import EXPORTED_KIND, EXPORTED_SEED, KINDS
+from scrollpast.cli_runner import run_job
 
 if TYPE_CHECKING:
-    from scrollpast.neighbours.index import AdIndex
+    from scrollpast.ann_index.index import AdIndex
 
 
 def main() -> int:
@@ -33,8 +33,8 @@ def main() -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from scrollpast.neighbours.index import AdIndex
-    from scrollpast.training.export import export_checkpoint
+    from scrollpast.ann_index.index import AdIndex
+    from scrollpast.training.export.towers import export_checkpoint
 
     def build_index(ad_RD: Any) -> AdIndex:  # noqa: N803 (rows and dimensions)
         return AdIndex.build(ad_RD, arguments.index, seed=arguments.seed)

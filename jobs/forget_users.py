@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def _forget(arguments: argparse.Namespace) -> int:
-    from scrollpast.privacy.command import forget_users
+    from scrollpast.privacy.cli import forget_users
 
     return forget_users(arguments)
 

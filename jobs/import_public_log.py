@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 LOGS = ("kuairand", "ebnerd", "openbandit", "mind")
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -32,9 +32,9 @@ def main() -> int:
 
 
 def _mine(arguments: argparse.Namespace) -> int:
-    from scrollpast.mining import command
+    from scrollpast.mining import cli
 
-    return command.mine(arguments)
+    return cli.mine(arguments)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 if TYPE_CHECKING:
     from scrollpast.mining.neighbours.retriever import Retriever
@@ -29,15 +29,15 @@ def main() -> int:
 
 
 def _mine(arguments: argparse.Namespace) -> int:
-    from scrollpast.mining.neighbours import command
+    from scrollpast.mining.neighbours import cli
     from scrollpast.training.serving.export_files import read_export
 
     # Runs on the workers: the one place where Spark's tasks meet the tower (PyTorch) and the index (FAISS).
     def open_retriever(export_uri: str) -> Retriever:
         import numpy as np
 
+        from scrollpast.ann_index.index import AdIndex, search_in
         from scrollpast.mining.neighbours.retriever import Retriever
-        from scrollpast.neighbours.index import AdIndex, search_in
         from scrollpast.training.serving.export_files import INDEX_NAME, read_ad_embeddings, read_export
         from scrollpast.training.serving.user_tower import UserTower
 
@@ -53,7 +53,7 @@ def _mine(arguments: argparse.Namespace) -> int:
             num_lists=index.num_lists,
         )
 
-    return command.mine(arguments, read_export, open_retriever)
+    return cli.mine(arguments, read_export, open_retriever)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scrollpast.argument_types import number, whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -34,10 +34,10 @@ def main() -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from scrollpast.training.publication import command
+    from scrollpast.training.publication import cli
 
     arguments.metric = arguments.metric or ["recall@100"]
-    return command.publish_model(arguments)
+    return cli.publish_model(arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from scrollpast.argument_types import day, whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:

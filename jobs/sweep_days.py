@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scrollpast.argument_types import day
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from scrollpast.privacy.command import sweep_days
+    from scrollpast.privacy.cli import sweep_days
 
     return sweep_days(arguments)
 

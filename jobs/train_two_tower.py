@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -22,9 +22,9 @@ def main() -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from scrollpast.training import command
+    from scrollpast.training import cli
 
-    return command.train(arguments)
+    return cli.train(arguments)
 
 
 if __name__ == "__main__":

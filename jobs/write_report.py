@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 
 def main() -> int:
@@ -46,9 +46,9 @@ def main() -> int:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from scrollpast.report import command
+    from scrollpast.report import cli
 
-    return command.write_report(arguments)
+    return cli.write_report(arguments)
 
 
 if __name__ == "__main__":

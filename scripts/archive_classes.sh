@@ -2,7 +2,7 @@
 # Makes local Spark start in about half the time from now on: scripts/archive_classes.sh (no arguments).
 #
 # Most of Spark's start is Java loading classes. A Java that has run the job once can leave them in an archive, which
-# the job maps into memory when it starts a Spark of its own (scrollpast.mining.session). It takes half a minute,
+# the job maps into memory when it starts a Spark of its own (scrollpast.mining.spark.session). It takes half a minute,
 # and has to be done again only for another Java or Spark; a Java that does not like the archive does without it.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 (($# == 0)) || fail "$1: expected no argument"

@@ -27,12 +27,12 @@ from bench_quality import NO_RULES
 from benchmarking import RESULTS, save
 
 from scrollpast.argument_types import whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import Config, load_config
-from scrollpast.entry import run_job
 from scrollpast.hashing import xxhash64
 from scrollpast.mining.pipeline import mine
-from scrollpast.mining.revocation import revoke_negatives
-from scrollpast.mining.session import spark_session
+from scrollpast.mining.revocation.revoke import revoke_negatives
+from scrollpast.mining.spark.session import spark_session
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
 from scrollpast.simulation.log import LogRequest, simulate_log

@@ -20,14 +20,14 @@ import numpy as np
 from benchmarking import RESULTS, save
 
 from scrollpast.argument_types import number, whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import Config, load_config
-from scrollpast.entry import run_job
-from scrollpast.mining.examination.command import count_examination
 from scrollpast.mining.examination.counts import SurfaceCounts
 from scrollpast.mining.examination.estimates import Estimate, estimate_surface
+from scrollpast.mining.examination.estimation import count_examination
 from scrollpast.mining.examination.table import Floats, read_examination
-from scrollpast.mining.rules import Window
-from scrollpast.mining.session import spark_session
+from scrollpast.mining.rules.rules import Window
+from scrollpast.mining.spark.session import spark_session
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from
 

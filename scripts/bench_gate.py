@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from benchmarking import RESULTS, save
 
 from scrollpast.argument_types import whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import load_config
-from scrollpast.entry import run_job
 from scrollpast.mining.pipeline import DayHeld, mine
-from scrollpast.mining.session import spark_session
+from scrollpast.mining.spark.session import spark_session
 from scrollpast.simulation.faults import FAULTS, Feeds
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from

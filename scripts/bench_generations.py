@@ -38,24 +38,24 @@ from benchmarking import RESULTS, save, seeds
 from generations_figures import NEW_H, SEARCHED, WANTED, Found, plot, render
 from numpy.typing import NDArray
 
+from scrollpast.ann_index.index import AdIndex
 from scrollpast.argument_types import number, whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import Table, load_config
-from scrollpast.entry import run_job
 from scrollpast.errors import UserError
 from scrollpast.mining.pipeline import mine
-from scrollpast.mining.session import spark_session
-from scrollpast.mining.vocabulary import build_vocabulary
-from scrollpast.neighbours.index import AdIndex
+from scrollpast.mining.spark.session import spark_session
+from scrollpast.mining.vocabulary.build import build_vocabulary
 from scrollpast.shards.filesystem import resolve, write_atomically
 from scrollpast.shards.reader import ShardReader
 from scrollpast.simulation.log import LogRequest, calibrate_intercept, simulate_log
 from scrollpast.simulation.shape import LogShape, shape_from
 from scrollpast.simulation.world import DAY_US, World, build_world
-from scrollpast.training.checkpoint import chosen_checkpoint
-from scrollpast.training.command import ENDED_BY_SIGTERM, train_to_the_end
-from scrollpast.training.console import silence_libraries
-from scrollpast.training.export import write_export
-from scrollpast.training.processes import process_group
+from scrollpast.training.cli import ENDED_BY_SIGTERM, train_to_the_end
+from scrollpast.training.engine.checkpoint import chosen_checkpoint
+from scrollpast.training.engine.console import silence_libraries
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.export.towers import write_export
 from scrollpast.training.serving.export_files import read_ad_embeddings
 from scrollpast.training.serving.user_tower import UserTower
 

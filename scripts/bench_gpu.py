@@ -30,9 +30,9 @@ from gpu import checks, large_run, meter, parts, waits, whole
 from gpu.shapes import Shape
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
-from scrollpast.training.console import silence_libraries
-from scrollpast.training.processes import process_group
+from scrollpast.cli_runner import run_job
+from scrollpast.training.engine.console import silence_libraries
+from scrollpast.training.engine.distributed import process_group
 
 SECTIONS = ("checks", "waits", "parts", "steps", "run")
 _WAITED_STEPS = 40

@@ -37,11 +37,11 @@ from peers.mining_rules import FIXED, not_followed, write_rules
 from spark_events import event_log_conf, read_events, stage_table
 
 from scrollpast.argument_types import whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import Config, load_config
-from scrollpast.entry import run_job
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.hashing import integers, seeded_hash
-from scrollpast.mining.rules import Window
+from scrollpast.mining.rules.rules import Window
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from

@@ -21,17 +21,17 @@ from pathlib import Path
 from benchmarking import ROOT
 
 from scrollpast.argument_types import day, number, whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import Config, load_config
-from scrollpast.entry import run_job
 from scrollpast.importing.kuairand import import_kuairand
 from scrollpast.mining.pipeline import mine
-from scrollpast.mining.session import session_when_needed
-from scrollpast.mining.vocabulary import build_vocabulary
-from scrollpast.training.comparison.command import run_comparison
+from scrollpast.mining.spark.session import session_when_needed
+from scrollpast.mining.vocabulary.build import build_vocabulary
+from scrollpast.training.comparison.cli import run_comparison
 from scrollpast.training.comparison.table import Table
 from scrollpast.training.comparison.verdicts import Judged
-from scrollpast.training.console import silence_libraries
-from scrollpast.training.processes import process_group
+from scrollpast.training.engine.console import silence_libraries
+from scrollpast.training.engine.distributed import process_group
 
 NAIVE = str(ROOT / "conf" / "naive.yaml")
 BASELINE = "in_batch"

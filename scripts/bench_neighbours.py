@@ -17,7 +17,7 @@ from benchmarking import RESULTS, ROOT, Cost, run, save
 from planted import Plan, plant_day, plant_towers
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 from scrollpast.shards.manifest import read_manifest
 
 MILLION = 1_000_000

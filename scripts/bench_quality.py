@@ -28,15 +28,15 @@ import pyarrow.parquet as pq
 from benchmarking import RESULTS, save, seeds
 
 from scrollpast.argument_types import number, whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import load_config
-from scrollpast.entry import run_job
 from scrollpast.errors import UserError
 from scrollpast.hashing import ID_MASK, hash_column, integers, xxhash64
-from scrollpast.mining.examination.command import count_examination, publish
 from scrollpast.mining.examination.estimates import estimate_surface
+from scrollpast.mining.examination.estimation import count_examination, publish
 from scrollpast.mining.pipeline import mine
-from scrollpast.mining.rules import Window
-from scrollpast.mining.session import spark_session
+from scrollpast.mining.rules.rules import Window
+from scrollpast.mining.spark.session import spark_session
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
 from scrollpast.simulation.log import LogRequest, simulate_log

@@ -21,7 +21,7 @@ from statistics import median
 from benchmarking import RESULTS, ROOT, environment, save
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 from scrollpast.errors import ScrollpastError
 
 OURS = "scrollpast"

@@ -22,7 +22,7 @@ from benchmarking import RESULTS, ROOT, run, save
 from spark_events import event_log_conf, read_events
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from
 

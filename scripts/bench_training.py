@@ -25,17 +25,17 @@ from benchmarking import RESULTS, save
 from training_examples import example_day, example_vocabulary, plain_run
 
 from scrollpast.argument_types import whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import Training, load_config
-from scrollpast.entry import run_job
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.console import silence_libraries
 from scrollpast.training.data.stream import AnchorStream
-from scrollpast.training.model.optimisers import TrainingOptimiser
-from scrollpast.training.processes import process_group
-from scrollpast.training.resumption import data_options
-from scrollpast.training.step_input import Preparation, StepInput
-from scrollpast.training.step_model import build
-from scrollpast.training.stepping import Done, PlainStepping
+from scrollpast.training.engine.console import silence_libraries
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.resume import data_options
+from scrollpast.training.engine.step_input import Preparation, StepInput
+from scrollpast.training.engine.step_model import build
+from scrollpast.training.engine.step_runner import Done, PlainStepping
+from scrollpast.training.model.optimizers import TrainingOptimiser
 
 OURS = "scrollpast"
 DENSE, SPARSE = "PyTorch, dense Adagrad", "PyTorch, sparse gradients"

@@ -41,7 +41,7 @@ from faults.processes import kill_all, said
 from faults.strikes import KINDS
 
 from scrollpast.argument_types import whole_number
-from scrollpast.entry import run_job
+from scrollpast.cli_runner import run_job
 
 _TRIES = 8
 

@@ -38,10 +38,10 @@ from mutations import mutated
 from protobuf_reference import ReferenceRefuses, agree, reference
 
 from scrollpast.argument_types import whole_number
+from scrollpast.cli_runner import run_job
 from scrollpast.config import Config, load_config
-from scrollpast.entry import run_job
 from scrollpast.errors import CorruptShardError, UserError
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards.codec import encode_records
 from scrollpast.shards.framing import frame, unframe
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_inside, shard_path

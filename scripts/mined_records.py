@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from scrollpast.config import SERVED_CODE
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
 from scrollpast.hashing import xxhash64
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.framing import index_frames
 

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from scrollpast.ann_index.index import AdIndex
+from scrollpast.ann_index.kinds import Kind
 from scrollpast.config import DEFAULT_KINDS, NEIGHBOUR_CODE, SERVED_CODE
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_FEATURE_PREFIX, record_schema
 from scrollpast.hashing import bucket_of, xxhash64
-from scrollpast.neighbours.index import AdIndex
-from scrollpast.neighbours.kinds import Kind
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_FEATURE_PREFIX, record_schema
 from scrollpast.shards.manifest import Manifest, publish_manifest, write_shard
 from scrollpast.training.serving import export_files
 from scrollpast.training.serving.user_tower import UserTower

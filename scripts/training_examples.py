@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from scrollpast.config import Training
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, write_shard
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.negatives.catalogue import catalogue_log_q
-from scrollpast.training.step_input import StepInput
+from scrollpast.training.engine.step_input import StepInput
+from scrollpast.training.loss.sources.catalogue import catalogue_log_q
 
 NUM_POSITIVES, NUM_NEGATIVES = 5, 20
 NUM_TASTES = 64

@@ -51,7 +51,7 @@ settings.load_profile("scrollpast")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A session on two cores that tries a task four times; jobs that run in this process use it as well."""
     from scrollpast.config import Spark
-    from scrollpast.mining.session import spark_session
+    from scrollpast.mining.spark.session import spark_session
 
     conf = {
         "spark.driver.memory": "1g",

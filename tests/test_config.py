@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from scrollpast.config import DEFAULT_KINDS, FIGURES, Bounds, Config, Gate, Kind, load_config
-from scrollpast.config.section import Section
+from scrollpast.config.base_model import Section
 from scrollpast.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"

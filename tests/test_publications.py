@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from scrollpast import publications
+from scrollpast.cli_runner import run_job
 from scrollpast.config import load_config
-from scrollpast.entry import run_job
 from scrollpast.errors import ScrollpastError
-from scrollpast.mining.held import day_uri
+from scrollpast.mining.gate.held_days import day_uri
 from scrollpast.shards.manifest import publish_manifest
 from tests.mining.published import DAY, write_day
 

@@ -23,7 +23,7 @@ from pyarrow import fs
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
-from scrollpast.training.curves import read_curve
+from scrollpast.training.engine.metrics_log import read_curve
 
 DAY = "2026-11-20"
 Records = Counter[tuple[Any, ...]]

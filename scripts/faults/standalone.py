@@ -16,7 +16,7 @@ import psutil
 import pyspark
 
 from scrollpast.java import ensure_java
-from scrollpast.mining.session import class_archive
+from scrollpast.mining.spark.session import class_archive
 
 _START_S = 120
 _CLASS = "org.apache.spark.deploy"

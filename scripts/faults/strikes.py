@@ -20,7 +20,7 @@ from faults.processes import Process, descendants, kill, said
 from scrollpast.errors import CorruptShardError
 from scrollpast.shards.manifest import MANIFEST_NAME
 from scrollpast.shards.reader import ShardReader
-from scrollpast.training.checkpoint import published_checkpoints
+from scrollpast.training.engine.checkpoint import published_checkpoints
 
 
 def kill_python_worker(place: Here) -> str | None:

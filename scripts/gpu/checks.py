@@ -14,9 +14,9 @@ import torch
 from gpu.shapes import Shape, inputs_from, model_of
 from training_examples import example_day, example_vocabulary
 
-from scrollpast.training.curves import read_curve
-from scrollpast.training.loop import Run
-from scrollpast.training.resumption import checkpoint_to_resume
+from scrollpast.training.engine.metrics_log import read_curve
+from scrollpast.training.engine.resume import checkpoint_to_resume
+from scrollpast.training.engine.trainer import Run
 
 SHAPE = Shape(batch=256, dim=32, rows=20_000, num_random=128)
 _STEPS = 30

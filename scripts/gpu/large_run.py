@@ -15,7 +15,7 @@ import torch
 from gpu.shapes import Shape, inputs_from
 from training_examples import NUM_POSITIVES, example_day, example_vocabulary
 
-from scrollpast.training.loop import Run
+from scrollpast.training.engine.trainer import Run
 
 _SAMPLE_S = 0.5
 _K = 100

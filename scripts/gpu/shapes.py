@@ -14,10 +14,10 @@ from training_examples import example_day, example_vocabulary
 from scrollpast.config import Training, load_config
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.stream import AnchorStream
-from scrollpast.training.model.optimisers import TrainingOptimiser
-from scrollpast.training.resumption import data_options
-from scrollpast.training.step_input import Preparation, StepInput
-from scrollpast.training.step_model import StepModel, build
+from scrollpast.training.engine.resume import data_options
+from scrollpast.training.engine.step_input import Preparation, StepInput
+from scrollpast.training.engine.step_model import StepModel, build
+from scrollpast.training.model.optimizers import TrainingOptimiser
 
 _BYTES = 4
 """Of a number in a table."""

@@ -9,7 +9,7 @@ import torch
 from gpu.checks import SHAPE
 from training_examples import example_day, example_vocabulary
 
-from scrollpast.training.loop import Run
+from scrollpast.training.engine.trainer import Run
 
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
 

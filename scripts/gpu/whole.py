@@ -14,8 +14,8 @@ from gpu.meter import Speed
 from gpu.shapes import Shape, inputs_of, model_of, work_of
 from training_examples import plain_run
 
-from scrollpast.training.step_input import StepInput
-from scrollpast.training.stepping import Done, PlainStepping, SparseDistStepping
+from scrollpast.training.engine.step_input import StepInput
+from scrollpast.training.engine.step_runner import Done, PlainStepping, SparseDistStepping
 
 PLAIN = "PyTorch, nn.EmbeddingBag, sparse gradients"
 _RUNS = 3

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards.codec import decode_frames, encode_records
 from scrollpast.shards.framing import index_frames
 
@@ -256,8 +256,8 @@ def anchors(program: str, folder: Path, num_records: int) -> dict[str, float]:
 
     from scrollpast.config import load_config
     from scrollpast.training.data.stream import AnchorStream
-    from scrollpast.training.resumption import data_options
-    from scrollpast.training.step_input import Preparation
+    from scrollpast.training.engine.resume import data_options
+    from scrollpast.training.engine.step_input import Preparation
 
     torch.set_num_threads(1)
     vocabulary = training_examples.example_vocabulary(1_000_000)

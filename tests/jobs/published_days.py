@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scrollpast.config import load_config
-from scrollpast.example import record_schema
+from scrollpast.record_schema import record_schema
 from scrollpast.shards.codec import decode_records
 from scrollpast.shards.manifest import Manifest, read_manifest
 from tests.toy_logs import DAY

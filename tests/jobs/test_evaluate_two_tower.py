@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from scrollpast.neighbours.index import AdIndex
+from scrollpast.ann_index.index import AdIndex
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.checkpoint import published_checkpoints
-from scrollpast.training.loop import Run
-from scrollpast.training.processes import process_group
+from scrollpast.training.engine.checkpoint import published_checkpoints
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.trainer import Run
 from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import records, vocabulary
 from tests.training.evaluation.toy import day

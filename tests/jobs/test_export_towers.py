@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.processes import process_group
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.step_model import StepModel
 from scrollpast.training.serving.user_tower import UserTower
-from scrollpast.training.step_model import StepModel
 from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import vocabulary
 from tests.training.runs import small_day, small_run
@@ -85,7 +85,7 @@ def test_a_checkpoint_is_exported_by_its_folder(runs: Path, known: Known, tmp_pa
 
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat", "ivf_pq"])
 def test_the_kind_of_the_index_is_chosen(runs: Path, known: Known, kind: str, tmp_path: Path) -> None:
-    from scrollpast.neighbours.index import AdIndex
+    from scrollpast.ann_index.index import AdIndex
 
     assert run(runs / "plain", "--out", tmp_path, *known, "--index", kind).exit_code == 0
     assert json.loads((tmp_path / "export.json").read_text())["index"] == {"kind": kind}

@@ -17,7 +17,7 @@ from pyspark.sql import functions as sql
 
 from scrollpast.config import load_config
 from scrollpast.hashing import hash_column
-from scrollpast.mining.rules import Rules, Window
+from scrollpast.mining.rules.rules import Rules, Window
 from tests.jobs.job_runs import JobRun, arguments_of, mine, run_here
 from tests.jobs.published_days import (
     check_laws,

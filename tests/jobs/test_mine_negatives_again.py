@@ -75,7 +75,7 @@ def test_the_same_again_does_nothing_and_says_so(folder: Path, monkeypatch: pyte
     def start(*_: object, **__: object) -> None:
         raise AssertionError("Spark was started to do nothing")
 
-    monkeypatch.setattr("scrollpast.mining.session.spark_session", start)
+    monkeypatch.setattr("scrollpast.mining.spark.session.spark_session", start)
     before, files = manifest_of(folder), files_of(folder)
     run = done(again(folder))
     assert run.stdout.endswith(

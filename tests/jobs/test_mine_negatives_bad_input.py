@@ -46,7 +46,7 @@ def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object, **__: object) -> None:
         raise AssertionError("Spark was started")
 
-    monkeypatch.setattr("scrollpast.mining.session.spark_session", start)
+    monkeypatch.setattr("scrollpast.mining.spark.session.spark_session", start)
 
 
 def mistake(run: JobRun) -> str:

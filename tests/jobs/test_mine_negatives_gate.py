@@ -123,7 +123,7 @@ def test_a_released_day_is_published_as_it_was_held(
     def start(*_: object, **__: object) -> None:
         raise AssertionError("Spark was started to publish what is there")
 
-    monkeypatch.setattr("scrollpast.mining.session.spark_session", start)
+    monkeypatch.setattr("scrollpast.mining.spark.session.spark_session", start)
     manifest = (out / "held" / f"ds={DAY}" / "manifest.json").read_bytes()
     printed = held.error.partition("publish it as it is: ")[2]
     ended = done(run_here(*shlex.split(printed)[2:]))

@@ -13,7 +13,7 @@ from scripts.planted import Plan, plant_day, plant_towers
 
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
-from scrollpast.training.curves import read_curve
+from scrollpast.training.engine.metrics_log import read_curve
 from scrollpast.training.serving.user_tower import UserTower
 from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, run_alone, run_job
 from tests.mining.neighbours.planted_world import (
@@ -174,7 +174,7 @@ def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object, **__: object) -> None:
         raise AssertionError("Spark was started to tell a mistake")
 
-    monkeypatch.setattr("scrollpast.mining.session.spark_session", start)
+    monkeypatch.setattr("scrollpast.mining.spark.session.spark_session", start)
 
 
 @pytest.mark.usefixtures("no_spark")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from scrollpast.training.loop import Run
-from scrollpast.training.processes import process_group
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.trainer import Run
 from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import records, vocabulary
 from tests.training.evaluation.toy import day

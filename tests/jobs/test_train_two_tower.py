@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scrollpast.training.checkpoint import published_checkpoints
+from scrollpast.training.engine.checkpoint import published_checkpoints
 from tests.jobs.job_runs import ROOT, TIMEOUT_S
 from tests.training.data.days import vocabulary
 from tests.training.runs import SMALL, losses, small_day

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Mining
 from scrollpast.mining import bucket_tasks
-from scrollpast.mining.ad_cap import AdLimits
-from scrollpast.mining.anchored import AnchoredUsers
-from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.exposure import Exposure, profile_of
-from scrollpast.mining.health import BucketSigns, Health
-from scrollpast.mining.ledger import Ledger
-from scrollpast.mining.parcels import Columns, unpack
-from scrollpast.mining.rules import Rules, Window, epoch_us
+from scrollpast.mining.gate.day_metrics import BucketSigns, Health
+from scrollpast.mining.rules.ad_cap import AdLimits
+from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.ledger import Ledger
+from scrollpast.mining.rules.rules import Rules, Window, epoch_us
+from scrollpast.mining.rules.user_filter import AnchoredUsers
 from scrollpast.mining.scan import TALLY, scan_engagements, scan_impressions
+from scrollpast.mining.spark.packed_columns import Columns, unpack
 from scrollpast.shards.manifest import ShardEntry
 
 DAY = date(2026, 11, 20)

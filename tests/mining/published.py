@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from scrollpast.config import Config
-from scrollpast.mining.health import Figure, Health
-from scrollpast.mining.ledger import Ledger
+from scrollpast.mining.gate.day_metrics import Figure, Health
 from scrollpast.mining.publication import make_manifest
-from scrollpast.mining.rules import Window
+from scrollpast.mining.rules.ledger import Ledger
+from scrollpast.mining.rules.rules import Window
 from scrollpast.shards.filesystem import write_named
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest
 

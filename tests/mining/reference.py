@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from scrollpast.mining.rules import DAY_US, Rules
+from scrollpast.mining.rules.rules import DAY_US, Rules
 
 Row = dict[str, Any]
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.mining.attributes import AdAttributes
 from scrollpast.mining.exposure import Exposure, count_ads, num_parts, profile_of
+from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.outcomes import Outcome
 from tests.mining.in_process import DAY_START_US, HOUR_US, rules_of
 

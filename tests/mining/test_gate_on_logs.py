@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrollpast.config import Gate, Mining
-from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.gate import Verdict, judge
-from scrollpast.mining.health import Health
-from scrollpast.mining.rules import DAY_US, Rules, Window
+from scrollpast.mining.gate.bands import Verdict, judge
+from scrollpast.mining.gate.day_metrics import Health
+from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.rules import DAY_US, Rules, Window
 from scrollpast.mining.scan import scan_ads
 from scrollpast.simulation.faults import FAULTS, Feeds
 from scrollpast.simulation.log import LogRequest, simulate_log

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from scrollpast.errors import ScrollpastError, UserError
-from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects, suspect_share
-from scrollpast.mining.anchored import AnchoredUsers
 from scrollpast.mining.examination.table import read_examination
-from scrollpast.mining.groups import (
+from scrollpast.mining.rules.ad_cap import (
+    AdLimits,
+    count_by_bin,
+    find_over_ad_cap,
+    find_suspects,
+    suspect_share,
+)
+from scrollpast.mining.rules.groups import (
     ByUser,
     has_between,
     is_first_of_code,
@@ -22,8 +27,9 @@ from scrollpast.mining.groups import (
     order_by_user,
     rank_in_group,
 )
-from scrollpast.mining.ledger import Ledger, count_cells
-from scrollpast.mining.parcels import pack, split_by_bucket, unpack
+from scrollpast.mining.rules.ledger import Ledger, count_cells
+from scrollpast.mining.rules.user_filter import AnchoredUsers
+from scrollpast.mining.spark.packed_columns import pack, split_by_bucket, unpack
 from scrollpast.outcomes import Outcome
 from tests.mining.in_process import rules_of
 

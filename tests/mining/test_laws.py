@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrollpast.hashing import hash_column
-from scrollpast.mining.attributes import AdAttributes
+from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.outcomes import Outcome
 from tests.mining import reference
 from tests.mining.in_process import (

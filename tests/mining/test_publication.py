@@ -13,7 +13,7 @@ import pytest
 
 from scrollpast.config import Config, load_config
 from scrollpast.errors import UserError
-from scrollpast.mining.ledger import Ledger
+from scrollpast.mining.io.sources import Source, open_source
 from scrollpast.mining.publication import (
     Published,
     check_writable,
@@ -24,8 +24,8 @@ from scrollpast.mining.publication import (
     what_decides,
     write_table,
 )
-from scrollpast.mining.rules import Rules, Window
-from scrollpast.mining.sources import Source, open_source
+from scrollpast.mining.rules.ledger import Ledger
+from scrollpast.mining.rules.rules import Rules, Window
 from scrollpast.outcomes import Outcome
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest
 from tests.toy_logs import toy_log, write_parquet
@@ -60,7 +60,7 @@ def inputs(tmp_path: Path) -> dict[str, Source]:
 
 def open_impressions(folder: Path) -> Source:
     from scrollpast.config import Table
-    from scrollpast.mining.contracts import IMPRESSIONS
+    from scrollpast.mining.io.contracts import IMPRESSIONS
 
     def no_spark() -> Any:
         raise AssertionError("Spark was started")

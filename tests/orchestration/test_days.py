@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scrollpast.config import load_config
-from scrollpast.mining import held
+from scrollpast.mining.gate import held_days
 from scrollpast.orchestration.days import DayState, day_uri, has_arrived, held_uri, state_of
 
 DAY = date(2026, 11, 20)
@@ -22,8 +22,8 @@ def write(path: Path, content: str = "{}") -> Path:
 
 def test_a_day_is_where_the_mining_job_puts_it(tmp_path: Path) -> None:
     config = load_config(None, [f"output.path={tmp_path}"])
-    assert day_uri(str(tmp_path), DAY) == held.day_uri(config, DAY)
-    assert held_uri(str(tmp_path), DAY) == held.held_uri(config, DAY)
+    assert day_uri(str(tmp_path), DAY) == held_days.day_uri(config, DAY)
+    assert held_uri(str(tmp_path), DAY) == held_days.held_uri(config, DAY)
 
 
 def test_a_day_is_missing_then_held_then_published(tmp_path: Path) -> None:

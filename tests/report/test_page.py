@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scrollpast.report.command import write_report
+from scrollpast.report.cli import write_report
 from scrollpast.report.page import compose, render
 from tests.report.published import DS, EXAMINATION, Output, write_json
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scrollpast.outcomes import Outcome
-from scrollpast.report.command import write_report
+from scrollpast.report.cli import write_report
 from scrollpast.shards.manifest import Manifest, read_manifest
 from tests.report.browser import Browser, Page
 from tests.report.published import EXPOSURE, RECALL, Output, make_output

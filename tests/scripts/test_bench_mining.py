@@ -21,8 +21,8 @@ from scripts.peers.mining_rules import (
 from tests.scripts.script_runs import rows_of
 
 from scrollpast.config import load_config
-from scrollpast.mining.rules import Rules as OwnRules
-from scrollpast.mining.rules import Window
+from scrollpast.mining.rules.rules import Rules as OwnRules
+from scrollpast.mining.rules.rules import Window
 
 ROOT = Path(__file__).parents[2]
 needs_peers = pytest.mark.skipif(

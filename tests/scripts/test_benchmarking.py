@@ -13,7 +13,7 @@ import pytest
 from scripts.benchmarking import Cost, ProgramFailed, machine, render_costs, run
 from scripts.mined_records import differences, flat_records
 
-from scrollpast.example import record_schema
+from scrollpast.record_schema import record_schema
 from scrollpast.shards.manifest import write_shard
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 from scripts.peers.mining_rules import num_threads
 from tests.scripts.script_runs import SCRIPTS, run_script_here
 
-from scrollpast import entry
+from scrollpast import cli_runner
 
 PROGRAMS = sorted(path.name for path in SCRIPTS.glob("*.py") if "run_job(parser" in path.read_text())
 PEERS = sorted(path.name for path in (SCRIPTS / "peers").glob("*_mining.py"))
@@ -53,7 +53,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         found.append(parser)
         return 0
 
-    with patch.object(entry, "run_job", keep):
+    with patch.object(cli_runner, "run_job", keep):
         assert run_script_here(program).exit_code == 0
     return found[0]
 

@@ -54,7 +54,7 @@ def test_the_zip_holds_the_sources_and_nothing_compiled(archive: Path) -> None:
 def test_the_zip_imports_without_an_installation(archive: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import scrollpast.example, scrollpast.errors; print(scrollpast.errors.__file__)"
+        "import scrollpast.record_schema, scrollpast.errors; print(scrollpast.errors.__file__)"
     )
     printed = subprocess.run(
         [sys.executable, "-I", "-c", program, archive],

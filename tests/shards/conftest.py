@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards.manifest import Manifest, ShardEntry, publish_manifest, write_shard
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.shards.conftest import PublishDay, manifest_of
 
 from scrollpast.errors import CorruptShardError, UserError
-from scrollpast.example import record_schema
+from scrollpast.record_schema import record_schema
 from scrollpast.shards.crc32c import masked_crc32c
 from scrollpast.shards.framing import frame
 from scrollpast.shards.manifest import read_manifest, write_shard

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.shards.conftest import PublishDay
 
 from scrollpast.errors import CorruptShardError
-from scrollpast.example import NEGATIVE_FEATURES, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, record_schema
 from scrollpast.shards.manifest import publish_manifest, read_manifest
 from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.revocations import SCHEMA, RevokedNegatives, read_revocations, write_revocations

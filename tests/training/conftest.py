@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from scrollpast.training.console import silence_libraries
+from scrollpast.training.engine.console import silence_libraries
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -29,7 +29,7 @@ def _rank(
 ) -> None:
     os.environ["LOCAL_WORLD_SIZE"] = str(num_ranks)
     torch.set_num_threads(1)
-    from scrollpast.training.console import silence_libraries
+    from scrollpast.training.engine.console import silence_libraries
 
     silence_libraries()
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=num_ranks)

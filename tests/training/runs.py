@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from scrollpast.config import Training, load_config
-from scrollpast.training.curves import read_curve
-from scrollpast.training.loop import Evaluator, Run
-from scrollpast.training.resumption import checkpoint_to_resume
+from scrollpast.training.engine.metrics_log import read_curve
+from scrollpast.training.engine.resume import checkpoint_to_resume
+from scrollpast.training.engine.trainer import Evaluator, Run
 from tests.training.data.days import records, vocabulary, write_day
 
 SMALL = [

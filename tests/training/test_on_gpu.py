@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scrollpast.training.loop import Run
-from scrollpast.training.processes import process_group
-from scrollpast.training.reading import Reading
-from scrollpast.training.resumption import checkpoint_to_resume
+from scrollpast.training.engine.async_metrics import Reading
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.resume import checkpoint_to_resume
+from scrollpast.training.engine.trainer import Run
 from tests.training.data.days import vocabulary
 from tests.training.runs import losses, small_day, small_options
 
@@ -99,8 +99,8 @@ def test_tables_in_the_machines_memory_learn_the_same(
 
 
 def test_the_loss_takes_memory_for_one_and_a_half_blocks() -> None:
-    from scrollpast.training.loss import Blocks, sampled_softmax
-    from tests.training.negatives.test_loss import shared_candidates
+    from scrollpast.training.loss.sampled_softmax import Blocks, sampled_softmax
+    from tests.training.loss.test_sampled_softmax import shared_candidates
 
     leaves, sources = shared_candidates(8192, 1024, device="cuda")
     block = Blocks((8192 + 1024) * 4096, 8)

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 
 from scrollpast.config import load_config
-from scrollpast.training.gather import gather
-from scrollpast.training.loop import Run
-from scrollpast.training.processes import process_group
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.trainer import Run
+from scrollpast.training.loss.gather import gather
 from tests.training.data.days import records, vocabulary, write_day
 from tests.training.ranks import on_ranks
 
@@ -40,7 +40,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def train(day: str, run: str, *overrides: str) -> list[float]:
     """Losses of a run of this rank, step by step."""
-    from scrollpast.training.curves import read_curve
+    from scrollpast.training.engine.metrics_log import read_curve
 
     options = load_config(None, [*OPTIONS, *overrides]).training
     known = vocabulary()
@@ -95,7 +95,7 @@ def test_without_the_other_ranks_positives_the_loss_is_another(
 
 def checkpoints_seen(day: str, run: str, *overrides: str) -> list[int]:
     """Steps of the checkpoints that this rank sees as soon as its training is over; the first rank publishes late."""
-    from scrollpast.training import checkpoint
+    from scrollpast.training.engine import checkpoint
 
     publish = checkpoint.files.write_atomically
 

@@ -1,8 +1,10 @@
 """The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
 
+from scrollpast.config.base_model import Section
 from scrollpast.config.comparison_options import Comparison, OwnArm
 from scrollpast.config.gate_options import FIGURES, Bounds, Gate
 from scrollpast.config.loading import load_config
+from scrollpast.config.metrics_options import Watching
 from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.options import (
     DEFAULT_KINDS,
@@ -26,9 +28,7 @@ from scrollpast.config.options import (
     Thresholds,
 )
 from scrollpast.config.privacy_options import Privacy
-from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
-from scrollpast.config.watching_options import Watching
 
 __all__ = [
     "DEFAULT_KINDS",

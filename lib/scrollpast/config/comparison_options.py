@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from scrollpast.config.section import Section
+from scrollpast.config.base_model import Section
 
 ArmName = Literal["in_batch", "random", "naive", "filtered", "weighted", "neighbours", "all"]
 """The arms that there are without being described; `scrollpast.training.comparison.arms` says what each one is."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from scrollpast.config.section import Section
+from scrollpast.config.base_model import Section
 
 _OF_THE_REST = "of the impressions that no outcome before it took"
 

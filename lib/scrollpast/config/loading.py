@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from scrollpast.config.mistakes import explain
+from scrollpast.config.base_model import Section
 from scrollpast.config.options import Config, Settings
-from scrollpast.config.section import Section
+from scrollpast.config.validation_errors import explain
 from scrollpast.errors import UserError
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from scrollpast.config.section import Section
+from scrollpast.config.base_model import Section
 
 
 class Neighbours(Section):

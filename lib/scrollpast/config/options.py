@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from scrollpast.config.base_model import Section
 from scrollpast.config.comparison_options import Comparison
 from scrollpast.config.gate_options import Gate
+from scrollpast.config.metrics_options import Watching
 from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.privacy_options import Privacy
-from scrollpast.config.section import Section
 from scrollpast.config.training_options import Training
-from scrollpast.config.watching_options import Watching
 
 SERVED_CODE = 0
 """Code of a served negative in ``negative_kind``; the kinds of engagements use the codes from 1 on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from scrollpast.config.section import Section
+from scrollpast.config.base_model import Section
 
 
 class Privacy(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scrollpast.config.section import Section
+from scrollpast.config.base_model import Section
 
 Sharding = Literal["table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise"]
 """How a table may be cut. Left out are TorchRec's ``data_parallel``, which drops the fused optimiser without a

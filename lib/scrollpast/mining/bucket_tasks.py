@@ -9,19 +9,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scrollpast.mining.ad_cap import AdLimits, count_by_bin, find_over_ad_cap, find_suspects, suspect_share
-from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.bucket import Bucket
-from scrollpast.mining.decide import decide, latest_features
 from scrollpast.mining.exposure import count_ads
-from scrollpast.mining.health import BucketSigns, engaged_in_window, signs_of
-from scrollpast.mining.ledger import count_cells
-from scrollpast.mining.parcels import Columns, concatenate, pack, take, unpack
+from scrollpast.mining.gate.day_metrics import BucketSigns, engaged_in_window, signs_of
+from scrollpast.mining.io.unknown_features import known_features
 from scrollpast.mining.publication import write_table
 from scrollpast.mining.records import gather_records
-from scrollpast.mining.rules import Rules
+from scrollpast.mining.rules.ad_cap import (
+    AdLimits,
+    count_by_bin,
+    find_over_ad_cap,
+    find_suspects,
+    suspect_share,
+)
+from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.bucket import Bucket
+from scrollpast.mining.rules.decide import decide, latest_features
+from scrollpast.mining.rules.ledger import count_cells
+from scrollpast.mining.rules.rules import Rules
 from scrollpast.mining.scan import ENGAGEMENTS, QUARANTINE, ROWS, TALLY, Parcel
-from scrollpast.mining.unknown_features import known_features
+from scrollpast.mining.spark.packed_columns import Columns, concatenate, pack, take, unpack
 from scrollpast.outcomes import Outcome
 from scrollpast.shards.manifest import write_shard
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.hashing import bucket_of, xxhash64
-from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.contracts import CREATED_AT
-from scrollpast.mining.parcels import Columns, concatenate, split_by_bucket
-from scrollpast.mining.rules import Rules
+from scrollpast.mining.io.contracts import CREATED_AT
+from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.rules import Rules
+from scrollpast.mining.spark.packed_columns import Columns, concatenate, split_by_bucket
 from scrollpast.outcomes import Outcome
 
 Ints = NDArray[np.int64]

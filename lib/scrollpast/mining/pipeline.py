@@ -25,22 +25,26 @@ from numpy.typing import NDArray
 from scrollpast.config import Config
 from scrollpast.errors import HeldError, ScrollpastError
 from scrollpast.mining import bucket_tasks
-from scrollpast.mining.ad_cap import AdLimits
-from scrollpast.mining.anchored import AnchoredUsers
-from scrollpast.mining.attributes import AdAttributes
-from scrollpast.mining.batches import PARCEL, arrow_schema, as_batches, by_bucket, map_batches
-from scrollpast.mining.contracts import CREATED_AT
-from scrollpast.mining.engagement_kinds import check_engagements
 from scrollpast.mining.examination.table import read_examination
 from scrollpast.mining.exposure import Exposure, num_parts, profile_of
-from scrollpast.mining.gate import Verdict, judge
-from scrollpast.mining.health import BucketSigns, Health
-from scrollpast.mining.held import day_uri, discard, folder_of_days, grace_s, held_uri, keep_aside, why_held
-from scrollpast.mining.inputs import check_all_read, describe, no_impressions, open_inputs
-from scrollpast.mining.ledger import Ledger
-from scrollpast.mining.parcels import Columns, pack, unpack
-from scrollpast.mining.plausibility import doubts
-from scrollpast.mining.progress import progress
+from scrollpast.mining.gate.bands import Verdict, judge
+from scrollpast.mining.gate.day_metrics import BucketSigns, Health
+from scrollpast.mining.gate.held_days import (
+    day_uri,
+    discard,
+    folder_of_days,
+    grace_s,
+    held_uri,
+    keep_aside,
+    why_held,
+)
+from scrollpast.mining.gate.trailing_days import read_trailing
+from scrollpast.mining.io.contracts import CREATED_AT
+from scrollpast.mining.io.engagement_kinds import check_engagements
+from scrollpast.mining.io.inputs import check_all_read, describe, no_impressions, open_inputs
+from scrollpast.mining.io.plausibility import doubts
+from scrollpast.mining.io.sources import Source, run
+from scrollpast.mining.io.unknown_features import unknown_feature_notes
 from scrollpast.mining.publication import (
     Published,
     check_writable,
@@ -49,11 +53,15 @@ from scrollpast.mining.publication import (
     with_revocations,
     write_table,
 )
-from scrollpast.mining.rules import Rules, Window
+from scrollpast.mining.rules.ad_cap import AdLimits
+from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.ledger import Ledger
+from scrollpast.mining.rules.rules import Rules, Window
+from scrollpast.mining.rules.user_filter import AnchoredUsers
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
-from scrollpast.mining.sources import Source, run
-from scrollpast.mining.trailing import read_trailing
-from scrollpast.mining.unknown_features import unknown_feature_notes
+from scrollpast.mining.spark.map_in_arrow import PARCEL, arrow_schema, as_batches, by_bucket, map_batches
+from scrollpast.mining.spark.packed_columns import Columns, pack, unpack
+from scrollpast.mining.spark.progress import progress
 from scrollpast.privacy.forgetting import obey, publish_obeying
 from scrollpast.privacy.suppression import check_key_of_list, read_suppressed
 from scrollpast.privacy.user_keys import read_user_key

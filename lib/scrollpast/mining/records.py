@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scrollpast import example
+from scrollpast import record_schema
 from scrollpast.config import SERVED_CODE
-from scrollpast.mining.decide import SERVED_KIND
-from scrollpast.mining.parcels import Columns, take
-from scrollpast.mining.rules import Rules
+from scrollpast.mining.rules.decide import SERVED_KIND
+from scrollpast.mining.rules.rules import Rules
+from scrollpast.mining.spark.packed_columns import Columns, take
 from scrollpast.outcomes import Outcome
 
 
@@ -22,7 +22,7 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
         features: ``user`` and ``feature:<name>`` of at least these users.
 
     Returns:
-        Batch of :func:`scrollpast.example.record_schema`.
+        Batch of :func:`scrollpast.record_schema.record_schema`.
     """
     users = np.unique(rows["user"])
     is_positive = rows["outcome"] == Outcome.POSITIVE
@@ -37,10 +37,10 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
         "dwell_ms": rows["dwell_ms"].astype(np.int64),
         "weight": rows["weight"],
     }
-    columns: dict[str, pa.Array] = {example.USER_ID: pa.array(users)}
+    columns: dict[str, pa.Array] = {record_schema.USER_ID: pa.array(users)}
     for side, names, of_side in (
-        ("positive_", example.POSITIVE_FEATURES, is_positive),
-        ("negative_", example.NEGATIVE_FEATURES, ~is_positive),
+        ("positive_", record_schema.POSITIVE_FEATURES, is_positive),
+        ("negative_", record_schema.NEGATIVE_FEATURES, ~is_positive),
     ):
         at = np.flatnonzero(of_side)
         at = at[np.argsort(rows["user"][at], kind="stable")]
@@ -50,8 +50,8 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
             columns[name] = pa.ListArray.from_arrays(offsets, pa.array(items))
     known = np.searchsorted(features["user"], users)
     for name in rules.user_features:
-        columns[example.USER_FEATURE_PREFIX + name] = pa.array(take(features, known)[f"feature:{name}"])
-    schema = example.record_schema(rules.user_features)
+        columns[record_schema.USER_FEATURE_PREFIX + name] = pa.array(take(features, known)[f"feature:{name}"])
+    schema = record_schema.record_schema(rules.user_features)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scrollpast.example import UNKNOWN
 from scrollpast.hashing import bucket_of, hash_column, ids_of, integers, seeded_hash, xxhash64
-from scrollpast.mining import contracts as column
-from scrollpast.mining.anchored import AnchoredUsers
-from scrollpast.mining.ledger import Ledger, count_cells
-from scrollpast.mining.parcels import Columns, concatenate, pack, split_by_bucket
-from scrollpast.mining.rules import Rules
+from scrollpast.mining.io import contracts as column
+from scrollpast.mining.rules.ledger import Ledger, count_cells
+from scrollpast.mining.rules.rules import Rules
+from scrollpast.mining.rules.user_filter import AnchoredUsers
+from scrollpast.mining.spark.packed_columns import Columns, concatenate, pack, split_by_bucket
 from scrollpast.outcomes import Outcome
+from scrollpast.record_schema import UNKNOWN
 
 MAX_BUFFERED_ROWS = 4_000_000
 """Surviving rows that a task holds before it hands over parcels: bounds its memory."""

@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
 from scrollpast.hashing import ID_MASK, hash_column
 from scrollpast.privacy.suppression import LIST_NAME, UserSet, folder_of, read_suppressed, whole_numbers
 from scrollpast.privacy.user_keys import UserKey, check_user_key
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import (
     MANIFEST_NAME,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Comparison, Row
-from scrollpast.report.floor import are_few, fewer_than, is_of_part, untold_user_parts
 from scrollpast.report.inputs import Inputs
+from scrollpast.report.k_anonymity import are_few, fewer_than, is_of_part, untold_user_parts
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Exposure, Lorenz, Slice
-from scrollpast.report.floor import are_few, fewer_than, held_back, told_number
 from scrollpast.report.inputs import Inputs
+from scrollpast.report.k_anonymity import are_few, fewer_than, held_back, told_number
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from scrollpast.report.comparison import comparison
 from scrollpast.report.dwell import dwell
 from scrollpast.report.examination import examination
 from scrollpast.report.exposure import exposure, top_1_percent_share
-from scrollpast.report.floor import told_number
 from scrollpast.report.funnel import funnel
 from scrollpast.report.gate import gate, verdict
 from scrollpast.report.inputs import Inputs, TrainedRun
+from scrollpast.report.k_anonymity import told_number
 from scrollpast.report.per_user import per_user
 from scrollpast.report.purity import purity
 from scrollpast.report.revocations import revocations, revoked_words

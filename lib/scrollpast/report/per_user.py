@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scrollpast.errors import CorruptShardError, UserError
-from scrollpast.example import NEGATIVE_FEATURES
 from scrollpast.job_commands import job_command
+from scrollpast.record_schema import NEGATIVE_FEATURES
 from scrollpast.report import plotting, wording
-from scrollpast.report.floor import are_few, fewer_than, joined
 from scrollpast.report.inputs import Day, Inputs
+from scrollpast.report.k_anonymity import are_few, fewer_than, joined
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 
 if TYPE_CHECKING:

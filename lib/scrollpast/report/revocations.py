@@ -6,8 +6,8 @@ import pyarrow.compute as pc
 
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.report import wording
-from scrollpast.report.floor import are_few
 from scrollpast.report.inputs import Inputs
+from scrollpast.report.k_anonymity import are_few
 from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
 from scrollpast.shards.manifest import Manifest
 from scrollpast.shards.revocations import ENGAGED_AT_MS, REASON, SERVED_AT_MS, read_revocations

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Estimated, Index, Metrics
-from scrollpast.report.floor import NEW_USERS, fewer_than, is_of_part, told_number, untold_user_parts
 from scrollpast.report.inputs import Inputs, TrainedRun
+from scrollpast.report.k_anonymity import NEW_USERS, fewer_than, is_of_part, told_number, untold_user_parts
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scrollpast.example import USER_FEATURE_PREFIX
+from scrollpast.record_schema import USER_FEATURE_PREFIX
 from scrollpast.shards.vocabulary import Vocabulary
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scrollpast.example import UNKNOWN
+from scrollpast.record_schema import UNKNOWN
 from scrollpast.shards.columns import BYTES_LIST, FLOAT_LIST, INT64_LIST
 from scrollpast.shards.framing import Frames
 from scrollpast.shards.manifest_schema import Manifest

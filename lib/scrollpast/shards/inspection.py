@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from scrollpast.compiled import as_bytes_array
 from scrollpast.errors import UserError
-from scrollpast.example import record_schema
+from scrollpast.record_schema import record_schema
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.display import found_schema

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from scrollpast.errors import CorruptShardError, UserError
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.framing import Frames, index_frames

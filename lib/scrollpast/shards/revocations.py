@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scrollpast.errors import CorruptShardError
-from scrollpast.example import NEGATIVE_FEATURES, USER_ID
+from scrollpast.record_schema import NEGATIVE_FEATURES, USER_ID
 from scrollpast.shards import filesystem as files
 
 FOLDER = "revocations"

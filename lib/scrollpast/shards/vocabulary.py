@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, frozen
 from scrollpast.errors import CorruptShardError, UserError
-from scrollpast.example import USER_FEATURE_PREFIX
 from scrollpast.hashing import xxhash64
 from scrollpast.job_commands import job_command
+from scrollpast.record_schema import USER_FEATURE_PREFIX
 from scrollpast.shards import filesystem as files
 
 SCHEMA_VERSION = 1

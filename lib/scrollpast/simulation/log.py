@@ -19,9 +19,9 @@ import numpy as np
 
 from scrollpast.errors import UserError
 from scrollpast.simulation import tables
+from scrollpast.simulation.partition import Plan, make_stretch, plan_of
 from scrollpast.simulation.rows import FINE
 from scrollpast.simulation.shape import LogShape
-from scrollpast.simulation.stretch import Plan, make_stretch, plan_of
 from scrollpast.simulation.world import DAY_US, World, build_world, number_of_bots
 
 RECORD = "simulation.json"

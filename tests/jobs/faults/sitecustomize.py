@@ -94,7 +94,7 @@ def _failing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _FAULTS: dict[str, dict[str, tuple[tuple[str, ...], Callable[[Callable[..., Any]], Callable[..., Any]]]]] = {
     "kill": {module: (names, _dying) for module, names in _STAGES.items()},
-    "lose a row": {"scrollpast.mining.decide": (("decide",), _forgetful)},
+    "lose a row": {"scrollpast.mining.rules.decide": (("decide",), _forgetful)},
     "fail": {"scrollpast.mining.scan": (("scan_impressions",), _failing)},
 }
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scripts.planted import Plan, plant_towers
 
+from scrollpast.ann_index.index import AdIndex, search_in
 from scrollpast.config import Neighbours
 from scrollpast.mining.neighbours.retriever import Retriever
-from scrollpast.neighbours.index import AdIndex, search_in
 from scrollpast.shards.reader import ShardReader
 from scrollpast.training.serving.export_files import INDEX_NAME, read_ad_embeddings, read_export
 from scrollpast.training.serving.user_tower import UserTower

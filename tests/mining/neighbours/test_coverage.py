@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scrollpast.ann_index.index import AdIndex, search_in
+from scrollpast.ann_index.kinds import Kind
 from scrollpast.config import Neighbours
 from scrollpast.mining.neighbours.coverage import LEAST_COVERAGE, choose_search, coverage, is_exact
 from scrollpast.mining.neighbours.retriever import Retriever
-from scrollpast.neighbours.index import AdIndex, search_in
-from scrollpast.neighbours.kinds import Kind
 
 
 def unused(*_: object) -> np.ndarray:

@@ -19,12 +19,12 @@ from scripts.planted import plant_day, plant_towers
 
 from scrollpast.config import load_config
 from scrollpast.errors import ScrollpastError, UserError
-from scrollpast.example import record_schema
 from scrollpast.hashing import bucket_of, seeded_hash, xxhash64
 from scrollpast.mining.neighbours.days import DayWithNeighbours, mine_days
 from scrollpast.mining.neighbours.outcomes import Outcome
 from scrollpast.mining.neighbours.publication import check_ledger
 from scrollpast.mining.neighbours.retriever import Retriever
+from scrollpast.record_schema import record_schema
 from scrollpast.shards.manifest import publish_manifest, read_manifest, write_shard
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import name_vocabulary, resolve_vocabulary

@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.example import record_schema
 from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, Engaged
+from scrollpast.record_schema import record_schema
 
 CLICK, HIDE, SERVED, NEIGHBOUR = 1, 11, 0, 100
 SCHEMA = pa.schema([record_schema().field(name) for name in ENGAGED_FEATURES])

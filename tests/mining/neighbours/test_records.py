@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrollpast.config import NEIGHBOUR_CODE
-from scrollpast.example import NEGATIVE_FEATURES, record_schema
 from scrollpast.mining.neighbours.records import with_neighbours
+from scrollpast.record_schema import NEGATIVE_FEATURES, record_schema
 from tests.training.data.days import record, records
 
 

@@ -15,7 +15,7 @@ from scrollpast.errors import CorruptShardError, ScrollpastError
 from scrollpast.hashing import bucket_of, xxhash64
 from scrollpast.mining.neighbours import shard_tasks
 from scrollpast.mining.neighbours.shard_tasks import DayShards, Work, chances_of_shard, mine_shard
-from scrollpast.mining.parcels import unpack
+from scrollpast.mining.spark.packed_columns import unpack
 from scrollpast.shards.manifest import ShardEntry
 from scrollpast.shards.reader import PublishedShard, ShardReader
 from scrollpast.training.serving.export_files import read_export

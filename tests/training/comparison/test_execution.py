@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from scrollpast.errors import UserError
-from scrollpast.training.checkpoint import published_checkpoints
-from scrollpast.training.comparison.command import run_comparison
-from scrollpast.training.processes import process_group
+from scrollpast.training.comparison.cli import run_comparison
+from scrollpast.training.engine.checkpoint import published_checkpoints
+from scrollpast.training.engine.distributed import process_group
 from tests.training.comparison.days import comparison, toy_days
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scrollpast.example import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards.manifest import Manifest, publish_manifest, write_shard
 from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.batch import AnchorBatch
+from scrollpast.training.data.batch import AnchorBatch
 from tests.training.data.days import DAY_MS
 
 

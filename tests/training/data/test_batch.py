@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scrollpast.training.batch import AnchorBatch
+from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.stream import AnchorStream
 from tests.training.data.days import records, vocabulary, write_day

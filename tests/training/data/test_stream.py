@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.batch import AnchorBatch
+from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.counting import count_anchors
 from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.stream import AnchorStream

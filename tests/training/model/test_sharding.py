@@ -10,10 +10,10 @@ import torch.distributed as dist
 
 from scrollpast.config import load_config
 from scrollpast.errors import UserError
-from scrollpast.training.model.optimisers import fuse_table_optimiser
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.model.optimizers import fuse_table_optimiser
 from scrollpast.training.model.sharding import _plan, _Sharder
 from scrollpast.training.model.towers import TableShapes, TwoTower
-from scrollpast.training.processes import process_group
 from tests.training.data.days import vocabulary
 
 

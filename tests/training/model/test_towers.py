@@ -7,7 +7,7 @@ import torch
 
 from scrollpast.config.training_options import Model
 from scrollpast.training.model.features import AdFeatures, user_features
-from scrollpast.training.model.first_weights import fill_tables
+from scrollpast.training.model.initialization import fill_tables
 from scrollpast.training.model.towers import TableShapes, TwoTower
 from tests.training.data.days import vocabulary
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
-from scrollpast.mining.contracts import POSITION, SURFACE
+from scrollpast.mining.io.contracts import POSITION, SURFACE
 from scrollpast.shards import filesystem
 
 PROBABILITY = "probability"

@@ -18,8 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from scrollpast.config import Config
-from scrollpast.mining.batches import map_batches
-from scrollpast.mining.held import grace_s
+from scrollpast.mining.gate.held_days import grace_s
 from scrollpast.mining.neighbours.coverage import Search, is_exact
 from scrollpast.mining.neighbours.inputs import Day, Towers, check_fit, read_days
 from scrollpast.mining.neighbours.outcomes import Outcome
@@ -37,9 +36,10 @@ from scrollpast.mining.neighbours.shard_tasks import (
     measure_search,
     mine_shard,
 )
-from scrollpast.mining.parcels import unpack
-from scrollpast.mining.progress import progress
 from scrollpast.mining.publication import check_writable, write_table
+from scrollpast.mining.spark.map_in_arrow import map_batches
+from scrollpast.mining.spark.packed_columns import unpack
+from scrollpast.mining.spark.progress import progress
 from scrollpast.privacy.forgetting import obey, publish_obeying
 from scrollpast.privacy.suppression import folder_of
 from scrollpast.shards.manifest import (

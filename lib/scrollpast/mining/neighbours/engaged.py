@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, frozen
 from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE
-from scrollpast.example import USER_ID
+from scrollpast.record_schema import USER_ID
 
 ENGAGED_FEATURES = (USER_ID, "positive_ad_id", "negative_ad_id", "negative_kind")
 """Features of a record that tell it: positives, and what was hidden or reported."""

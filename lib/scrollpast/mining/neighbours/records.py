@@ -7,8 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from scrollpast.config import NEIGHBOUR_CODE
-from scrollpast.example import NEGATIVE_FEATURES, UNKNOWN
 from scrollpast.mining.neighbours.engaged import list_lengths
+from scrollpast.record_schema import NEGATIVE_FEATURES, UNKNOWN
 
 WEIGHT = 1.0
 """``negative_weight`` of every neighbour: what passed the rules is drawn evenly."""
@@ -23,7 +23,7 @@ def with_neighbours(
     what was, in the order of the lists.
 
     Args:
-        batch: R records, of `scrollpast.example.record_schema`.
+        batch: R records, of `scrollpast.record_schema.record_schema`.
         lengths: int64 [R], neighbours of each record.
         ads: int64 [Σ], their ids, record by record, ascending in each.
     """

@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from scrollpast.config import Neighbours
 from scrollpast.errors import ScrollpastError
-from scrollpast.example import USER_ID, record_schema
-from scrollpast.mining.neighbours.asking import Answer, Asking
 from scrollpast.mining.neighbours.coverage import SAMPLE_USERS
 from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, Engaged, list_lengths
+from scrollpast.mining.neighbours.query import Answer, Asking
 from scrollpast.mining.neighbours.records import with_neighbours
 from scrollpast.mining.neighbours.retriever import Retriever
 from scrollpast.mining.neighbours.selection import user_chances
-from scrollpast.mining.parcels import pack
+from scrollpast.mining.spark.packed_columns import pack
+from scrollpast.record_schema import USER_ID, record_schema
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.manifest import write_shard
 from scrollpast.shards.reader import PublishedShard, decode_shard, read_shard_content

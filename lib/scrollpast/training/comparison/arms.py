@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scrollpast.config import Comparison, Config, Training
-from scrollpast.config.mistakes import explain
+from scrollpast.config.validation_errors import explain
 from scrollpast.errors import UserError
 
 RANDOM = "random"

@@ -17,15 +17,15 @@ from scrollpast.config import Comparison, Training
 from scrollpast.errors import ScrollpastError
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.checkpoint import chosen_checkpoint
-from scrollpast.training.command import train_to_the_end
+from scrollpast.training.cli import train_to_the_end
 from scrollpast.training.comparison.arms import Cell, Planned, training_of
 from scrollpast.training.comparison.day_sets import DaySets
 from scrollpast.training.comparison.results import Result, is_there, result_name, run_folder
+from scrollpast.training.engine.checkpoint import chosen_checkpoint
+from scrollpast.training.engine.distributed import agreement
 from scrollpast.training.evaluation.held_out import HeldOut, read_held_out
 from scrollpast.training.evaluation.report import measure
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
-from scrollpast.training.processes import agreement
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scrollpast import __version__
 from scrollpast.config import Comparison, Training
 from scrollpast.errors import CorruptShardError
-from scrollpast.example import USER_ID
+from scrollpast.record_schema import USER_ID
 from scrollpast.shards import filesystem as files
 from scrollpast.training.comparison.arms import Cell
 from scrollpast.training.comparison.day_sets import content_of, digest

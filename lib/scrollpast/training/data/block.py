@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, frozen
 from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE
-from scrollpast.example import (
+from scrollpast.record_schema import (
     NEGATIVE_FEATURES,
     POSITIVE_FEATURES,
     UNKNOWN,

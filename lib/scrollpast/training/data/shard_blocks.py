@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scrollpast.example import POSITIVE_FEATURES
+from scrollpast.record_schema import POSITIVE_FEATURES
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.framing import Frames
 from scrollpast.shards.reader import PublishedShard, decode_shard, read_shard_content

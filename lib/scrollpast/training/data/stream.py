@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scrollpast.errors import UserError
 from scrollpast.shards.reader import PublishedShard, ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.batch import AnchorBatch
+from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.block import block_features
 from scrollpast.training.data.counting import count_anchors
 from scrollpast.training.data.expansion import NUMBERS, Piece, concatenate

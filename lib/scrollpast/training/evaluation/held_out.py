@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from scrollpast.config import NEIGHBOUR_CODE
 from scrollpast.errors import UserError
-from scrollpast.example import UNKNOWN, USER_FEATURE_PREFIX, USER_ID
 from scrollpast.hashing import seeded_hash
+from scrollpast.record_schema import UNKNOWN, USER_FEATURE_PREFIX, USER_ID
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary

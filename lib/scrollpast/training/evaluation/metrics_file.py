@@ -9,7 +9,7 @@ from typing import Any
 from scrollpast.errors import ScrollpastError
 from scrollpast.job_commands import job_command
 from scrollpast.shards import filesystem as files
-from scrollpast.training.checkpoint import Checkpoint
+from scrollpast.training.engine.checkpoint import Checkpoint
 
 METRICS_NAME = "metrics.json"
 SCHEMA_VERSION = 1

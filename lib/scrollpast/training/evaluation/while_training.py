@@ -10,10 +10,10 @@ import torch.distributed as dist
 
 from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.engine.step_model import StepModel
 from scrollpast.training.evaluation.held_out import HeldOut, read_held_out
 from scrollpast.training.evaluation.report import measure
 from scrollpast.training.model.embedding import embed_ads, embed_users
-from scrollpast.training.step_model import StepModel
 
 
 class HeldOutEvaluator:

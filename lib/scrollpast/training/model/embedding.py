@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from scrollpast.config.training_options import Model
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.checkpoint import Checkpoint, restore_weights
-from scrollpast.training.gather import gather
+from scrollpast.training.engine.checkpoint import Checkpoint, restore_weights
+from scrollpast.training.loss.gather import gather
 from scrollpast.training.model.features import AdFeatures, user_features
 from scrollpast.training.model.towers import TableShapes, TwoTower
 

@@ -17,7 +17,7 @@ from torchrec.distributed.types import CacheParams, ModuleSharder, ShardingPlan,
 
 from scrollpast.config.training_options import ShardingOptions
 from scrollpast.errors import UserError
-from scrollpast.training.processes import local_world_size
+from scrollpast.training.engine.distributed import local_world_size
 
 _GIB = 2**30
 _KERNELS = {

@@ -13,8 +13,8 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from scrollpast.config.training_options import Model
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.engine.nonfinite_guard import Soundness
 from scrollpast.training.model.layers import layers_of
-from scrollpast.training.soundness import Soundness
 
 USER, HISTORY, AD = "user", "history", "ad"
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import nn
 
-from scrollpast.example import USER_FEATURE_PREFIX
+from scrollpast.record_schema import USER_FEATURE_PREFIX
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.model.layers import layers_of

@@ -1,0 +1,201 @@
+"""The gate: a day's figures held against the trailing days' before the day is published.
+
+The band of a figure lies around the median of the trailing days, so wide that neither the usual difference from
+day to day nor chance takes a figure out of it: the wider of
+
+* ``deviations`` robust standard deviations from day to day, shares as logits. That is the larger of 1.4826 × the median
+  absolute deviation (Rousseeuw and Croux, *Alternatives to the median absolute deviation*, JASA 88, 1993) and of the
+  deciles' distance over 2.563, for which days that come every week, such as Sundays, are usual; less what chance
+  alone would make of it, and at least ``least_deviation``;
+* as many standard deviations of both together, from day to day and by the chance of so few cases, on the arcsine
+  scale, where that of chance is 1 / (2 √cases) for every share (Anscombe, *Biometrika* 35, 1948);
+* ``least_difference``, for shares that are not small by nature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.config import FIGURES, Gate
+from scrollpast.mining.gate.day_metrics import Figure, Health
+
+Floats = NDArray[np.float64]
+
+_MAD_TO_DEVIATION, _DECILES_TO_DEVIATION = 1.4826, 1 / 2.563
+_FEW_DAYS = 40.0
+"""The spread of m days is taken 40 / m² larger than it looks: that of few days may look small by chance. For normal
+figures, 5 deviations are left once in 3,000 days from the first band on (m = 7), once in 10,000 when m = 28."""
+_WIDEST = 100.0
+"""Half a band's width in logarithms at most: e¹⁰⁰ is no bound."""
+COUNTS = {"impressions", "recorded"}
+"""Figures that are numbers, not shares."""
+_SMALL_BY_NATURE = {"engagement_rate"}
+_NO_BAND = {"recorded", "seen_before_share"}
+"""Checked against bounds alone: shares say the same of ``recorded``, and on the days before nothing could repeat."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where a figure is expected: ``median`` of the trailing days, and how far around it."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A figure that is not where it has to be. ``median`` is None where a configured bound says so, not a band."""
+
+    figure: str
+    value: float
+    low: float | None
+    high: float | None
+    median: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.figure} {shown(self.figure, self.value)} ({self.expected})"
+
+    @property
+    def expected(self) -> str:
+        """Where the figure has to be, in words."""
+        low, high = (None if end is None else shown(self.figure, end) for end in (self.low, self.high))
+        if low is None or high is None:
+            return f"at least {low}" if high is None else f"at most {high}"
+        return f"{low} to {high}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found. Without breaches the day may be published."""
+
+    breaches: tuple[Breach, ...] = ()
+    days: tuple[str, ...] = ()
+    """The trailing days whose figures made the bands; none if they were too few."""
+    bands: Mapping[str, Band] = field(default_factory=dict)
+    """By figure, those that figures were held against."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest holds it, beside the figures."""
+        return {
+            "trailing_days": list(self.days),
+            "breaches": [asdict(breach) for breach in self.breaches],
+            "bands": {name: asdict(band) for name, band in self.bands.items()},
+        }
+
+
+def judge(
+    health: Health, trailing: Mapping[str, Health], options: Gate, *, engagements_required: bool = True
+) -> Verdict:
+    """Hold a day's figures against the bounds and, if they are enough, the trailing days'.
+
+    Args:
+        trailing: by day (``ds``), those that are comparable.
+        engagements_required: else the engagement rate has no lower bound.
+    """
+    breaches = list(_out_of_bounds(health, options, engagements_required))
+    if len(trailing) < options.min_trailing_days:
+        return Verdict(tuple(breaches))
+    known = {breach.figure for breach in breaches}
+    bands = {}
+    for name, figure in _judged(health, options):
+        past = [day.figures[name] for day in trailing.values() if name in day.figures]
+        if name in _NO_BAND | known or len(past) < options.min_trailing_days:
+            continue
+        bands[name] = band = band_of(name, past, figure.cases, options)
+        if not band.low <= figure.value <= band.high:
+            breaches.append(Breach(name, figure.value, band.low, band.high, band.median))
+    return Verdict(tuple(breaches), tuple(trailing), bands)
+
+
+def band_of(name: str, past: Sequence[Figure], cases: int | None, options: Gate) -> Band:
+    """The band of a figure.
+
+    Args:
+        past: the figure on the trailing days.
+        cases: of how many the figure to judge is a share; None for a count.
+    """
+    least = options.least_deviations.get(name, options.least_deviation)
+    value = np.array([figure.value for figure in past])
+    if cases is None:
+        middle, spread = _centre(np.log(np.maximum(value, 0.5)))
+        half = min(options.deviations * max(spread, least), _WIDEST)
+        return Band(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
+    past_cases = np.array([figure.cases or 0 for figure in past], np.float64)
+    # Half a case more on either side: a share of 0 has a logit as well.
+    with_case, without = value * past_cases + 0.5, (1 - value) * past_cases + 0.5
+    middle, spread = _centre(np.log(with_case / without))
+    by_chance = float(np.median(1 / with_case + 1 / without))
+    deviation = max(math.sqrt(max(spread**2 - by_chance, 0.0)), least)
+    half = options.deviations * deviation
+    ends = [(_share_of(middle - half), _share_of(middle + half))]
+    median = float(np.median(value))
+    # The angle moves by √(p (1 − p)) / 2 where the logit moves by 1.
+    variance = (deviation**2 * median * (1 - median) + 1 / max(cases, 1)) / 4
+    angle, reach = math.asin(math.sqrt(median)), options.deviations * math.sqrt(variance)
+    ends.append((math.sin(max(angle - reach, 0.0)) ** 2, math.sin(min(angle + reach, math.pi / 2)) ** 2))
+    if name not in _SMALL_BY_NATURE:
+        ends.append((median - options.least_difference, median + options.least_difference))
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return Band(median, max(low, 0.0), min(high, 1.0))
+
+
+def shown(name: str, value: float) -> str:
+    """A figure as people read it."""
+    return f"{value:,.0f}" if name in COUNTS else f"{value:.3%}"
+
+
+def spell_days(days: Iterable[str]) -> str:
+    """Days in order, runs of them by their ends.
+
+    >>> spell_days(["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-22"])
+    '2026-11-18 to 2026-11-20, 2026-11-22'
+    """
+    runs: list[list[date]] = []
+    for day in sorted(date.fromisoformat(text) for text in days):
+        if runs and (day - runs[-1][-1]).days == 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _judged(health: Health, options: Gate) -> list[tuple[str, Figure]]:
+    """The figures that say something, in the order in which they are explained."""
+    return [
+        (name, health.figures[name])
+        for name in FIGURES
+        if name in health.figures and (health.figures[name].cases or options.min_cases) >= options.min_cases
+    ]
+
+
+def _out_of_bounds(health: Health, options: Gate, engagements_required: bool) -> Iterable[Breach]:
+    for name, figure in _judged(health, options):
+        bounds = options.bounds.get(name)
+        if bounds is None:
+            continue
+        low = None if name == "engagement_rate" and not engagements_required else bounds.low
+        if (low is not None and figure.value < low) or (
+            bounds.high is not None and figure.value > bounds.high
+        ):
+            yield Breach(name, figure.value, low, bounds.high)
+
+
+def _centre(values: Floats) -> tuple[float, float]:
+    """Median, and the robust standard deviation around it."""
+    middle = float(np.median(values))
+    first, ninth = np.quantile(values, [0.1, 0.9])
+    of_median = _MAD_TO_DEVIATION * float(np.median(np.abs(values - middle)))
+    spread = max(of_median, _DECILES_TO_DEVIATION * float(ninth - first))
+    return middle, spread * (1 + _FEW_DAYS / len(values) ** 2)
+
+
+def _share_of(logit: float) -> float:
+    return (1 + math.tanh(logit / 2)) / 2

@@ -1,0 +1,242 @@
+"""A day's health: the figures that tell a day like the others from one whose feeds were broken.
+
+Most come from the ledger. Buckets count what the ledger does not tell while they decide (`BucketSigns`), which
+costs them next to nothing; the driver adds up. `scrollpast.config.FIGURES` says what each figure means.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.hashing import seeded_hash
+from scrollpast.mining.exposure import Exposure
+from scrollpast.mining.rules.bucket import Bucket
+from scrollpast.mining.rules.decide import Decided
+from scrollpast.mining.rules.ledger import Ledger
+from scrollpast.mining.rules.rules import HOUR_US, Rules
+from scrollpast.mining.spark.packed_columns import Columns, pack, unpack
+from scrollpast.outcomes import Outcome
+
+Ints = NDArray[np.int64]
+
+PROMPT_US = 15 * 60 * 1_000_000
+"""Most clicks come within seconds of the look: few are late, unless a clock is wrong."""
+SKETCH_SIZE = 256
+_SKETCHED_REQUESTS = 16
+"""One request in so many is looked at for the sketch: hashing every row would cost a percent of the job."""
+_SKETCH_SEED = 1
+_NOT_JUDGED = {Outcome.SUPPRESSED, Outcome.IMMATURE, Outcome.NEGATIVE}
+"""How many are suppressed follows from the list, which grows; how many are immature from --as-of; negatives are what
+the others leave."""
+
+
+@dataclass(frozen=True)
+class BucketSigns:
+    """What buckets see beside the outcomes; the signs of several buckets add up."""
+
+    num_engaged: int = 0
+    """Engagements of positive kinds in the window."""
+    num_matched: int = 0
+    """Of them: the impression is there, of the request and ad or, where no request is named, of the user and ad."""
+    num_attributed: int = 0
+    """Engagements of positive kinds that answer an impression."""
+    num_prompt: int = 0
+    """Of them: within ``PROMPT_US`` of it."""
+    num_only_far: int = 0
+    """Impressions that would be negatives, had the guard windows been half as long."""
+    sketch: tuple[int, ...] = ()
+    """The ``SKETCH_SIZE`` smallest hashes of distinct (user, request, ad), ascending: of two days' sets the smallest
+    hashes of the union are a sample (Broder, *On the resemblance and containment of documents*, 1997)."""
+    num_judged: int = 0
+    """Impressions that were decided here: sound ones of users who may have an anchor."""
+    num_dwell: int = 0
+    """Of them: the dwell is known."""
+    num_dwell_over_0: int = 0
+    """Of them: it is more than 0 ms."""
+    num_dwell_under_60: int = 0
+    """Of them: it is less than 60 ms, which no look is."""
+
+    def packed(self) -> bytes:
+        """As a parcel's payload."""
+        counts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sketch"}
+        return pack({"sketch": np.array(self.sketch, np.int64)}, **counts)
+
+    @staticmethod
+    def sum(payloads: Iterable[bytes]) -> BucketSigns:
+        """The signs of all buckets, from their parcels' payloads in any order."""
+        counts: Counter[str] = Counter()
+        sketches = [np.zeros(0, np.int64)]
+        for payload in payloads:
+            columns, words = unpack(payload)
+            counts.update(words)
+            sketches.append(columns["sketch"])
+        sketch = smallest(np.concatenate(sketches), SKETCH_SIZE)
+        return BucketSigns(**counts, sketch=tuple(sketch.tolist()))
+
+
+def engaged_in_window(engagements: Columns, rules: Rules) -> NDArray[np.bool_]:
+    """Which of [M] engagements are of a positive kind and in the window: bool [M]."""
+    moment_us, window = engagements["engaged_us"], rules.window
+    inside = (moment_us >= window.start_us) & (moment_us < window.end_us)
+    return np.asarray(rules.kinds.is_positive[engagements["kind"]] & inside)
+
+
+def signs_of(num_engaged: int, bucket: Bucket, decided: Decided, rules: Rules) -> BucketSigns:
+    """The signs of one bucket that has impressions; ``num_engaged`` counts engagements of all users that are its."""
+    engagements = bucket.engagements
+    has_request = engagements["request"] >= 0
+    dwell_ms = bucket.rows["dwell_ms"]
+    has_impression = np.where(has_request, bucket.engaged_shown, bucket.engaged_pair) >= 0
+    return BucketSigns(
+        num_engaged=num_engaged,
+        num_matched=int((has_impression & engaged_in_window(engagements, rules)).sum()),
+        num_attributed=len(decided.delay_us),
+        num_prompt=int((decided.delay_us <= PROMPT_US).sum()),
+        num_only_far=decided.num_only_far,
+        num_judged=len(dwell_ms),
+        num_dwell=int((dwell_ms >= 0).sum()),
+        num_dwell_over_0=int((dwell_ms > 0).sum()),
+        num_dwell_under_60=int(((dwell_ms > 0) & (dwell_ms < 60)).sum()),
+        sketch=tuple(_sketch(bucket.rows).tolist()),
+    )
+
+
+def _sketch(rows: Columns) -> Ints:
+    # The low bits of a request's hash are as good as random, and the same whenever it is delivered.
+    at = np.flatnonzero(rows["request"] & (_SKETCHED_REQUESTS - 1) == 0)
+    keys = (rows[name][at] for name in ("user", "request", "ad"))
+    return smallest(seeded_hash(_SKETCH_SEED, *keys), SKETCH_SIZE)
+
+
+def smallest(values: Ints, count: int) -> Ints:
+    """The ``count`` smallest distinct values, ascending; all of them where there are fewer."""
+    size = 4 * count
+    while size < len(values):
+        found = np.unique(np.partition(values, size)[:size])
+        if len(found) >= count:
+            return found[:count]
+        size *= 4  # values that come again and again
+    return np.unique(values)[:count]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a day. A share is one of ``cases``; None where the number is a count."""
+
+    value: float
+    cases: int | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """The figures of a day, by name; one that cannot be told, for want of cases or input, is not there."""
+
+    figures: Mapping[str, Figure]
+    lag_h: float
+    """Hours from the end of the window to ``--as-of``, at most the longest reach of an engagement."""
+    sketch: tuple[int, ...]
+
+    @staticmethod
+    def of(ledger: Ledger, signs: BucketSigns, exposure: Exposure, rules: Rules) -> Health:
+        totals = ledger.totals()
+        num_impressions = sum(totals.values())
+        num_sound = num_impressions - totals[Outcome.INVALID] - totals[Outcome.SUPPRESSED]
+        candidates = (Outcome.TOO_NEW, Outcome.REPEAT, Outcome.OVER_CAP, Outcome.NEGATIVE)
+        num_candidates = sum(totals[outcome] for outcome in candidates)
+        shares = {
+            "engagement_rate": (totals[Outcome.POSITIVE], num_sound),
+            **_outcome_shares(totals),
+            "matched_share": (signs.num_matched, signs.num_engaged),
+            "prompt_share": (signs.num_prompt, signs.num_attributed),
+            "false_negative_rate": (signs.num_only_far, signs.num_only_far + num_candidates),
+            "hardness": hardness(ledger),
+            "new_ad_share": (exposure.num_of_new_ads, exposure.num_of_known_ads),
+            "unknown_ad_share": (exposure.num_of_unknown_ads, exposure.num_items),
+        }
+        recorded = (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE)
+        figures = {
+            "impressions": Figure(float(num_impressions), None),
+            "recorded": Figure(float(sum(totals[outcome] for outcome in recorded)), None),
+        }
+        figures |= {name: Figure(count / cases, cases) for name, (count, cases) in shares.items() if cases}
+        window = rules.window
+        lag_us = min(max(window.as_of_us - window.end_us, 0), rules.longest_reach_us)
+        return Health(figures, round(lag_us / HOUR_US, 3), signs.sketch)
+
+    def with_seen_before(self, earlier: Iterable[tuple[int, ...]]) -> Health:
+        """With the share of impressions that one of the earlier days had, the largest, from the days' sketches."""
+        found = [_overlap(self.sketch, sketch) for sketch in earlier]
+        if not found:
+            return self
+        return replace(
+            self, figures={**self.figures, "seen_before_share": max(found, key=lambda figure: figure.value)}
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        figures = {name: asdict(figure) for name, figure in self.figures.items()}
+        sketch = np.array(self.sketch, ">i8").tobytes().hex()
+        return {"figures": figures, "lag_h": self.lag_h, "sketch": sketch}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Health:
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it did not.
+        """
+        figures = {name: Figure(**figure) for name, figure in content["figures"].items()}
+        sketch = np.frombuffer(bytes.fromhex(content["sketch"]), ">i8").tolist()
+        return Health(figures, float(content["lag_h"]), tuple(sketch))
+
+
+def _outcome_shares(totals: Mapping[Outcome, int]) -> dict[str, tuple[int, int]]:
+    """(count, cases) of every outcome: its share of the impressions that no outcome before it took.
+
+    Shares of all impressions would move together whenever one of them does, and with the moment of --as-of.
+    """
+    shares = {}
+    left = sum(totals.values())
+    for outcome in Outcome:
+        if outcome not in _NOT_JUDGED:
+            shares[f"{outcome.label}_share"] = (totals[outcome], left)
+        left -= totals[outcome]
+    return shares
+
+
+def hardness(ledger: Ledger) -> tuple[float, int]:
+    """In how many of its cases a negative stood higher than a positive of its surface, ties half; and the cases.
+
+    The ranker put both where they were: it is its own verdict on how like positives the negatives are. A
+    Mann–Whitney statistic has the variance (m + n + 1) / (12 m n) around one half, which is that of a share of
+    3 m n / (m + n + 1) cases. Impressions of unknown position take no part.
+    """
+    positions: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    for (outcome, surface, position), count in ledger.cells.items():
+        if position is not None and outcome in (Outcome.NEGATIVE, Outcome.POSITIVE):
+            positions[surface][position][outcome == Outcome.POSITIVE] += count
+    higher_cases = cases = 0.0
+    for counts in positions.values():
+        negatives, positives = np.array([counts[position] for position in sorted(counts)], np.float64).T
+        m, n = negatives.sum(), positives.sum()
+        higher = np.cumsum(negatives) - negatives / 2
+        if m * n:
+            of_surface = float(3 * m * n / (m + n + 1))
+            higher_cases += of_surface * float((positives * higher).sum() / (m * n))
+            cases += of_surface
+    whole = round(cases)
+    return (higher_cases * whole / cases if whole else 0.0), whole
+
+
+def _overlap(today: tuple[int, ...], earlier: tuple[int, ...]) -> Figure:
+    """What share of today's impressions an earlier day had: of the hashes up to where both sketches are whole."""
+    known_to = min(sketch[-1] if len(sketch) == SKETCH_SIZE else 2**63 for sketch in (today, earlier))
+    compared = [value for value in today if value <= known_to]
+    seen = len(set(compared) & set(earlier))
+    return Figure(seen / max(len(compared), 1), len(compared))

@@ -1,0 +1,364 @@
+"""Parquet files as a source: planned from their footers, and read inside the tasks without a JVM in between."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.dataset as pds
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from scrollpast.errors import UserError
+from scrollpast.mining.io.contracts import TableContract
+from scrollpast.mining.io.day_partitions import DayPartitions
+from scrollpast.mining.spark.map_in_arrow import (
+    BATCH_ROWS,
+    Batches,
+    BatchFunction,
+    TimeRange,
+    map_batches,
+)
+from scrollpast.shards import filesystem
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One row group of a Parquet file: the columns it stores, and those that its folder's name gives."""
+
+    path: str
+    row_group: int
+    num_rows: int
+    stored: tuple[str, ...]
+    from_path: tuple[tuple[str, pa.Scalar], ...]
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    place: str
+    schema: pa.Schema
+    num_rows: int | None
+    fingerprint: str | None
+    columns: tuple[str, ...]
+    tasks: tuple[tuple[Piece, ...], ...]
+    times: tuple[str, str] | None
+    """First and last moment of the table, where its footers tell."""
+    notes: tuple[str, ...] = ()
+
+    def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
+        uri, columns, tasks = self.place, self.columns, self.tasks
+
+        def read(batches: Batches) -> Batches:
+            numbers = [number for batch in batches for number in batch["id"].to_pylist()]
+            for number in numbers:
+                yield from function(number, _read_pieces(uri, tasks[number], columns))
+
+        return map_batches(spark.range(0, len(tasks), 1, max(len(tasks), 1)), read, schema)
+
+    def describe_times(self) -> str:
+        return f"rows from {self.times[0]} to {self.times[1]}" if self.times else "none"
+
+
+def open_parquet(
+    uri: str,
+    contract: TableContract,
+    rows: TimeRange | None,
+    days: DayPartitions | None,
+    rows_per_task: int,
+    num_tasks: int | None,
+    may_be_empty: bool,
+) -> ParquetSource:
+    """Hold the schema of every file against the contract, and share the row groups out to tasks.
+
+    Raises:
+        UserError: nothing is there, or nothing of these days; it is no Parquet, a column is missing or of a wrong
+            type, or there are no rows.
+    """
+    store, path = filesystem.resolve(uri)
+    files, skipped = _list_parquet(store, path, uri, contract.name)
+    if days is not None:
+        below = [file.path[len(path) :] for file in files]
+        files = [files[position] for position in days.chosen(below, f"{contract.name} ({uri})")]
+    fragments = _fragments(store, files)
+    with ThreadPoolExecutor(16) as pool:
+        footers = list(pool.map(lambda fragment: _footer(fragment, contract.name), fragments))
+    # A file may lack a nullable column that another has: its rows are filled with nulls.
+    fields: dict[str, pa.Field] = {}
+    num_files_with: Counter[str] = Counter()
+    pieces: list[Piece] = []
+    total = 0
+    values = _values_from_paths(path, files, contract)
+    for fragment, footer, from_path in zip(fragments, footers, values, strict=True):
+        schema = fragment.physical_schema
+        stored = tuple(contract.columns_in(schema))
+        for name, value in from_path.items():
+            if name not in schema.names:
+                schema = schema.append(pa.field(name, value.type))
+        contract.check(schema, fragment.path, is_part=True)
+        num_files_with.update(contract.columns_in(schema))
+        for field in schema:
+            if field.name not in fields or pa.types.is_null(fields[field.name].type):
+                fields[field.name] = field
+        contract.check_same_keys(schema, fragment.path, pa.schema(fields.values()), fragments[0].path)
+        total += footer.num_rows
+        for group in range(footer.num_row_groups):
+            if rows is None or _may_hold(footer.row_group(group), rows):
+                num_rows = footer.row_group(group).num_rows
+                pieces.append(Piece(fragment.path, group, num_rows, stored, tuple(from_path.items())))
+    contract.check(pa.schema(fields.values()), fragments[0].path)
+    if total == 0 and not may_be_empty:
+        raise UserError(
+            f"{contract.name} ({uri})",
+            expected="at least one row",
+            found=f"{len(files)} Parquet file{'s' if len(files) != 1 else ''} without rows",
+            remedy="check that the log of this day has arrived",
+        )
+    num_rows = sum(piece.num_rows for piece in pieces)
+    if num_tasks is None:
+        num_tasks = -(-num_rows // rows_per_task)
+    return ParquetSource(
+        place=uri,
+        schema=pa.schema(fields.values()),
+        num_rows=num_rows,
+        fingerprint=fingerprint_of(path, files),
+        columns=tuple(name for name in (*contract.required, *contract.optional) if num_files_with[name]),
+        tasks=_share_out(pieces, max(1, num_tasks)),
+        times=_times(footers, rows) if rows is not None else None,
+        notes=(
+            *note_of_skipped(
+                [file.path[len(path) :].lstrip("/") for file in skipped],
+                f"{contract.name} ({uri})",
+                "parquet",
+            ),
+            *_notes_of_filled(num_files_with, len(files), contract),
+        ),
+    )
+
+
+def note_of_skipped(names: Sequence[str], place: str, suffix: str) -> list[str]:
+    """The note that names files of a folder that were skipped; none without such files."""
+    if not names:
+        return []
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return [
+        f"{place}: skipped {', '.join(names[:3])}{more}: the table's other files have the suffix .{suffix}"
+    ]
+
+
+def _notes_of_filled(num_files_with: Counter[str], num_files: int, contract: TableContract) -> list[str]:
+    return [
+        f"{contract.name}.{name}: {num_files - count:,} of {num_files:,} files lack the column; it is null in "
+        "their rows"
+        for name, count in sorted(num_files_with.items())
+        if count < num_files
+    ]
+
+
+def _list_parquet(
+    store: fs.FileSystem, path: str, uri: str, name: str
+) -> tuple[list[fs.FileInfo], list[fs.FileInfo]]:
+    """The files of a table, and those that are skipped for their suffix."""
+    try:
+        info = store.get_file_info(path)
+        if info.type == fs.FileType.File:
+            return [info], []
+        found = filesystem.list_files(store, path) if info.type == fs.FileType.Directory else []
+    except OSError as error:
+        raise _unreadable(f"{name} ({uri})", str(error)) from error
+    if info.type == fs.FileType.NotFound:
+        raise _unreadable(f"{name} ({uri})", "nothing there")
+    files = visible_files(found, path)
+    if not files:
+        raise UserError(
+            f"{name} ({uri})",
+            expected="Parquet files",
+            found="an empty folder",
+            remedy="check that the log of this day has arrived",
+        )
+    return files_with_suffix(files, ("parquet", "parq", "pq"))
+
+
+def visible_files(files: Iterable[fs.FileInfo], root: str) -> list[fs.FileInfo]:
+    """Files that hold something, without those that Spark and Hadoop take for marks or for half written.
+
+    Such names, or names of folders below ``root``, begin with '_' or '.'.
+    """
+    relative = [(file, file.path[len(root) :].strip("/").split("/")) for file in files]
+    return [
+        file
+        for file, parts in relative
+        if file.size and not any(part[:1] in ("_", ".") and "=" not in part for part in parts)
+    ]
+
+
+def files_with_suffix(
+    files: list[fs.FileInfo], suffixes: Sequence[str]
+) -> tuple[list[fs.FileInfo], list[fs.FileInfo]]:
+    """Split files into those of a table and others, such as README.txt, by their suffixes.
+
+    Where one file has a suffix of the format, a file with another one is no part of the table; a file without a
+    suffix, or with a number for one (``part.0``), is. Where none has it, all are.
+    """
+    endings = tuple(f".{suffix}" for suffix in suffixes)
+
+    def suffixes_of(file: fs.FileInfo) -> list[str]:
+        return [suffix.lower() for suffix in PurePosixPath(file.path).suffixes]
+
+    if not any(set(suffixes_of(file)) & set(endings) for file in files):
+        return files, []
+    is_data = [
+        not found or bool(set(found) & set(endings)) or found[-1][1:].isdigit()
+        for found in map(suffixes_of, files)
+    ]
+    return (
+        [file for file, kept in zip(files, is_data, strict=True) if kept],
+        [file for file, kept in zip(files, is_data, strict=True) if not kept],
+    )
+
+
+def _fragments(store: fs.FileSystem, files: list[fs.FileInfo]) -> list[pds.ParquetFileFragment]:
+    parquet = pds.ParquetFileFormat(coerce_int96_timestamp_unit="us")
+    return [parquet.make_fragment(file.path, store) for file in files]
+
+
+def _values_from_paths(
+    root: str, files: list[fs.FileInfo], contract: TableContract
+) -> list[dict[str, pa.Scalar]]:
+    """The columns of the contract that folders named ``column=value`` give, file by file.
+
+    Whole numbers become int64 if all values of the column are, and the contract takes them; else they are text.
+    """
+    expected = {**contract.required, **contract.optional}
+    texts = [_folder_values(file.path[len(root) :], expected) for file in files]
+    names = {name for values in texts for name in values}
+    types = {}
+    for name in names:
+        known = [values[name] for values in texts if values.get(name) is not None]
+        is_whole = all(_WHOLE_NUMBER.fullmatch(str(text)) for text in known)
+        types[name] = pa.int64() if is_whole and expected[name].accepts(pa.int64()) else pa.string()
+    return [
+        {name: pa.array([text], pa.string()).cast(types[name])[0] for name, text in sorted(values.items())}
+        for values in texts
+    ]
+
+
+def _folder_values(path: str, names: Container[str]) -> dict[str, str | None]:
+    values: dict[str, str | None] = {}
+    for folder in path.split("/")[:-1]:
+        name, equals, value = folder.partition("=")
+        if equals and name in names:
+            values[name] = None if value == _NULL_FOLDER else unquote(value)
+    return values
+
+
+def _footer(fragment: pds.ParquetFileFragment, name: str) -> pq.FileMetaData:
+    try:
+        return fragment.metadata
+    except (OSError, pa.ArrowException) as error:
+        remedy = "check the rights, and that its writer finished; move it away if it is no part of the table"
+        raise _unreadable(f"{name} ({fragment.path})", str(error), remedy) from error
+
+
+def _bounds_us(group: pq.RowGroupMetaData, column: str) -> tuple[int, int] | None:
+    """First and last moment of a row group by its statistics; ``None`` where it may hold nulls as well."""
+    for number in range(group.num_columns):
+        chunk = group.column(number)
+        if chunk.path_in_schema == column:
+            statistics = chunk.statistics
+            if statistics is None or not statistics.has_min_max or statistics.null_count != 0:
+                return None
+            bounds = pa.array([statistics.min, statistics.max])
+            if not pa.types.is_timestamp(bounds.type):
+                return None
+            # A time without a zone is UTC; a fraction of a microsecond is cut off, as it is from the rows.
+            low, high = (
+                bounds.cast(pa.timestamp("us", bounds.type.tz), safe=False).cast(pa.int64()).to_pylist()
+            )
+            return low, high
+    return None
+
+
+def _may_hold(group: pq.RowGroupMetaData, rows: TimeRange) -> bool:
+    bounds = _bounds_us(group, rows.column)
+    return bounds is None or (bounds[1] >= rows.start_us and bounds[0] <= rows.end_us)
+
+
+def _times(footers: Iterable[pq.FileMetaData], rows: TimeRange) -> tuple[str, str] | None:
+    groups = [footer.row_group(number) for footer in footers for number in range(footer.num_row_groups)]
+    bounds = [found for group in groups if (found := _bounds_us(group, rows.column)) is not None]
+    if not bounds:
+        return None
+    first, last = pa.array([min(low for low, _ in bounds), max(high for _, high in bounds)], pa.int64()).cast(
+        pa.timestamp("us", "UTC")
+    )
+    return first.as_py().isoformat(), last.as_py().isoformat()
+
+
+def _share_out(pieces: list[Piece], num_tasks: int) -> tuple[tuple[Piece, ...], ...]:
+    """Neighbouring row groups to tasks of about equal numbers of rows; no task is empty."""
+    total = sum(piece.num_rows for piece in pieces)
+    tasks: list[list[Piece]] = [[] for _ in range(num_tasks)]
+    before = 0
+    for piece in pieces:
+        middle = before + piece.num_rows / 2
+        tasks[min(int(middle * num_tasks / max(total, 1)), num_tasks - 1)].append(piece)
+        before += piece.num_rows
+    return tuple(tuple(task) for task in tasks if task)
+
+
+def _read_pieces(uri: str, pieces: Iterable[Piece], columns: tuple[str, ...]) -> Batches:
+    store, _ = filesystem.resolve(uri)
+    for path, group in groupby(pieces, key=lambda piece: piece.path):
+        same_file = list(group)
+        stored, from_path = same_file[0].stored, dict(same_file[0].from_path)
+        try:
+            with store.open_input_file(path) as file:
+                parquet = pq.ParquetFile(
+                    file,
+                    read_dictionary=[name for name in ("surface", "kind") if name in stored],
+                    coerce_int96_timestamp_unit="us",
+                )
+                row_groups = [piece.row_group for piece in same_file]
+                for batch in parquet.iter_batches(BATCH_ROWS, row_groups, list(stored), use_threads=False):
+                    for name in columns:
+                        if name not in stored:
+                            value = from_path.get(name, pa.scalar(None))
+                            batch = batch.append_column(name, pa.repeat(value, len(batch)))
+                    yield batch
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(path, str(error)) from error
+
+
+def fingerprint_of(root: str, files: list[fs.FileInfo]) -> str:
+    """A hash over the paths (below ``root``), sizes and times of files: it changes when one of them does."""
+    lines = sorted(f"{file.path[len(root) :]}\t{file.size}\t{file.mtime_ns}" for file in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _unreadable(
+    place: str, found: str, remedy: str = "check the path, the rights, and that its writer finished"
+) -> UserError:
+    first_line = found.splitlines()[0] if found else "no reason given"
+    # The reason may quote bytes of the broken file, which are not for a terminal.
+    first_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in first_line)
+    return UserError(
+        place,
+        expected="a readable Parquet file or folder",
+        found=first_line,
+        remedy=remedy,
+    )

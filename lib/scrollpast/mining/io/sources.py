@@ -1,0 +1,134 @@
+"""Input tables: checked against their contract before a row is read, then read inside Spark's tasks.
+
+Parquet by path is read by the tasks themselves, row group by row group, which spares the rows the way through
+the JVM; every other source is Spark's scan, handed to the same functions as Arrow batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from scrollpast.config import Table
+from scrollpast.errors import UserError
+from scrollpast.mining.io.contracts import TableContract
+from scrollpast.mining.io.day_partitions import DayPartitions
+from scrollpast.mining.io.normalization import Normalization, normalized
+from scrollpast.mining.io.parquet_source import open_parquet
+from scrollpast.mining.io.spark_source import open_with_spark
+from scrollpast.mining.spark.map_in_arrow import (
+    Batches,
+    BatchFunction,
+    TaskFunction,
+    TimeRange,
+    arrow_schema,
+    as_batches,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class Source(Protocol):
+    """An input table whose schema fits its contract."""
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def num_rows(self) -> int | None:
+        """Rows that will be read; ``None`` where only reading them tells."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Changes when the input does; ``None`` where that cannot be told."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for a person: files that were skipped, columns that some files lack."""
+
+    def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
+        """A DataFrame with the batches that ``function`` makes of every task's batches."""
+        ...
+
+    def describe_times(self) -> str:
+        """From when to when the table's rows are, for a message that none was in the window."""
+        ...
+
+
+def run(source: Source, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:
+    """A DataFrame with the rows, each of them large, that ``function`` makes of every task's batches."""
+    output = arrow_schema(schema)
+    return source.map(spark, lambda number, batches: as_batches(function(number, batches), output), schema)
+
+
+def as_frame(source: Source, spark: SparkSession, contract: TableContract) -> DataFrame:
+    """The rows of a source as a DataFrame: ids as text or long, times in microseconds, whole numbers as long."""
+    fields = [
+        pa.field(name, _plain_type(source.schema.field(name).type))
+        for name in contract.columns_in(source.schema)
+    ]
+    output = pa.schema(fields)
+
+    def conform(_: int, batches: Batches) -> Batches:
+        for batch in batches:
+            columns = [batch[field.name].cast(field.type, safe=False) for field in output]
+            yield pa.RecordBatch.from_arrays(columns, schema=output)
+
+    names = {pa.string(): "string", pa.int64(): "long", pa.float64(): "double", pa.bool_(): "boolean"}
+    schema = ", ".join(f"{field.name} {names.get(field.type, 'timestamp')}" for field in output)
+    return source.map(spark, conform, schema)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", "UTC")
+    if pa.types.is_boolean(kind):
+        return pa.bool_()
+    if pa.types.is_floating(kind):
+        return pa.float64()
+    return pa.int64() if pa.types.is_integer(kind) else pa.string()
+
+
+def open_source(
+    table: Table,
+    contract: TableContract,
+    get_spark: Callable[[], SparkSession],
+    *,
+    rows: TimeRange | None = None,
+    rows_per_task: int,
+    num_tasks: int | None = None,
+    may_be_empty: bool = False,
+    null_ids: Sequence[str] = (),
+) -> Source:
+    """Find a table, hold its schema against the contract, and plan how to read it.
+
+    Args:
+        get_spark: called only where the table needs Spark to be found (by name, or another format).
+        rows: rows outside this range need not be read.
+        rows_per_task: rows one task reads, about; ``num_tasks`` overrides it.
+        null_ids: ids that stand for no id, as text; they are read as null.
+
+    Raises:
+        UserError: no place is configured, nothing is there, it cannot be read, a column is missing or of a
+            wrong type, or there are no rows.
+    """
+    if table.path is None and table.table is None:
+        raise UserError(
+            f"input.{contract.name}",
+            expected="a path or a table",
+            found="neither",
+            remedy=f"pass --{contract.name} PATH or set input.{contract.name}.path in the configuration",
+        )
+    source: Source
+    if table.path is None or table.format != "parquet":
+        source = open_with_spark(table, contract, get_spark(), rows, num_tasks)
+    else:
+        days = DayPartitions.of(table, rows)
+        source = open_parquet(table.path, contract, rows, days, rows_per_task, num_tasks, may_be_empty)
+    return normalized(source, Normalization.of(table, contract, source.schema, null_ids))

@@ -1,0 +1,149 @@
+"""Users are asked for, some at a time: embedded as they stood at the end of their record, searched, judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scrollpast.config import Neighbours
+from scrollpast.mining.neighbours.coverage import Search, choose_search
+from scrollpast.mining.neighbours.engaged import Engaged, list_lengths
+from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.retriever import Integers, Retriever
+from scrollpast.mining.neighbours.selection import draw_chances, margin_bounds, select
+from scrollpast.record_schema import UNKNOWN, USER_FEATURE_PREFIX, USER_ID
+from scrollpast.shards.vocabulary import Vocabulary
+
+_Value = TypeVar("_Value", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The neighbours of R records, and what became of all candidates."""
+
+    lengths: Integers
+    """int64 [R]"""
+    ads: Integers
+    """int64 [Σ], record by record, ascending in each"""
+    num_asked: int
+    """Records whose users were asked for"""
+    num_unplaced: int
+    """Records of which the towers know no positive: nothing to take a margin from"""
+    num_candidates: int
+    num_without: int
+    """Records whose users were asked for, and got no neighbour"""
+    ledger: Integers
+    """int64 [outcomes, ranks]: candidates by `Outcome` and by rank, from the first of the range on"""
+
+
+class Asking:
+    """Asks an opened export for the neighbours of records.
+
+    Memory beside the retriever's: 12 bytes for every rank and user that is searched, and about 100 for every one that
+    is judged: 50 MiB for 1,024 users and the ranks 101 to 500, however many ads there are.
+    """
+
+    def __init__(self, retriever: Retriever, options: Neighbours, num_probes: int | None = None) -> None:
+        self._retriever, self._options, self._num_probes = retriever, options, num_probes
+        # Ads find their rows as they do in training; nothing else of a vocabulary is asked for.
+        self._rows = Vocabulary(
+            retriever.ad_ids, np.zeros(len(retriever.ad_ids), np.int64), {}, {}, num_user_rows=2
+        )
+
+    def answer(self, batch: pa.RecordBatch, engaged: Engaged, is_wanted: NDArray[np.bool_]) -> Answer:
+        """The neighbours of some records.
+
+        Args:
+            batch: R records.
+            engaged: of the users of these records, in their order.
+            is_wanted: bool [R]; others are left alone.
+        """
+        options = self._options
+        lengths, ads, record_of, rows = self._positives(batch)
+        is_placed = np.zeros(batch.num_rows, np.bool_)
+        is_placed[record_of[rows > 0]] = True
+        is_asked = is_wanted & is_placed
+        asked = np.flatnonzero(is_asked)
+        num_unplaced = int((is_wanted & ~is_placed).sum())
+        num_ranks = options.last_rank - options.first_rank + 1
+        ledger = np.zeros((len(Outcome), num_ranks), np.int64)
+        if not len(asked):
+            nobody = np.zeros(batch.num_rows, np.int64)
+            return Answer(nobody, np.zeros(0, np.int64), 0, num_unplaced, 0, 0, ledger)
+        is_of_asked = is_asked[record_of]
+        user_UD = self._embed(batch, asked, ads[is_of_asked], lengths[asked])
+
+        known = is_of_asked & (rows > 0)
+        user_of = np.searchsorted(asked, record_of[known])
+        bounds = margin_bounds(
+            self._retriever.scores(user_UD, user_of, rows[known]),
+            np.searchsorted(user_of, np.arange(len(asked) + 1)),
+            options.relative_margin,
+            options.margin_from,
+        )
+        row_UC = self._retriever.search(user_UD, options.last_rank, self._num_probes)[
+            :, options.first_rank - 1 :
+        ]
+        is_candidate = row_UC > 0
+        users, candidates = np.nonzero(is_candidate)
+        row_P = row_UC[is_candidate]
+        ad_P = self._retriever.ad_ids[row_P]
+
+        def spread(values: NDArray[_Value]) -> NDArray[_Value]:
+            """Values of the candidates [P] as [U, C]; what is no candidate has 0."""
+            filled = np.zeros(row_UC.shape, values.dtype)
+            filled[users, candidates] = values
+            return filled
+
+        user_ids = batch.column(USER_ID).to_numpy()[asked]
+        outcome = select(
+            is_candidate,
+            spread(engaged.holds(asked[users], ad_P)),
+            spread(self._retriever.scores(user_UD, users, row_P)),
+            bounds,
+            spread(draw_chances(options.seed, user_ids[users], ad_P)),
+            options.negatives_per_user,
+        )
+        for of_outcome in Outcome:
+            ledger[of_outcome] = (outcome == of_outcome).sum(axis=0)
+        is_kept = outcome[users, candidates] == Outcome.KEPT
+        kept_record, kept_ad = asked[users[is_kept]], ad_P[is_kept]
+        order = np.lexsort((kept_ad, kept_record))
+        return Answer(
+            lengths=np.bincount(kept_record, minlength=batch.num_rows),
+            ads=kept_ad[order],
+            num_asked=len(asked),
+            num_unplaced=num_unplaced,
+            num_candidates=len(row_P),
+            num_without=len(asked) - len(np.unique(kept_record)),
+            ledger=ledger,
+        )
+
+    def choose_search(self, batch: pa.RecordBatch, most: int) -> Search:
+        """Search that the first ``most`` users of a batch need, of those who have a positive that the towers know."""
+        lengths, ads, record_of, rows = self._positives(batch)
+        chosen = np.unique(record_of[rows > 0])[:most]
+        is_of_chosen = np.isin(record_of, chosen)
+        user_UD = self._embed(batch, chosen, ads[is_of_chosen], lengths[chosen])
+        return choose_search(self._retriever, user_UD, self._options)
+
+    def _positives(self, batch: pa.RecordBatch) -> tuple[Integers, Integers, Integers, Integers]:
+        """Positives of R records: their number [R]; ads, numbers of their records, and rows of the towers, each [Σ]."""
+        histories = batch.column("positive_ad_id")
+        lengths, ads = list_lengths(histories), histories.flatten().to_numpy()
+        return lengths, ads, np.repeat(np.arange(batch.num_rows), lengths), self._rows.ad_rows(ads)
+
+    def _embed(
+        self, batch: pa.RecordBatch, asked: Integers, ads: Integers, lengths: Integers
+    ) -> NDArray[np.float32]:
+        """The asked users with all positives of their record as history, oldest first, as they would be served next."""
+        features = {
+            name: batch.column(USER_FEATURE_PREFIX + name).fill_null(UNKNOWN).to_numpy()[asked]
+            for name in self._retriever.user_features
+        }
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        return self._retriever.embed(batch.column(USER_ID).to_numpy()[asked], (ads, offsets), features)

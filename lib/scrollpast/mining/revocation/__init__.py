@@ -1,0 +1,1 @@
+"""Revocation of published negatives that a later engagement contradicts."""

@@ -1,0 +1,1 @@
+"""Outcome rules as kernels over the rows of one bucket; no Spark."""

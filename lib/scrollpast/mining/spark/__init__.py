@@ -1,0 +1,1 @@
+"""The Spark session, functions over Arrow batches, packed columns for the shuffle, progress and run metrics."""

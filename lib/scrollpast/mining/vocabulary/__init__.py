@@ -1,0 +1,1 @@
+"""Vocabularies of ads and features, built from published days."""

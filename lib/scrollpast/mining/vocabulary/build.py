@@ -1,0 +1,289 @@
+"""Build a vocabulary: count in Spark what the records of some days hold, and lay it over the table of ads.
+
+The manifests of the days name it afterwards: who trains on them need not be told where it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scrollpast.config import Config, Table, load_config
+from scrollpast.errors import UserError
+from scrollpast.hashing import hash_column, ids_of
+from scrollpast.mining.io.contracts import AD_ID, ADS, CATEGORY
+from scrollpast.mining.io.sources import Source, open_source, run
+from scrollpast.mining.spark.map_in_arrow import collect_table, map_batches
+from scrollpast.mining.spark.progress import progress
+from scrollpast.mining.spark.run_metrics import watch
+from scrollpast.mining.spark.session import session_when_needed
+from scrollpast.mining.vocabulary.rows import AD, RAW_ID, Counts, lay_out
+from scrollpast.privacy.suppression import UserSet, folder_of, read_suppressed
+from scrollpast.record_schema import USER_FEATURE_PREFIX, USER_ID
+from scrollpast.shards.constant_features import constant_feature_notes
+from scrollpast.shards.manifest import Manifest, read_manifest
+from scrollpast.shards.reader import PublishedShard, ShardReader, decode_shard, read_shard_content
+from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.shards.vocabulary_of_days import name_vocabulary
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_POSITIVES, _NEGATIVES = "positive_ad_id", "negative_ad_id"
+_COUNTED = "feature string, value long, positives long, negatives long"
+_ADS_COUNTED = ""  # as no user feature is called
+_TAKEN_NAMES = ("row", AD_ID, RAW_ID, AD, "count")
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Run the job as its command line says and print what was built; returns the exit code."""
+    config = load_config(arguments.config, arguments.set)
+    out = arguments.out or config.output.path
+    if out is None:
+        raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
+    ads = config.input.ads if arguments.ads is None else Table(path=arguments.ads)
+    days = [read_manifest(uri) for uri in arguments.days]
+    with (
+        watch(config.watching, "build_vocabulary"),
+        session_when_needed(config.spark, "scrollpast vocabulary", debug=arguments.debug) as get_spark,
+    ):
+        vocabulary = build_vocabulary(
+            config,
+            arguments.days,
+            ads,
+            get_spark,
+            features=arguments.feature,
+            num_user_rows=arguments.num_user_rows,
+            max_codes=arguments.max_codes,
+            parent=Vocabulary.read(arguments.parent) if arguments.parent else None,
+        )
+    uri = vocabulary.write(out)
+    num_named = sum(name_vocabulary(*day, uri) for day in zip(arguments.days, days, strict=True))
+    features = ", ".join(f"{name} ({count:,})" for name, count in vocabulary.features.items()) or "none"
+    num_seen = int(np.count_nonzero(vocabulary.counts))
+    for note in constant_feature_notes(vocabulary, ads.path or ads.table or "none"):
+        print(note)
+    print(
+        f"{vocabulary.num_rows - 1:,} ads, {num_seen:,} of them with positives in {days_of(days)}; "
+        f"{vocabulary.num_user_rows:,} rows of users; "
+        f"codes of features: {features}\n"
+        f"named in the manifests of the days, {num_named} of which did not name it yet\n"
+        f"published {uri}"
+    )
+    return 0
+
+
+def days_of(manifests: Sequence[Manifest]) -> str:
+    """The days that data sets cover, each with its whole window, as a number for a person."""
+    covered: set[date] = set()
+    for manifest in manifests:
+        start, end = (datetime.fromisoformat(text) for text in (manifest.window_start, manifest.window_end))
+        # Some manifests end a window with its last second, others with the moment behind it.
+        num_days = max(1, round((end - start) / timedelta(days=1)))
+        covered.update(start.date() + timedelta(days=number) for number in range(num_days))
+    return f"{len(covered):,} day{'s' if len(covered) != 1 else ''}"
+
+
+def build_vocabulary(
+    config: Config,
+    manifests: Sequence[str],
+    ads: Table,
+    get_spark: Callable[[], SparkSession],
+    *,
+    features: Sequence[str] = (),
+    num_user_rows: int | None = None,
+    max_codes: int = 100_000,
+    parent: Vocabulary | None = None,
+) -> Vocabulary:
+    """Count the ads and user features of published days and give them rows and codes; see `lay_out`.
+
+    Args:
+        ads: the table of ads, all of which get a row; may be left out if no ``features`` of it are asked for.
+        num_user_rows: None = the parent's, or about a million.
+        max_codes: codes of one feature at most; rarer values are unknown.
+
+    Raises:
+        UserError: a day is not published, the table of ads lacks a feature or knows none of the days' ads, or
+            the parent differs.
+        CorruptShardError: a shard is not what its manifest says.
+    """
+    reader = ShardReader(manifests)
+    user_features = reader.days[0].user_features if reader.days else ()
+    _check_names(features)
+    has_ads = ads.path is not None or ads.table is not None
+    source = None
+    if has_ads or features:
+        contract = ADS.extended((name, CATEGORY) for name in features)
+        source = open_source(
+            ads,
+            contract,
+            get_spark,
+            rows_per_task=config.spark.rows_per_task,
+            null_ids=config.input.null_ids,
+        )
+    if num_user_rows is None:
+        num_user_rows = (1 << 20) + 1 if parent is None else parent.num_user_rows
+    spark = get_spark()
+    num_records = sum(day.num_records for day in reader.days)
+    with progress(spark, "count ads", num_records):
+        counts = _count(spark, reader.shards, user_features, _suppressed(reader.shards))
+    with progress(spark, "read ads", source.num_rows if source else None):
+        catalogue = _read_catalogue(spark, source, features)
+    _check_overlap(counts, catalogue, source, reader.days)
+    return lay_out(
+        counts,
+        catalogue,
+        days=[day.ds for day in reader.days],
+        num_user_rows=num_user_rows,
+        max_codes=max_codes,
+        parent=parent,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _suppressed(shards: Sequence[PublishedShard]) -> dict[str, UserSet]:
+    """The users of the suppression list that holds for each day, by the URI of the day."""
+    return {uri: read_suppressed(folder_of(uri)) for uri in {shard.day_uri for shard in shards}}
+
+
+def _count(
+    spark: SparkSession,
+    shards: Sequence[PublishedShard],
+    user_features: Sequence[str],
+    suppressed: Mapping[str, UserSet],
+) -> Counts:
+    """Tasks count shard by shard; Spark adds up."""
+    from pyspark.sql import functions as sql
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch["id"].to_pylist():
+                shard = shards[number]
+                yield from count_shard(shard, user_features, suppressed[shard.day_uri])
+
+    num_tasks = max(1, min(len(shards), 4 * spark.sparkContext.defaultParallelism))
+    counted = map_batches(spark.range(0, len(shards), 1, num_tasks), count, _COUNTED)
+    totals = [sql.sum(name).alias(name) for name in ("positives", "negatives")]
+    # A shard names an ad once, so that adding up before the exchange would spare little; what costs is Spark's
+    # own number of partitions, 200.
+    by_value = counted.repartition(num_tasks, "feature", "value").groupBy("feature", "value")
+    table = collect_table(by_value.agg(*totals))
+
+    def of(feature: str, name: str) -> Any:
+        return table.filter(pc.equal(table["feature"], feature))[name].to_numpy()
+
+    ads, positives, negatives = (of(_ADS_COUNTED, name) for name in ("value", "positives", "negatives"))
+    user_values = {name: (of(name, "value"), of(name, "positives")) for name in user_features}
+    return Counts(ads, positives, negatives, user_values)
+
+
+def count_shard(
+    shard: PublishedShard, user_features: Sequence[str], suppressed: UserSet | None = None
+) -> Iterator[pa.RecordBatch]:
+    """How often each ad is a positive and a negative in a shard, and how many records have each user value.
+
+    Args:
+        suppressed: users whose records are not counted, such as those whom an interrupted run has left in the day.
+    """
+    content, frames = read_shard_content(shard)
+    names = [USER_FEATURE_PREFIX + name for name in user_features]
+    fields = [pa.field(name, pa.list_(pa.int64())) for name in (_POSITIVES, _NEGATIVES)]
+    features = [pa.field(name, pa.int64()) for name in (*names, *((USER_ID,) if suppressed else ()))]
+    batch = decode_shard(shard, content, frames, pa.schema(fields + features), verify=False)
+    if suppressed:
+        batch = batch.filter(pa.array(~suppressed.in_files(batch[USER_ID])))
+    positives, negatives = (batch.column(name).flatten().to_numpy() for name in (_POSITIVES, _NEGATIVES))
+    ads = np.unique(np.concatenate([positives, negatives]))
+    bins = len(ads) if len(ads) else 1
+    yield _counted(
+        _ADS_COUNTED,
+        ads,
+        np.bincount(np.searchsorted(ads, positives), minlength=bins)[: len(ads)],
+        np.bincount(np.searchsorted(ads, negatives), minlength=bins)[: len(ads)],
+    )
+    for feature, name in zip(user_features, names, strict=True):
+        values, records = np.unique(batch.column(name).drop_null().to_numpy(), return_counts=True)
+        yield _counted(feature, values, records, np.zeros_like(records))
+
+
+def _counted(feature: str, values: Any, positives: Any, negatives: Any) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {
+            "feature": pa.repeat(feature, len(values)),
+            "value": pa.array(values, pa.int64()),
+            "positives": pa.array(positives, pa.int64()),
+            "negatives": pa.array(negatives, pa.int64()),
+        }
+    )
+
+
+def _read_catalogue(spark: SparkSession, source: Source | None, features: Sequence[str]) -> pa.Table:
+    """The table of ads with ids as in records and features as text; empty where there is none."""
+    schema = pa.schema([(AD, pa.int64()), (RAW_ID, pa.string()), *((name, pa.string()) for name in features)])
+    if source is None:
+        return schema.empty_table()
+
+    def read(_: int, batches: Iterable[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+        for batch in batches:
+            yield (_to_bytes(catalogue_rows(batch, schema)),)
+
+    parts = run(source, spark, read, "payload binary").collect()
+    tables = [pa.ipc.open_stream(payload).read_all() for (payload,) in parts]
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def catalogue_rows(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of the table of ads as a catalogue: the id that records carry, and the one of the log if it is text."""
+    batch = batch.filter(pc.is_valid(batch[AD_ID]))
+    ids = batch[AD_ID]
+    is_whole = pa.types.is_integer(ids.type)
+    hashes = np.zeros(len(ids), np.int64) if is_whole else hash_column(ids)
+    columns = [
+        pa.array(ids_of(ids, hashes)),
+        pa.nulls(len(ids), pa.string()) if is_whole else ids.cast(pa.string()),
+        *(batch[name].cast(pa.string()) for name in schema.names[2:]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _to_bytes(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def _check_names(features: Sequence[str]) -> None:
+    for name in features:
+        if name in _TAKEN_NAMES or name.startswith(USER_FEATURE_PREFIX) or features.count(name) > 1:
+            raise UserError(
+                f"--feature {name}",
+                expected="a column of ads, once, with a name of its own",
+                found=f"{name!r}, given twice or a name that the vocabulary uses itself",
+                remedy="rename the column where the table is made, or leave it out",
+            )
+
+
+def _check_overlap(
+    counts: Counts, catalogue: pa.Table, source: Source | None, days: Sequence[Manifest]
+) -> None:
+    if not len(counts.ads):
+        raise UserError(
+            ", ".join(day.ds for day in days) or "days",
+            expected="records with ads",
+            found="none",
+            remedy="mine other days",
+        )
+    if source is not None and not np.isin(catalogue[AD].to_numpy(), counts.ads).any():
+        raise UserError(
+            f"ads ({source.place})",
+            expected=f"some of the {len(counts.ads):,} ads of the records",
+            found="none of them",
+            remedy="give the table that belongs to the log, its ids of the same type: a string never equals a long",
+        )

@@ -1,0 +1,1 @@
+"""The training run: steps, checkpoints, resumption, metrics, and the processes that train together."""

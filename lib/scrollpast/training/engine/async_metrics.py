@@ -1,0 +1,44 @@
+"""What a step told, on its way to the host: nobody waits for the device until the numbers are wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from scrollpast.training.engine.step_input import StepInput
+from scrollpast.training.engine.step_runner import Done
+from scrollpast.training.loss.objective import Totals
+
+
+class Reading:
+    """The totals of a step that was launched, copied while the device goes on.
+
+    Args:
+        done: the step.
+        position: of the data set behind it.
+    """
+
+    def __init__(self, done: Done, position: dict[str, Any]) -> None:
+        self._done, self.position = done, position
+        self._numbers, self._copied = done.totals, None
+        if done.totals.is_cuda:
+            self._numbers = torch.empty_like(done.totals, device="cpu", pin_memory=True)
+            self._numbers.copy_(done.totals, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    @property
+    def batch(self) -> StepInput:
+        """What the step was given."""
+        return self._done.batch
+
+    def totals(self) -> Totals:
+        """What it told; waits until the step is done."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return Totals.of(self._numbers.tolist())
+
+    def own_loss(self) -> float:
+        """The loss of this rank alone; waits for the device."""
+        return float(self._done.loss)

@@ -1,0 +1,1 @@
+"""The contrastive loss: sampled softmax over the sources of negatives."""

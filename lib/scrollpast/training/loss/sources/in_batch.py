@@ -1,0 +1,91 @@
+"""Negatives for free: the positives of other anchors, of this rank or of all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from scrollpast.training.loss.sources import masks
+from scrollpast.training.loss.sources.log_q import draw_correction
+
+
+@dataclass(frozen=True)
+class InBatchColumns:
+    """N positives as candidates of B anchors; N = B, or the B of every rank one after the other.
+
+    `add_offsets` works on some anchors at a time, so that B × N is never held as a whole.
+    """
+
+    row_B: torch.Tensor
+    """int64 [B]: rows of the anchors' own positives"""
+    known_rows: torch.Tensor
+    """int64 [ΣP]"""
+    known_lengths: torch.Tensor
+    """int64 [B]"""
+    user_N: torch.Tensor
+    """int64 [N]: user ids"""
+    row_N: torch.Tensor
+    """int64 [N]"""
+    request_N: torch.Tensor
+    """int64 [N]; 0 = none"""
+    log_q_N: torch.Tensor | None
+    """float [N]; None = no correction"""
+    first_own: int
+    """Column of the first anchor's own positive: rank · B, or 0 without the other ranks."""
+    log_weight: float
+    is_same_user_masked: bool = True
+    is_same_request_masked: bool = True
+    is_known_masked: bool = True
+
+    def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
+        """Add what belongs to the logits [N, stop − start] of these anchors; `masks.FAR` less where masked."""
+        is_no_draw = self._is_no_draw(start, stop)
+        if self.log_q_N is None:
+            logits_NB += self.log_weight
+        else:
+            num_draws = len(self.row_N) - is_no_draw.sum(0)
+            logits_NB += self.log_weight + draw_correction(self.log_q_N, 1)[:, None]
+            logits_NB -= num_draws.clamp_(min=1).log_()
+        logits_NB.sub_(is_no_draw, alpha=masks.FAR)
+        if self.is_known_masked:
+            self._known.mask_out(logits_NB, start, stop)  # the positive's own ad is among them
+        else:
+            logits_NB.sub_(masks.equal(self.row_N, self.row_B[start:stop]), alpha=masks.FAR)
+
+    def positive_correction(self) -> torch.Tensor:
+        """Float [B]: the correction of the positives as if they were draws themselves (RecSys 2019)."""
+        assert self.log_q_N is not None
+        size = len(self.row_B)
+        num_draws = len(self.row_N) - self._is_no_draw(0, size).sum(0)
+        return draw_correction(self.log_q_N[self.first_own : self.first_own + size], num_draws)
+
+    def _is_no_draw(self, start: int, stop: int) -> torch.Tensor:
+        """Float [N, b], 1 for the anchor's own column and those of its user and its request, else 0."""
+        found: torch.Tensor | None = None
+        own = slice(self.first_own + start, self.first_own + stop)
+        if self.is_same_user_masked:
+            found = masks.equal(self._user_code_N, self._user_code_N[own])
+        if self.is_same_request_masked:
+            # Hash 0 means no request: no candidate has the code −1, which its anchor is given here.
+            code_B = self._request_code_N[own]
+            same = masks.equal(self._request_code_N, torch.where(self.request_N[own] == 0, -1.0, code_B))
+            found = same if found is None else torch.maximum(found, same, out=found)
+        if found is None:
+            found = torch.zeros((len(self.row_N), stop - start), device=self.row_N.device)
+        anchor = torch.arange(stop - start, device=found.device)
+        found[anchor + (start + self.first_own), anchor] = 1.0
+        return found
+
+    @cached_property
+    def _user_code_N(self) -> torch.Tensor:  # noqa: N802 - its shape
+        return masks.codes(self.user_N)
+
+    @cached_property
+    def _request_code_N(self) -> torch.Tensor:  # noqa: N802 - its shape
+        return masks.codes(self.request_N)
+
+    @cached_property
+    def _known(self) -> masks.KnownColumns:
+        return masks.KnownColumns(self.known_rows, self.known_lengths, self.row_N)

@@ -1,0 +1,157 @@
+"""A new model beside the one in use: the same users of the same later days, and what differs between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scrollpast.errors import UserError
+from scrollpast.training.comparison.verdicts import FEWEST_USERS, WORSE, Judged, judge
+from scrollpast.training.engine.checkpoint import Checkpoint, vocabulary_of
+from scrollpast.training.evaluation.held_out import read_held_out
+from scrollpast.training.evaluation.report import measure
+from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
+
+NEW, CURRENT = "new", "current"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The numbers of the users of some later days with one model."""
+
+    user_id: NDArray[np.int64]
+    """int64 [U], ascending"""
+    numbers: Mapping[str, NDArray[np.float64]]
+    """float64 [U] by metric; NaN where a user has no such number"""
+
+
+def measure_checkpoint(
+    checkpoint: Checkpoint,
+    days: Sequence[str],
+    history: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    max_users: int | None = None,
+) -> Measured:
+    """Measure a checkpoint on later days.
+
+    Args:
+        history: days that users' histories come from, the same for both models: a model that serves sees what
+            happened since it was trained.
+        max_users: as many users, chosen by a hash.
+
+    Raises:
+        UserError: days that are not later, another vocabulary, no users, or a metric that there is not.
+        ScrollpastError: the checkpoint cannot be read.
+    """
+    vocabulary = vocabulary_of(checkpoint, None)
+    most = checkpoint.facts["config"]["data"]["max_history"]
+    held_out = read_held_out(history, days, vocabulary, max_history=most, max_users=max_users)
+    towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
+    users, ads = embed_users(towers, held_out, device), embed_ads(towers, vocabulary, device)
+    numbers = measure(users, ads, held_out, vocabulary)
+    for name in metrics:
+        if name not in numbers or name.startswith("served share"):
+            known = [known for known in numbers if not known.startswith("served share")]
+            raise UserError(
+                f"--metric {name}",
+                expected=f"one of {', '.join(known)}",
+                found=repr(name),
+                remedy="name what a better model has more of",
+            )
+    return Measured(held_out.user_id, {name: numbers[name] for name in metrics})
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """What a new model gains and loses, metric by metric."""
+
+    num_users: int
+    """Users that were asked with both models"""
+    current: Mapping[str, Judged | None]
+    new: Mapping[str, Judged | None]
+    """The differences are from the current model, and so are the verdicts"""
+
+    @staticmethod
+    def of(new: Measured, current: Measured | None) -> Contest:
+        """Hold a new model against the one in use, if there is one, with a paired bootstrap over users.
+
+        Users are those that both models were asked about. Where vocabularies differ, an ad that only one of them
+        knows is the other one's loss, also where the user had engaged with it before.
+        """
+        numbers = {}
+        common = new.user_id if current is None else np.intersect1d(new.user_id, current.user_id)
+        for name, measured in ((NEW, new), *(((CURRENT, current),) if current is not None else ())):
+            is_common = np.isin(measured.user_id, common)
+            for metric, values in measured.numbers.items():
+                numbers[name, metric] = values[is_common][None]
+        judged = judge(numbers, NEW if current is None else CURRENT)
+        of = {
+            name: {metric: found for (arm, metric), found in judged.items() if arm == name}
+            for name in (NEW, CURRENT)
+        }
+        return Contest(len(common), of[CURRENT], of[NEW])
+
+    def why_not(self, largest_loss: float) -> str | None:
+        """Why the new model should not take the place of the current one; None where it may.
+
+        It may unless it is shown to be worse (the intervals that hold for all metrics at once, 95 %), or loses so
+        much that not having shown it is no excuse.
+
+        Args:
+            largest_loss: part of the current model's value that may be lost unproven.
+        """
+        reasons = []
+        for metric, judged in self.new.items():
+            before = self.current.get(metric)
+            if judged is None or before is None or (difference := judged.difference) is None:
+                continue
+            low, high = difference.joint_interval.low, difference.joint_interval.high
+            if difference.verdict == WORSE:
+                reasons.append(f"{metric} is worse by {-difference.value:.4f} [{low:+.4f}, {high:+.4f}]")
+            elif difference.value < -largest_loss * before.value:
+                lost = -difference.value / before.value
+                reasons.append(
+                    f"{metric} loses {lost:.1%} of {before.value:.4f}, more than {largest_loss:.1%}"
+                )
+        return "; ".join(reasons) or None
+
+    def to_json(self) -> dict[str, Any]:
+        """The new model's metrics, each with its difference from the current one."""
+        found: dict[str, Any] = {}
+        for metric, judged in self.new.items():
+            found[metric] = judged and {
+                "value": judged.value,
+                "low": judged.interval.low,
+                "high": judged.interval.high,
+                "num_users": judged.num_users,
+                "difference": judged.difference
+                and {
+                    "value": judged.difference.value,
+                    "low": judged.difference.joint_interval.low,
+                    "high": judged.difference.joint_interval.high,
+                    "verdict": judged.difference.verdict,
+                },
+            }
+        return found
+
+    def table(self) -> str:
+        """A line a metric, for people."""
+        lines = [
+            f"{f'{self.num_users:,} users':<28}{'new':>8}{'current':>10}{'difference':>12}{'95 %':>20}  verdict"
+        ]
+        for metric, judged in self.new.items():
+            before = self.current.get(metric)
+            line = f"  {metric:<26}" + (f"{judged.value:>8.4f}" if judged else f"{'–':>8}")
+            if judged is not None and before is not None and (difference := judged.difference) is not None:
+                joint = f"[{difference.joint_interval.low:+.4f}, {difference.joint_interval.high:+.4f}]"
+                line += f"{before.value:>10.4f}{difference.value:>+12.4f}{joint:>20}  {difference.verdict}"
+            lines.append(line)
+        if self.num_users < FEWEST_USERS:
+            lines.append(f"  fewer than {FEWEST_USERS} users show nothing: only --largest-loss decides")
+        return "\n".join(lines)

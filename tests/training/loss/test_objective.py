@@ -1,0 +1,137 @@
+"""The sources of a step: which take part, with what weight, and what their totals say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from scrollpast.training.data.stream import AnchorStream
+from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.resume import data_options
+from scrollpast.training.engine.step_input import Preparation, StepInput
+from scrollpast.training.loss.objective import SOURCES, Contrast, Totals
+from tests.training.data.days import vocabulary
+from tests.training.runs import small_day, small_options
+
+ALL = ("negatives.hard.weight=0.5", "negatives.neighbour.enabled=true", "negatives.random.weight=0.5")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone() -> Iterator[None]:
+    with process_group("cpu"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return small_day(tmp_path_factory.mktemp("day"))
+
+
+def contrast(
+    day: str, *overrides: str, step: int = 0, seed: int = 1
+) -> tuple[torch.Tensor, Totals, list[torch.Tensor]]:
+    """Loss and totals of the first batch with drawn embeddings, and the gradients of users and ads."""
+    options, known = small_options(*overrides), vocabulary()
+    batch = next(iter(AnchorStream([day], known, data_options(options))))
+    given: StepInput = Preparation(known, options).of(batch, step)
+    group = dist.group.WORLD
+    assert group is not None
+    module = Contrast(
+        options.negatives,
+        options.model,
+        known,
+        device=torch.device("cpu"),
+        group=group,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    users = torch.nn.functional.normalize(torch.randn(64, 4, generator=generator), dim=1).requires_grad_()
+    ads = torch.randn(given.ads.stride(), 4, generator=generator)
+    ads = torch.nn.functional.normalize(ads, dim=1).requires_grad_()
+    loss, totals = module(users, ads, given)
+    loss.backward()
+    assert users.grad is not None and ads.grad is not None
+    return loss.detach(), Totals.of(totals.tolist()), [users.grad, ads.grad]
+
+
+def test_all_sources_share_the_push(day: str) -> None:
+    loss, totals, _ = contrast(day, *ALL)
+    shares = totals.gradient_shares
+    assert list(shares) == list(SOURCES)
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert totals.mean_loss == pytest.approx(float(loss), rel=1e-6)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_that_is_off_has_no_part_and_the_loss_is_smaller(day: str, source: str) -> None:
+    whole, _, _ = contrast(day, *ALL)
+    less, totals, _ = contrast(day, *ALL, f"negatives.{source}.enabled=false")
+    assert totals.gradient_shares[source] == 0.0
+    assert less < whole
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_schedule_is_a_factor_of_the_weight(day: str, source: str) -> None:
+    ramp = [
+        f"negatives.{source}.schedule.{option}" for option in ("initial=0", "start_step=10", "ramp_steps=10")
+    ]
+    before, totals, _ = contrast(day, *ALL, *ramp, step=10)
+    assert totals.gradient_shares[source] == 0.0
+    weight = 1.0 if source == "in_batch" else 0.5 if source != "neighbour" else 0.01
+    midway, _, _ = contrast(day, *ALL, *ramp, step=15)
+    half, _, _ = contrast(day, *ALL, f"negatives.{source}.weight={weight / 2}", step=15)
+    assert midway == pytest.approx(float(half), rel=1e-6)
+    later, _, _ = contrast(day, *ALL, *ramp, step=20)
+    assert later == pytest.approx(float(contrast(day, *ALL, step=20)[0]), rel=1e-6)
+    assert before < contrast(day, *ALL, step=10)[0]
+
+
+def test_a_step_without_any_source_learns_nothing(day: str) -> None:
+    off = [f"negatives.{source}.schedule.initial=0" for source in SOURCES]
+    off += [f"negatives.{source}.schedule.start_step=5" for source in SOURCES]
+    loss, totals, gradients = contrast(day, *ALL, *off)
+    assert (float(loss), totals.mean_loss, totals.gradient_shares["hard"]) == (0.0, 0.0, 0.0)
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_every_correction_of_hard_negatives_gives_another_loss(day: str) -> None:
+    kinds = ("none", "pool", "uniform", "popularity")
+    losses = sorted(
+        float(contrast(day, "negatives.hard.weight=1", f"negatives.hard.log_q={kind}")[0]) for kind in kinds
+    )
+    assert all(larger - smaller > 1e-4 for smaller, larger in pairwise(losses)), losses
+
+
+def test_a_learned_temperature_gets_a_gradient_and_has_a_floor(day: str) -> None:
+    options, known = small_options("model.is_temperature_learned=true"), vocabulary()
+    group = dist.group.WORLD
+    assert group is not None
+    module = Contrast(options.negatives, options.model, known, device=torch.device("cpu"), group=group)
+    batch = Preparation(known, options).of(next(iter(AnchorStream([day], known, data_options(options)))), 0)
+    users, ads = torch.randn(64, 4), torch.randn(batch.ads.stride(), 4)
+    loss, _ = module(users, ads, batch)
+    loss.backward()
+    assert module.log_scale.grad is not None and module.log_scale.grad != 0
+    with torch.no_grad():
+        module.log_scale.fill_(np.log(1e6))
+        hot, _ = module(users, ads, batch)
+        module.log_scale.fill_(np.log(100.0))
+        floor, _ = module(users, ads, batch)
+    assert hot == floor
+
+
+def test_totals_add_up(tmp_path: Path) -> None:
+    first, second = (
+        Totals.of([1.0, 2.0, 0.0, 1.0, 0.0, 1.0, 0.0]),
+        Totals.of([3.0, 2.0, 1.0, 0.0, 0.0, 2.0, 0.0]),
+    )
+    both = first + second
+    assert (both.mean_loss, both.num_stopping) == (1.0, 1.0)
+    assert both.gradient_shares == {"in_batch": 0.25, "random": 0.0, "hard": 0.75, "neighbour": 0.0}
+    assert Totals.of(both.numbers) == both
