@@ -45,9 +45,9 @@ def main() -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from scrollpast.mining.vocabulary import build
+    from scrollpast.mining.vocabulary import cli
 
-    return build.build(arguments)
+    return cli.build(arguments)
 
 
 if __name__ == "__main__":

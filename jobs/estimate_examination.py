@@ -28,9 +28,9 @@ def main() -> int:
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
-    from scrollpast.mining.examination import estimation
+    from scrollpast.mining.examination import cli
 
-    return estimation.estimate(arguments)
+    return cli.estimate(arguments)
 
 
 if __name__ == "__main__":

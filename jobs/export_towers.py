@@ -34,7 +34,7 @@ def main() -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from scrollpast.ann_index.index import AdIndex
-    from scrollpast.training.export.towers import export_checkpoint
+    from scrollpast.training.export.cli import export_checkpoint
 
     def build_index(ad_RD: Any) -> AdIndex:  # noqa: N803 (rows and dimensions)
         return AdIndex.build(ad_RD, arguments.index, seed=arguments.seed)

@@ -22,9 +22,9 @@ def main() -> int:
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    from scrollpast.mining.revocation import revoke
+    from scrollpast.mining.revocation import cli
 
-    return revoke.revoke(arguments)
+    return cli.revoke(arguments)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from scrollpast.config import load_config
 from scrollpast.errors import UserError
 from scrollpast.hashing import ID_MASK, hash_column, integers, xxhash64
 from scrollpast.mining.examination.estimates import estimate_surface
-from scrollpast.mining.examination.estimation import count_examination, publish
+from scrollpast.mining.examination.estimation import count_examination
+from scrollpast.mining.examination.publication import publish
 from scrollpast.mining.pipeline import mine
 from scrollpast.mining.rules.rules import Window
 from scrollpast.mining.spark.session import spark_session

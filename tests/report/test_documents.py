@@ -50,7 +50,7 @@ def test_metrics_as_they_are_written() -> None:
 def test_a_surface_as_it_is_written() -> None:
     from scrollpast.mining.examination.dwell import NUM_BINS
     from scrollpast.mining.examination.estimates import SurfaceEstimate
-    from scrollpast.mining.examination.estimation import as_json
+    from scrollpast.mining.examination.publication import as_json
 
     written = SurfaceEstimate("feed", 3, {}, {"harvested": "why"}, None, "why", None, np.ones(NUM_BINS), {})
     found = checked(Surface, json.loads(json.dumps(as_json(written))), "examination", "")

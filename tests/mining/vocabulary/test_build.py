@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from scrollpast.config import load_config
 from scrollpast.errors import UserError
-from scrollpast.mining.vocabulary.build import catalogue_rows, days_of
+from scrollpast.mining.vocabulary.build import catalogue_rows
+from scrollpast.mining.vocabulary.cli import days_of
 from scrollpast.mining.vocabulary.rows import Counts, lay_out
 from scrollpast.shards.manifest import Manifest
 from scrollpast.shards.vocabulary import Vocabulary

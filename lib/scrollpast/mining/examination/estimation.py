@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
-from scrollpast.config import Config, load_config
+from scrollpast.config import Config
 from scrollpast.errors import UserError
 from scrollpast.mining.examination.counts import SurfaceCounts
-from scrollpast.mining.examination.dwell import bin_middles
-from scrollpast.mining.examination.estimates import Estimate, SurfaceEstimate, estimate_surface
 from scrollpast.mining.examination.observation import observe
-from scrollpast.mining.examination.table import PROBABILITY, write_examination
-from scrollpast.mining.io.arguments import parse_days, with_paths
 from scrollpast.mining.io.contracts import (
     BOOLEAN,
     ENGAGED_AT,
@@ -39,38 +27,9 @@ from scrollpast.mining.io.sources import Source, as_frame, open_source
 from scrollpast.mining.rules.rules import Rules, Window
 from scrollpast.mining.spark.map_in_arrow import TimeRange
 from scrollpast.mining.spark.progress import progress
-from scrollpast.mining.spark.run_metrics import watch
-from scrollpast.mining.spark.session import session_when_needed
-from scrollpast.shards import filesystem
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-_SHOWN_POSITIONS = (0, 1, 2, 4, 9, 19, 29, 49, 99)
-
-
-def estimate(arguments: argparse.Namespace) -> int:
-    """Run the job as its command line says and print what was found; returns the exit code."""
-    last_day, as_of = parse_days(arguments)
-    window = Window.of_days(last_day, arguments.days, as_of)
-    config = with_paths(load_config(arguments.config, arguments.set), arguments)
-    if config.output.path is None:
-        raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
-    with (
-        watch(config.watching, "estimate_examination"),
-        session_when_needed(config.spark, "scrollpast examination", debug=arguments.debug) as get_spark,
-    ):
-        counts = count_examination(config, window, get_spark)
-    surfaces = [estimate_surface(surface, found, config.examination) for surface, found in counts.items()]
-    folder = filesystem.join(config.output.path, "examination", f"ds={last_day.isoformat()}")
-    uri = publish(surfaces, config, window, last_day, folder)
-    print(summary(surfaces))
-    if uri is None:
-        print("no surface could be estimated: no table was written, and every position counts as looked at")
-    else:
-        option = shlex.quote(f"mining.examined.table={uri}")
-        print(f"published {uri}; mine with --set {option}")
-    return 0
 
 
 def count_examination(
@@ -151,105 +110,3 @@ def _open_inputs(
             remedy="log the request with the engagement; without it no position can be compared with another",
         )
     return [(impressions, contract), (engagements, ENGAGEMENTS)]
-
-
-def publish(
-    surfaces: list[SurfaceEstimate], config: Config, window: Window, last_day: date, folder: str
-) -> str | None:
-    """Write ``examination.json``, with every estimate, and ``table.parquet``, with those chosen; returns the table's
-    URI, or None where there is nothing to put in it.
-    """
-    store, root = filesystem.resolve(folder)
-    document = {
-        "schema_version": 1,
-        "ds": last_day.isoformat(),
-        "window": asdict(window),
-        "options": config.examination.model_dump(mode="json"),
-        "surfaces": {found.surface: as_json(found) for found in surfaces},
-    }
-    content = json.dumps(document, indent=1).encode()
-    filesystem.write_atomically(store, filesystem.join(root, "examination.json"), content)
-    rows = {found.surface: found.estimates[found.chosen] for found in surfaces if found.chosen is not None}
-    if not rows:
-        return None
-    uri = filesystem.join(folder, "table.parquet")
-    write_examination(uri, _table(rows))
-    return uri
-
-
-def _table(estimates: Mapping[str, Estimate]) -> pa.Table:
-    parts = [
-        pa.table(
-            {
-                "surface": [surface] * len(found.positions),
-                "position": found.positions,
-                PROBABILITY: found.probability,
-                "low": found.low,
-                "high": found.high,
-                "estimator": [found.estimator] * len(found.positions),
-                "level": [found.level] * len(found.positions),
-            }
-        )
-        for surface, found in estimates.items()
-    ]
-    return pa.concat_tables(parts)
-
-
-def as_json(found: SurfaceEstimate) -> dict[str, Any]:
-    """All that is known of a surface, as JSON values."""
-    return {
-        "num_impressions": found.num_impressions,
-        "chosen": found.chosen,
-        "why": found.why,
-        "estimates": {name: _plain(vars(estimate)) for name, estimate in found.estimates.items()},
-        "abstained": found.abstained,
-        "dwell": None if found.dwell is None else _plain(vars(found.dwell)),
-        "dwell_histogram": {
-            "dwell_ms": np.expm1(bin_middles()).round(1).tolist(),
-            "num_impressions": found.unclicked_dwell.tolist(),
-        },
-        "thresholds_ms": found.thresholds_ms,
-    }
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-
-
-def summary(surfaces: list[SurfaceEstimate]) -> str:
-    """What a person wants to know at the end: the curves with their intervals, and what is offered."""
-    lines = []
-    for found in surfaces:
-        lines.append(f"{found.surface}: {found.num_impressions:,} impressions")
-        for name, estimate in found.estimates.items():
-            mark = f"  ← used: {found.why}" if name == found.chosen else ""
-            lines.append(
-                f"  {name:<12}{estimate.num_clicks:>11,} clicks, ± {estimate.relative_width:.1%} in the median{mark}"
-            )
-        lines += [f"  {name:<12}abstains: {reason}" for name, reason in found.abstained.items()]
-        if found.chosen is not None:
-            lines.append(_curve_in_words(found.estimates[found.chosen]))
-        if found.dwell is not None:
-            typical = ", ".join(
-                f"{share:.0%} near {ms:,.0f} ms"
-                for share, ms in zip(found.dwell.shares, found.dwell.typical_ms, strict=True)
-            )
-            offered = ", ".join(f"{name}: {value}" for name, value in found.thresholds_ms.items())
-            lines.append(f"  dwell without a click: {typical}")
-            lines.append(f"  offered, not imposed: mining.examined.surfaces.{found.surface}: {{{offered}}}")
-        else:
-            lines.append(
-                "  dwell does not fall apart into seen and unseen: the first position counts as certain"
-            )
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _curve_in_words(estimate: Estimate) -> str:
-    shown = np.flatnonzero(np.isin(estimate.positions, _SHOWN_POSITIONS))
-    cells = (
-        f"{estimate.positions[at]}: {estimate.probability[at]:.3f} "
-        f"[{estimate.low[at]:.3f}, {estimate.high[at]:.3f}]"
-        for at in shown
-    )
-    return "  P(examined) at position " + ", ".join(cells)

@@ -7,7 +7,6 @@ day, and every reader leaves it out.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scrollpast.config import SERVED_CODE, Config, load_config
+from scrollpast.config import SERVED_CODE, Config
 from scrollpast.errors import UserError
-from scrollpast.mining.io.arguments import parse_as_of, with_paths
 from scrollpast.mining.io.contracts import ENGAGED_AT, ENGAGEMENTS
 from scrollpast.mining.io.sources import open_source, run
 from scrollpast.mining.publication import iso
@@ -29,8 +27,6 @@ from scrollpast.mining.scan import scan_engagements
 from scrollpast.mining.spark.map_in_arrow import PARCEL, TimeRange, by_bucket, collect_table, map_batches
 from scrollpast.mining.spark.packed_columns import concatenate, unpack
 from scrollpast.mining.spark.progress import progress
-from scrollpast.mining.spark.run_metrics import watch
-from scrollpast.mining.spark.session import session_when_needed
 from scrollpast.privacy.user_keys import check_user_key, read_user_key
 from scrollpast.record_schema import NEGATIVE_FEATURES, USER_ID
 from scrollpast.shards.manifest import Manifest, day_folder, publish_manifest, read_manifest
@@ -68,29 +64,6 @@ class RevokedDay:
     """All revoked negatives by the kind of engagement."""
     as_of: str
     """The latest moment up to which engagements were searched, by this run or an earlier one."""
-
-
-def revoke(arguments: argparse.Namespace) -> int:
-    """Run the job as its command line says and print what was revoked; returns the exit code."""
-    config = with_paths(load_config(arguments.config, arguments.set), arguments)
-    as_of = parse_as_of(arguments)
-    with (
-        watch(config.watching, "revoke_negatives"),
-        session_when_needed(config.spark, "scrollpast revocation", debug=arguments.debug) as get_spark,
-    ):
-        days = revoke_negatives(config, arguments.days, as_of, get_spark)
-    for day in days:
-        share = day.num_revoked / max(day.num_negatives, 1)
-        reasons = ", ".join(f"{count:,} {kind}" for kind, count in day.reasons.items()) or "none"
-        print(
-            f"{day.uri}: {day.num_revoked:,} of {day.num_negatives:,} negatives revoked ({share:.3%}): {reasons}"
-        )
-        print(
-            f"nothing new as of {day.as_of}: the negatives are as they were"
-            if not day.num_new
-            else f"published, with {day.num_new:,} new ones"
-        )
-    return 0
 
 
 def revoke_negatives(

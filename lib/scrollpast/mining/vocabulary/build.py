@@ -5,32 +5,27 @@ The manifests of the days name it afterwards: who trains on them need not be tol
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scrollpast.config import Config, Table, load_config
+from scrollpast.config import Config, Table
 from scrollpast.errors import UserError
 from scrollpast.hashing import hash_column, ids_of
 from scrollpast.mining.io.contracts import AD_ID, ADS, CATEGORY
 from scrollpast.mining.io.sources import Source, open_source, run
 from scrollpast.mining.spark.map_in_arrow import collect_table, map_batches
 from scrollpast.mining.spark.progress import progress
-from scrollpast.mining.spark.run_metrics import watch
-from scrollpast.mining.spark.session import session_when_needed
 from scrollpast.mining.vocabulary.rows import AD, RAW_ID, Counts, lay_out
 from scrollpast.privacy.suppression import UserSet, folder_of, read_suppressed
 from scrollpast.record_schema import USER_FEATURE_PREFIX, USER_ID
-from scrollpast.shards.constant_features import constant_feature_notes
-from scrollpast.shards.manifest import Manifest, read_manifest
+from scrollpast.shards.manifest import Manifest
 from scrollpast.shards.reader import PublishedShard, ShardReader, decode_shard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.shards.vocabulary_of_days import name_vocabulary
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,55 +34,6 @@ _POSITIVES, _NEGATIVES = "positive_ad_id", "negative_ad_id"
 _COUNTED = "feature string, value long, positives long, negatives long"
 _ADS_COUNTED = ""  # as no user feature is called
 _TAKEN_NAMES = ("row", AD_ID, RAW_ID, AD, "count")
-
-
-def build(arguments: argparse.Namespace) -> int:
-    """Run the job as its command line says and print what was built; returns the exit code."""
-    config = load_config(arguments.config, arguments.set)
-    out = arguments.out or config.output.path
-    if out is None:
-        raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
-    ads = config.input.ads if arguments.ads is None else Table(path=arguments.ads)
-    days = [read_manifest(uri) for uri in arguments.days]
-    with (
-        watch(config.watching, "build_vocabulary"),
-        session_when_needed(config.spark, "scrollpast vocabulary", debug=arguments.debug) as get_spark,
-    ):
-        vocabulary = build_vocabulary(
-            config,
-            arguments.days,
-            ads,
-            get_spark,
-            features=arguments.feature,
-            num_user_rows=arguments.num_user_rows,
-            max_codes=arguments.max_codes,
-            parent=Vocabulary.read(arguments.parent) if arguments.parent else None,
-        )
-    uri = vocabulary.write(out)
-    num_named = sum(name_vocabulary(*day, uri) for day in zip(arguments.days, days, strict=True))
-    features = ", ".join(f"{name} ({count:,})" for name, count in vocabulary.features.items()) or "none"
-    num_seen = int(np.count_nonzero(vocabulary.counts))
-    for note in constant_feature_notes(vocabulary, ads.path or ads.table or "none"):
-        print(note)
-    print(
-        f"{vocabulary.num_rows - 1:,} ads, {num_seen:,} of them with positives in {days_of(days)}; "
-        f"{vocabulary.num_user_rows:,} rows of users; "
-        f"codes of features: {features}\n"
-        f"named in the manifests of the days, {num_named} of which did not name it yet\n"
-        f"published {uri}"
-    )
-    return 0
-
-
-def days_of(manifests: Sequence[Manifest]) -> str:
-    """The days that data sets cover, each with its whole window, as a number for a person."""
-    covered: set[date] = set()
-    for manifest in manifests:
-        start, end = (datetime.fromisoformat(text) for text in (manifest.window_start, manifest.window_end))
-        # Some manifests end a window with its last second, others with the moment behind it.
-        num_days = max(1, round((end - start) / timedelta(days=1)))
-        covered.update(start.date() + timedelta(days=number) for number in range(num_days))
-    return f"{len(covered):,} day{'s' if len(covered) != 1 else ''}"
 
 
 def build_vocabulary(

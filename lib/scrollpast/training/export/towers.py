@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import mmap
@@ -28,11 +27,8 @@ from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.checkpoint import (
     Checkpoint,
-    chosen_checkpoint,
     restore_weights,
-    vocabulary_of,
 )
-from scrollpast.training.engine.console import silence_libraries
 from scrollpast.training.evaluation.metrics_file import read_evaluated
 from scrollpast.training.loss.objective import SMALLEST_TEMPERATURE
 from scrollpast.training.model.embedding import embed_ads, read_towers
@@ -57,21 +53,6 @@ class Index(Protocol):
 
 BuildIndex = Callable[[NDArray[np.float32]], Index]
 """Embeddings of ads float32 [R, D], row 0 included → an index of rows 1 …"""
-
-
-def export_checkpoint(arguments: argparse.Namespace, build_index: BuildIndex) -> int:
-    """Export as the command line says and print what was written; returns the exit code."""
-    if not arguments.debug:
-        silence_libraries()
-    _check_free(arguments.out, is_overwriting=arguments.overwrite)
-    checkpoint = chosen_checkpoint(arguments.checkpoint, arguments.metric)
-    vocabulary = vocabulary_of(checkpoint, arguments.vocabulary)
-    about = write_export(checkpoint, vocabulary, arguments.out, build_index, index_kind=arguments.index)
-    print(
-        f"exported {checkpoint.uri} to {arguments.out}: {about['num_ads']:,} ads, "
-        f"{about['num_user_rows']:,} rows of users, {about['output_dim']} dimensions"
-    )
-    return 0
 
 
 def write_export(
