@@ -13,7 +13,8 @@ import pytest
 
 from scrollpast.config import Config, load_config
 from scrollpast.errors import UserError
-from scrollpast.mining.io.sources import Source, open_source
+from scrollpast.mining.io.source import Source
+from scrollpast.mining.io.sources import open_source
 from scrollpast.mining.publication import (
     Published,
     check_writable,

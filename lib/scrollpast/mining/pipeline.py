@@ -43,7 +43,8 @@ from scrollpast.mining.io.contracts import CREATED_AT
 from scrollpast.mining.io.engagement_kinds import check_engagements
 from scrollpast.mining.io.inputs import check_all_read, describe, no_impressions, open_inputs
 from scrollpast.mining.io.plausibility import doubts
-from scrollpast.mining.io.sources import Source, run
+from scrollpast.mining.io.source import Source
+from scrollpast.mining.io.sources import run
 from scrollpast.mining.io.unknown_features import unknown_feature_notes
 from scrollpast.mining.publication import (
     Published,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE, Config, Mining, Section
 from scrollpast.errors import UserError
-from scrollpast.mining.io.sources import Source
+from scrollpast.mining.io.source import Source
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Rules, Window, epoch_us
 from scrollpast.outcomes import Outcome

@@ -14,7 +14,8 @@ from pyspark.sql import functions as sql
 from scrollpast.config import Log, Spark
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.mining.io.contracts import IMPRESSIONS
-from scrollpast.mining.io.sources import Source, open_source, run
+from scrollpast.mining.io.source import Source
+from scrollpast.mining.io.sources import open_source, run
 from scrollpast.mining.io.spark_source import SparkSource
 from scrollpast.mining.spark.map_in_arrow import Batches, TimeRange
 from scrollpast.mining.spark.session import spark_session

@@ -23,7 +23,8 @@ from scrollpast.mining.io.contracts import (
     TEXT,
     TableContract,
 )
-from scrollpast.mining.io.sources import Source, as_frame, open_source
+from scrollpast.mining.io.source import Source
+from scrollpast.mining.io.sources import as_frame, open_source
 from scrollpast.mining.rules.rules import Rules, Window
 from scrollpast.mining.spark.map_in_arrow import TimeRange
 from scrollpast.mining.spark.progress import progress

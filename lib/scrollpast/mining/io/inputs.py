@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from scrollpast.config import Config
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.mining.io import contracts
-from scrollpast.mining.io.sources import Source, open_source
+from scrollpast.mining.io.source import Source
+from scrollpast.mining.io.sources import open_source
 from scrollpast.mining.publication import iso
 from scrollpast.mining.rules.rules import Rules, Window
 from scrollpast.mining.spark.map_in_arrow import TimeRange

@@ -20,7 +20,7 @@ from scrollpast.mining.spark.map_in_arrow import Batches, BatchFunction
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from scrollpast.mining.io.sources import Source
+    from scrollpast.mining.io.source import Source
 
 _MS_PER_UNIT = {"ms": 1, "s": 1000}
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")

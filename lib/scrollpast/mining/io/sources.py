@@ -7,7 +7,7 @@ the JVM; every other source is Spark's scan, handed to the same functions as Arr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -17,10 +17,10 @@ from scrollpast.mining.io.contracts import TableContract
 from scrollpast.mining.io.day_partitions import DayPartitions
 from scrollpast.mining.io.normalization import Normalization, normalized
 from scrollpast.mining.io.parquet_source import open_parquet
+from scrollpast.mining.io.source import Source
 from scrollpast.mining.io.spark_source import open_with_spark
 from scrollpast.mining.spark.map_in_arrow import (
     Batches,
-    BatchFunction,
     TaskFunction,
     TimeRange,
     arrow_schema,
@@ -29,36 +29,6 @@ from scrollpast.mining.spark.map_in_arrow import (
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-
-class Source(Protocol):
-    """An input table whose schema fits its contract."""
-
-    @property
-    def place(self) -> str: ...
-
-    @property
-    def schema(self) -> pa.Schema: ...
-
-    @property
-    def num_rows(self) -> int | None:
-        """Rows that will be read; ``None`` where only reading them tells."""
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Changes when the input does; ``None`` where that cannot be told."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for a person: files that were skipped, columns that some files lack."""
-
-    def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
-        """A DataFrame with the batches that ``function`` makes of every task's batches."""
-        ...
-
-    def describe_times(self) -> str:
-        """From when to when the table's rows are, for a message that none was in the window."""
-        ...
 
 
 def run(source: Source, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:

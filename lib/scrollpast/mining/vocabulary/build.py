@@ -17,7 +17,8 @@ from scrollpast.config import Config, Table
 from scrollpast.errors import UserError
 from scrollpast.hashing import hash_column, ids_of
 from scrollpast.mining.io.contracts import AD_ID, ADS, CATEGORY
-from scrollpast.mining.io.sources import Source, open_source, run
+from scrollpast.mining.io.source import Source
+from scrollpast.mining.io.sources import open_source, run
 from scrollpast.mining.spark.map_in_arrow import collect_table, map_batches
 from scrollpast.mining.spark.progress import progress
 from scrollpast.mining.vocabulary.rows import AD, RAW_ID, Counts, lay_out
