@@ -1,6 +1,6 @@
 """Packaging: the library under lib/, and one extra for each half of the product.
 
-The ranges below say what the code needs. What the scripts install is pinned in scripts/locks, and a test
+The ranges below say what the code needs. What the scripts install is pinned in scripts/env/locks, and a test
 (tests/scripts/test_locks.py) holds the two together.
 """
 
@@ -33,7 +33,7 @@ EXTRAS = {
     # there because Spark's mapInArrow asks for it, and Spark 4.3 does not know pandas 3. Spark 3.5 is tested as well.
     "spark": ["pyspark>=3.5.9,<5", "pandas>=2.2,<3", "psutil>=6"],
     # The trainer. torchrec's own metadata asks for the CUDA build of fbgemm, so a machine without a GPU
-    # installs scripts/locks/training.txt with --no-deps instead of this extra. The versions are a set:
+    # installs scripts/env/locks/training.txt with --no-deps instead of this extra. The versions are a set:
     # one fbgemm works with exactly one torch.
     "train": [
         "torch==2.13.0",
@@ -64,7 +64,7 @@ EXTRAS = {
 }
 
 if __name__ == "__main__":
-    # Imported to build only: scripts/package.sh reads the version above with a Python that may lack it.
+    # Imported to build only: scripts/env/package.sh reads the version above with a Python that may lack it.
     from setuptools import find_packages, setup
 
     setup(

@@ -33,7 +33,7 @@ def main() -> int:
         help="what estimate_examination wrote (beside the table that the day was mined with)",
     )
     parser.add_argument(
-        "--purity", metavar="FILE.json", help="what scripts/bench_quality.py found on simulated logs"
+        "--purity", metavar="FILE.json", help="what scripts/bench/bench_quality.py found on simulated logs"
     )
     parser.add_argument(
         "--floor",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Format, lint, types and import contracts: scripts/check.sh [--fix]. Every check runs, whatever the one
 # before it found; the exit code is 1 when any of them found something.
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 cd "$root"
 
 case ${1-} in
@@ -28,9 +28,8 @@ check format $bin/ruff format --check --quiet --diff .
 check lint $bin/ruff check --quiet .
 # Named one by one: mypy refuses a folder without Python files in it, which scripts/ may well be.
 # The peers of the benchmarks live with their own packages, in another environment.
-mapfile -t programs < <(find jobs scripts -path scripts/peers -prune -o -name '*.py' -print 2>/dev/null | sort)
-# Programs in scripts/ import their siblings.
-check types env MYPYPATH=scripts $bin/mypy lib setup.py "${programs[@]}"
+mapfile -t programs < <(find jobs scripts -path scripts/bench/peers -prune -o -name '*.py' -print 2>/dev/null | sort)
+check types env MYPYPATH=. $bin/mypy lib setup.py "${programs[@]}"
 check imports $bin/lint-imports --no-logo
 
 if ((${#failed[@]})); then

@@ -6,7 +6,7 @@
 # The demo's days are mined once more as served and not engaged with, for the naive arm and, held out, for what
 # everything is measured on; towers trained on the demo's negatives give the neighbours. The table lands in
 # DIR/comparison and in the report; a call that was stopped goes on where it was.
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 
 case ${1-} in
     -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
@@ -55,6 +55,6 @@ run $python jobs/compare_negatives.py --config conf/local.yaml --days "filtered=
 examined=()
 [[ ! -e $out/examination/ds=$date ]] || examined=(--examination "$out/examination/ds=$date")
 purity=()
-[[ ! -e $out/logs/truth ]] || purity=(--purity scripts/results/quality.json)
+[[ ! -e $out/logs/truth ]] || purity=(--purity scripts/bench/results/quality.json)
 run $python jobs/write_report.py "$days" --run "$out/run" --comparison "$out/comparison" "${examined[@]}" "${purity[@]}" \
     --out "$out/report.html"

@@ -7,7 +7,7 @@
 # The last day of the log is held out: the days before it are mined and trained on, and it is evaluated on.
 # Everything lands in DIR (demo, or demo/KIND). A second call uses what is there, and the jobs say that they
 # have done their work already.
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 
 rows=2e6 kind='' source='' out=''
 while (($#)); do
@@ -123,7 +123,7 @@ elif run $python jobs/estimate_examination.py --config conf/local.yaml --date "$
 fi
 # What a simulation alone can say: how pure such negatives are.
 purity=()
-[[ -n $kind ]] || purity=(--purity scripts/results/quality.json)
+[[ -n $kind ]] || purity=(--purity scripts/bench/results/quality.json)
 run $python jobs/write_report.py "$day" --run "$out/run" "${examined[@]}" "${purity[@]}" --out "$out/report.html"
 
 cat <<EOF

@@ -4,14 +4,14 @@
 #   scripts/submit.sh --master yarn --environment mine_negatives --config conf/cluster.yaml --date 2026-11-20 …
 #
 # JOB is the name of a job in jobs/ that uses Spark. The library travels as a zip; with --environment the Python
-# packages of scripts/locks/mining.txt travel too (dist/environment.tar.gz, made when it is missing or old), for
+# packages of scripts/env/locks/mining.txt travel too (dist/environment.tar.gz, made when it is missing or old), for
 # executors that have the same python3.X as this machine and nothing else. Without it PYSPARK_PYTHON says which
 # Python the executors have (this repository's .venv, if it is not set: one machine, or a shared file system).
 #
 # SPARK_HOME names the Spark that belongs to the cluster (pip's, if it is not set); conf/spark/cluster.conf says
 # how it is set up. The exit code is the job's own, as the driver runs here (deploy mode client).
 caller_spark_home=${SPARK_HOME:-} caller_ip=${SPARK_LOCAL_IP:-} caller_python=${PYSPARK_PYTHON:-}
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 
 jobs=$(grep -lE 'scrollpast\.mining' "$root"/jobs/*.py | sed 's#.*/##; s#\.py$##' | tr '\n' ' ')
 with_environment='' job='' options=()
@@ -49,7 +49,7 @@ unset SPARK_LOCAL_IP
 
 if [[ -n $with_environment ]]; then
     archive=$root/dist/environment.tar.gz
-    "$root/scripts/pack_environment.sh" >&2
+    "$root/scripts/env/pack_environment.sh" >&2
     options+=(--archives "$archive#environment")
     export PYSPARK_PYTHON=./environment/bin/python
 elif [[ -n $caller_python ]]; then
@@ -58,6 +58,6 @@ fi
 # Spark writes its event log where its history server looks, and nowhere if that folder is not there.
 [[ " ${options[*]-} " == *spark.eventLog.* ]] || mkdir -p /tmp/spark-events
 
-library=$("$root/scripts/package.sh")
+library=$("$root/scripts/env/package.sh")
 exec "$SPARK_HOME/bin/spark-submit" --properties-file "$root/conf/spark/cluster.conf" \
     --py-files "$library" ${options[@]+"${options[@]}"} "$root/jobs/$job.py" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests: scripts/test.sh [pytest arguments], for example `scripts/test.sh tests/shards -k crc`.
 # The first call installs what they need; the last line is pytest's, and so is the exit code.
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 cd "$root"
 
 environment .venv mining training report development
@@ -11,7 +11,7 @@ environment .envs/airflow airflow
 environment .envs/peers mining training tensorflow peers
 spark_environment .venv
 chromium_environment
-scripts/archive_classes.sh
+scripts/env/archive_classes.sh
 
 # One thread a process: the tests run side by side, and more threads than cores make every one slower.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from scripts.faults import object_store as stores
+from scripts.robustness import object_store as stores
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from scripts.faults.standalone import Cluster, standalone_cluster, submitting
+from scripts.robustness.standalone import Cluster, standalone_cluster, submitting
 from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, arguments_of, mine, run_alone
 from tests.jobs.published_days import Content, content_of
 from tests.toy_logs import toy_log, write_shuffled

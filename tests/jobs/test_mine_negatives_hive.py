@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
-from scripts.faults.standalone import quick_java
+from scripts.robustness.standalone import quick_java
 
 from tests.jobs.job_runs import TIMEOUT_S, mine, run_alone
 from tests.jobs.published_days import content_of, published

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
-from scripts.planted import Plan, plant_day, plant_towers
+from scripts.bench.synthetic_days import Plan, plant_day, plant_towers
 
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary

@@ -76,5 +76,5 @@ def test_a_model_is_trained_on_the_weekday_that_is_named() -> None:
 def test_every_setting_has_a_variable_of_its_own() -> None:
     variables = [field.metadata["variable"] for field in dataclasses.fields(Settings)]
     assert len(set(variables)) == len(variables)
-    # scripts/environment.sh has a SCROLLPAST_PYTHON, and the tests a SCROLLPAST_DATA, of other meanings.
+    # scripts/env/environment.sh has a SCROLLPAST_PYTHON, and the tests a SCROLLPAST_DATA, of other meanings.
     assert {"SCROLLPAST_PYTHON", "SCROLLPAST_DATA"}.isdisjoint(variables)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from scripts.planted import Plan, plant_towers
+from scripts.bench.synthetic_days import Plan, plant_towers
 from tests.jobs.job_runs import JobRun, mine, run_job
 from tests.jobs.published_days import SERVED, day_of, records_of, side_of
 from tests.toy_logs import HOUR_US, toy_log, write_parquet

@@ -66,7 +66,7 @@ def test_a_section_without_data_says_what_would_make_it(output: Output) -> None:
     }  # fmt: skip
     for name, job in jobs.items():
         assert f"jobs/{job}.py" in section(html, name), name
-    assert "scripts/bench_quality.py" in section(html, "purity")
+    assert "scripts/bench/bench_quality.py" in section(html, "purity")
     assert "<svg" in section(html, "per-user")
 
 

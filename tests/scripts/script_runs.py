@@ -37,7 +37,7 @@ def run_script_here(script: str, *arguments: object) -> JobRun:
     stdout, stderr = io.StringIO(), io.StringIO()
     with (
         patch.object(sys, "argv", [script, *map(str, arguments)]),
-        patch.object(sys, "path", [str(SCRIPTS), *sys.path]),
+        patch.object(sys, "path", [str((SCRIPTS / script).parent), *sys.path]),
         redirect_stdout(stdout),
         redirect_stderr(stderr),
     ):

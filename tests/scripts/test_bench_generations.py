@@ -15,7 +15,8 @@ from tests.jobs.job_runs import ROOT, TIMEOUT_S
 @pytest.mark.slow
 def test_two_generations_with_and_without_the_guard(tmp_path: Path) -> None:
     out, results = tmp_path / "out", tmp_path / "results"
-    command = [sys.executable, str(ROOT / "scripts" / "bench_generations.py"), "--rows", "1e4", "--generations", "2",
+    program = ROOT / "scripts" / "bench" / "bench_generations.py"
+    command = [sys.executable, str(program), "--rows", "1e4", "--generations", "2",
                "--seeds", "1", "--steps", "10", "--out", str(out), "--results", str(results)]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"}
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_every_section_runs_on_a_processor(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "bench_gpu.py"), "--results", str(tmp_path), "--steps", "2"],
+        [sys.executable, str(ROOT / "scripts" / "bench/bench_gpu.py"), "--results", str(tmp_path), "--steps", "2"],
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,7 +34,7 @@ def test_every_section_runs_on_a_processor(tmp_path: Path) -> None:
 
 def test_a_python_without_a_gpu_is_refused_where_it_was_asked_for(tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(ROOT / "scripts" / "bench_gpu.sh")], capture_output=True, text=True, timeout=120,
+        [str(ROOT / "scripts" / "bench/bench_gpu.sh")], capture_output=True, text=True, timeout=120,
         env={"PATH": "/usr/bin:/bin", "SCROLLPAST_GPU_PYTHON": "/bin/false", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 1

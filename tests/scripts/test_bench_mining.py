@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts.peers.mining_rules import (
+from scripts.bench.peers.mining_rules import (
     FIXED,
     FOLLOWED,
     WITHOUT_EFFECT,
@@ -54,7 +54,7 @@ CHANGED = {
 def bench(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            sys.executable, str(ROOT / "scripts" / "bench_mining.py"), "--runs", "1", "--results", str(results),
+            sys.executable, str(ROOT / "scripts" / "bench/bench_mining.py"), "--runs", "1", "--results", str(results),
             *arguments,
         ],
         capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT / "lib")},

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def test_it_tells_what_a_run_and_a_user_cost(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable, str(ROOT / "scripts" / "bench_neighbours.py"), "--ads", "1e3", "--users", "4e3",
+            sys.executable, str(ROOT / "scripts" / "bench/bench_neighbours.py"), "--ads", "1e3", "--users", "4e3",
             "--dim", "8", "--index", "flat", "--buckets", "4", "--results", str(tmp_path),
         ],
         capture_output=True, text=True, timeout=240,

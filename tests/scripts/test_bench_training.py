@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def test_it_shows_every_peer_and_the_data_beside_the_step(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable, str(ROOT / "scripts" / "bench_training.py"), "--rows", "2e3", "--batch", "64",
+            sys.executable, str(ROOT / "scripts" / "bench/bench_training.py"), "--rows", "2e3", "--batch", "64",
             "--steps", "2", "--runs", "2", "--threads", "1", "--users", "400",
             "--results", str(tmp_path),
         ],
@@ -27,6 +27,6 @@ def test_it_shows_every_peer_and_the_data_beside_the_step(tmp_path: Path) -> Non
     assert [name for name in names if name in peers] == peers
     assert done.stdout.count("×") == 4
     figures = json.loads((tmp_path / "training_64.json").read_text())
-    assert figures["machine"]["command"].startswith("scripts/bench_training.py --rows 2e3")
+    assert figures["machine"]["command"].startswith("scripts/bench/bench_training.py --rows 2e3")
     assert all(0 < share < 1 for share in figures["waited"])
     assert "step waits for data" in (tmp_path / "training_64.txt").read_text()

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from scripts.benchmarking import Cost, ProgramFailed, machine, render_costs, run
-from scripts.mined_records import differences, flat_records
+from scripts.bench.benchmarking import Cost, ProgramFailed, machine, render_costs, run
+from scripts.bench.compare_records import differences, flat_records
 
 from scrollpast.record_schema import record_schema
 from scrollpast.shards.manifest import write_shard
 
 ROOT = Path(__file__).parents[2]
+BENCH_MINING = ROOT / "scripts" / "bench" / "bench_mining.py"
 CHILD = "import time; held = bytearray(b'x' * {size}); time.sleep(1.5)"
 
 
@@ -39,8 +40,8 @@ def test_a_program_that_fails_says_how_and_what_it_took() -> None:
 
 def test_a_result_does_not_name_folders_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--rows", "5", "--out", "/here", "--results=/there", "--folder", "/elsewhere", "--seeds", "1,2"]
-    monkeypatch.setattr(sys, "argv", ["/home/me/bench.py", *words])
-    assert machine()["command"] == "scripts/bench.py --rows 5 --seeds 1,2"
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "scripts" / "bench" / "bench_mining.py"), *words])
+    assert machine()["command"] == "scripts/bench/bench_mining.py --rows 5 --seeds 1,2"
 
 
 def test_a_table_of_costs_has_ratios_and_tells_failures() -> None:
@@ -116,7 +117,7 @@ def test_one_user_in_so_many_is_kept_and_all_are_counted(tmp_path: Path) -> None
 def test_mining_is_measured_and_its_stages_are_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable, str(ROOT / "scripts" / "bench_mining.py"), "--rows", "2e4", "--peers", "", "--runs", "1",
+            sys.executable, str(BENCH_MINING), "--rows", "2e4", "--peers", "", "--runs", "1",
             "--buckets", "4", "--skew", "user", "--results", str(tmp_path),
         ],
         capture_output=True, text=True, timeout=600,
@@ -132,7 +133,7 @@ def test_mining_is_measured_and_its_stages_are_told(tmp_path: Path) -> None:
 
 def test_an_unknown_peer_is_refused_at_once() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "bench_mining.py"), "--peers", "duckdb,flink"],
+        [sys.executable, str(BENCH_MINING), "--peers", "duckdb,flink"],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_a_run_that_dies_where_it_publishes_is_survived(tmp_path: Path) -> None:
     options = ["--seeds", "1", "--rows", "2e4", "--kinds", "manifest", "--folder", str(tmp_path)]
-    command = [sys.executable, str(ROOT / "scripts" / "chaos.py"), *options]
+    command = [sys.executable, str(ROOT / "scripts" / "robustness/chaos.py"), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib")}
 
     def go() -> subprocess.CompletedProcess[str]:
@@ -40,11 +40,12 @@ def test_a_run_that_dies_where_it_publishes_is_survived(tmp_path: Path) -> None:
 def test_what_is_not_as_it_would_have_been_is_not_survived(
     change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(ROOT / "scripts")  # programs import their siblings
-    from chaos import Result, render
+    from scripts.robustness.chaos import Result, render
 
     survived = Result(0, "python-worker", 1, 2.0, 0, 0, is_equal=True, found="")
     assert survived.is_survived
     broken = replace(survived, seed=7, **change)  # type: ignore[arg-type]
     assert not broken.is_survived
-    assert "scripts/chaos.py --first 7 --seeds 1 --kinds python-worker" in render([survived, broken])
+    assert "scripts/robustness/chaos.py --first 7 --seeds 1 --kinds python-worker" in render(
+        [survived, broken]
+    )

@@ -1,4 +1,4 @@
-"""scripts/environment.sh with a lock of one small package, served from a folder: real venv and pip, no network."""
+"""scripts/env/environment.sh with a lock of one small package, served from a folder: real venv and pip, no network."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def write_wheel(folder: Path, version: str) -> None:
 
 
 class Project:
-    """A repository with nothing in it but scripts/environment.sh, a library and two locks."""
+    """A repository with nothing in it but scripts/env/environment.sh, a library and two locks."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.python = root / ".venv" / "bin" / "python"
-        (root / "scripts" / "locks").mkdir(parents=True)
-        shutil.copy(REPOSITORY / "scripts" / "environment.sh", root / "scripts")
+        (root / "scripts" / "env/locks").mkdir(parents=True)
+        shutil.copy(REPOSITORY / "scripts" / "env/environment.sh", root / "scripts" / "env")
         (root / "lib" / "scrollpast").mkdir(parents=True)
         (root / "lib" / "scrollpast" / "__init__.py").touch()
         (root / "wheels").mkdir()
@@ -46,14 +46,14 @@ class Project:
 
     def lock(self, name: str, *lines: str) -> None:
         text = "\n".join(["# a lock", *lines, ""])
-        (self.root / "scripts" / "locks" / f"{name}.txt").write_text(text, encoding="utf-8")
+        (self.root / "scripts" / "env/locks" / f"{name}.txt").write_text(text, encoding="utf-8")
 
     def start(self, *locks: str, **variables: str) -> subprocess.Popen[str]:
         settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.root / "wheels")}
         # pip would otherwise also look where the machine's own configuration points.
         settings |= {"PIP_CONFIG_FILE": os.devnull, "SCROLLPAST_PYTHON": sys.executable}
         return subprocess.Popen(
-            [self.root / "scripts" / "environment.sh", *locks],
+            [self.root / "scripts" / "env/environment.sh", *locks],
             env={**os.environ, **settings, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -133,7 +133,7 @@ def test_a_failing_install_shows_the_reason_and_names_the_log(project: Project) 
 def test_an_unknown_lock_is_named(project: Project) -> None:
     code, output = project.environment("quarrying")
     assert code == 1
-    assert "scripts/locks/quarrying.txt: expected a lock, found none" in output
+    assert "scripts/env/locks/quarrying.txt: expected a lock, found none" in output
 
 
 def test_without_a_fitting_python_the_message_names_the_package_to_install(tmp_path: Path) -> None:
@@ -173,9 +173,7 @@ def chromium(project: Project, path: Path, **variables: str) -> str:
     for name in ("dirname", "mkdir", "bash"):
         if not (tools / name).exists():
             (tools / name).symlink_to(str(shutil.which(name)))
-    script = (
-        f'source {project.root}/scripts/environment.sh; chromium_environment; printf %s "${{CHROMIUM:-none}}"'
-    )
+    script = f'source {project.root}/scripts/env/environment.sh; chromium_environment; printf %s "${{CHROMIUM:-none}}"'
     environment = {"PATH": f"{path}:{tools}", **variables}
     done = subprocess.run([tools / "bash", "-c", script], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 
 _BREAKS = """
 import sys
-import fuzz
+from scripts.robustness import fuzz
 {fault}
 sys.exit(fuzz.main())
 """
 
 
 def run(*arguments: str, fault: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT / 'scripts'}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-c", _BREAKS.format(fault=fault), *arguments],
         capture_output=True, text=True, timeout=300, env=environment,
@@ -43,7 +43,7 @@ def test_thousands_of_mutations_are_read_right_or_refused() -> None:
         ("fuzz.reference = lambda payload: {}", "wrong: other values than protobuf's"),
         (
             "import os; fuzz._read = lambda shard: os.abort()",
-            "a process died: scripts/fuzz.py --seed 3 --shards 60",
+            "a process died: scripts/robustness/fuzz.py --seed 3 --shards 60",
         ),
         ("fuzz._HANGS_AFTER_S = 1; import time; fuzz._read = lambda shard: time.sleep(60)", "as found: hung"),
     ],

@@ -1,4 +1,4 @@
-"""setup.py says what the code needs, scripts/locks what is installed: the two agree."""
+"""setup.py says what the code needs, scripts/env/locks what is installed: the two agree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LOCKS = REPOSITORY / "scripts" / "locks"
+LOCKS = REPOSITORY / "scripts" / "env/locks"
 NAMES = sorted(path.stem for path in LOCKS.glob("*.txt"))
 
 SHARED = ("mining", "training", "development", "report")

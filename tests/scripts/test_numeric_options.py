@@ -9,35 +9,39 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from scripts.peers.mining_rules import num_threads
+from scripts.bench.peers.mining_rules import num_threads
 from tests.scripts.script_runs import SCRIPTS, run_script_here
 
 from scrollpast import cli_runner
 
-PROGRAMS = sorted(path.name for path in SCRIPTS.glob("*.py") if "run_job(parser" in path.read_text())
-PEERS = sorted(path.name for path in (SCRIPTS / "peers").glob("*_mining.py"))
+PROGRAMS = sorted(
+    path.relative_to(SCRIPTS).as_posix()
+    for path in SCRIPTS.rglob("*.py")
+    if "run_job(parser" in path.read_text()
+)
+PEERS = sorted(path.name for path in (SCRIPTS / "bench" / "peers").glob("*_mining.py"))
 OUT_OF_RANGE = {
-    "bench_delays.py": {"--rows": "0", "--days": "0", "--seed": "-1"},
-    "bench_examination.py": {"--rows": "0", "--runs": "0", "--small": "0", "--random": "1.5"},
-    "bench_gate.py": {"--rows": "0", "--days": "0", "--seed": "-1"},
-    "bench_generations.py": {
+    "bench/bench_delays.py": {"--rows": "0", "--days": "0", "--seed": "-1"},
+    "bench/bench_examination.py": {"--rows": "0", "--runs": "0", "--small": "0", "--random": "1.5"},
+    "bench/bench_gate.py": {"--rows": "0", "--days": "0", "--seed": "-1"},
+    "bench/bench_generations.py": {
         "--rows": "0", "--generations": "0", "--seeds": "1,x", "--steps": "0", "--hard-weight": "0",
         "--explored": "1.01",
     },
-    "bench_gpu.py": {"--batches": "0", "--dims": "0", "--rows": "1", "--steps": "0", "--anchors": "0"},
-    "bench_mining.py": {"--rows": "0", "--runs": "0", "--seed": "-1", "--buckets": "0"},
-    "bench_negatives.py": {
+    "bench/bench_gpu.py": {"--batches": "0", "--dims": "0", "--rows": "1", "--steps": "0", "--anchors": "0"},
+    "bench/bench_mining.py": {"--rows": "0", "--runs": "0", "--seed": "-1", "--buckets": "0"},
+    "bench/bench_negatives.py": {
         "--last-day": "2022-4-28", "--hold-out": "0", "--seeds": "0", "--hard-weight": "0",
     },
-    "bench_neighbours.py": {"--ads": "0", "--users": "9", "--dim": "0", "--buckets": "0"},
-    "bench_quality.py": {"--rows": "0", "--days": "0", "--seeds": "1,1", "--wait-days": "-1"},
-    "bench_shards.py": {"--records": "0", "--runs": "0"},
-    "bench_startup.py": {"--rows": "0", "--runs": "0"},
-    "bench_training.py": {
+    "bench/bench_neighbours.py": {"--ads": "0", "--users": "9", "--dim": "0", "--buckets": "0"},
+    "bench/bench_quality.py": {"--rows": "0", "--days": "0", "--seeds": "1,1", "--wait-days": "-1"},
+    "bench/bench_shards.py": {"--records": "0", "--runs": "0"},
+    "bench/bench_startup.py": {"--rows": "0", "--runs": "0"},
+    "bench/bench_training.py": {
         "--batch": "0", "--steps": "0", "--runs": "0", "--rows": "1", "--users": "0", "--threads": "-1",
     },
-    "chaos.py": {"--seeds": "0", "--first": "-1", "--rows": "0"},
-    "fuzz.py": {"--shards": "-1", "--configurations": "-1", "--seed": "-1", "--processes": "0"},
+    "robustness/chaos.py": {"--seeds": "0", "--first": "-1", "--rows": "0"},
+    "robustness/fuzz.py": {"--shards": "-1", "--configurations": "-1", "--seed": "-1", "--processes": "0"},
     "inspect_shard.py": {"--limit": "-1", "--most": "-1"},
 }  # fmt: skip
 """Of every option that takes a number or a day, a value just out of its range."""
@@ -107,4 +111,6 @@ def test_a_peer_takes_one_thread_or_more(text: str) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 def test_every_peer_reads_its_threads_so(peer: str) -> None:
     # Peers import libraries of their own environment: their source is read, and no parser is built.
-    assert '"--threads", type=num_threads' in " ".join((SCRIPTS / "peers" / peer).read_text().split())
+    assert '"--threads", type=num_threads' in " ".join(
+        (SCRIPTS / "bench" / "peers" / peer).read_text().split()
+    )

@@ -1,4 +1,4 @@
-"""scripts/package.sh: the zip for spark-submit --py-files, and the wheel that setup.py builds."""
+"""scripts/env/package.sh: the zip for spark-submit --py-files, and the wheel that setup.py builds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def copy_sources(root: Path) -> Path:
-    (root / "scripts").mkdir(parents=True)
-    shutil.copy(REPOSITORY / "scripts" / "package.sh", root / "scripts")
+    (root / "scripts" / "env").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "scripts" / "env/package.sh", root / "scripts" / "env")
     shutil.copy(REPOSITORY / "setup.py", root)
     # The files' times are those of the copying: another clone has others too.
     shutil.copytree(REPOSITORY / "lib", root / "lib", copy_function=shutil.copyfile)
@@ -24,7 +24,9 @@ def copy_sources(root: Path) -> Path:
 
 
 def package(root: Path) -> Path:
-    printed = subprocess.run([root / "scripts" / "package.sh"], capture_output=True, text=True, check=True)
+    printed = subprocess.run(
+        [root / "scripts" / "env/package.sh"], capture_output=True, text=True, check=True
+    )
     return Path(printed.stdout.strip())
 
 

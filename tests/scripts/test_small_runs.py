@@ -22,70 +22,70 @@ from tests.scripts.test_bench_mining import needs_peers
 pytestmark = pytest.mark.usefixtures("untouched_scripts")
 
 RUNS = {
-    "bench_delays.py": "tests/scripts/test_small_runs_on_spark.py",
-    "bench_examination.py": "tests/scripts/test_small_runs_on_spark.py",
-    "bench_gate.py": "tests/scripts/test_small_runs_on_spark.py",
-    "bench_generations.py": "tests/scripts/test_bench_generations.py",
-    "bench_gpu.py": "tests/scripts/test_bench_gpu.py",
-    "bench_gpu.sh": "tests/scripts/test_small_runs.py",
-    "bench_mining.py": "tests/scripts/test_bench_mining.py",
-    "bench_negatives.py": "tests/scripts/test_small_runs_on_spark.py",
-    "bench_neighbours.py": "tests/scripts/test_bench_neighbours.py",
-    "bench_quality.py": "tests/scripts/test_small_runs_on_spark.py",
-    "bench_shards.py": "tests/scripts/test_small_runs.py",
-    "bench_startup.py": "tests/scripts/test_small_runs.py",
-    "bench_training.py": "tests/scripts/test_bench_training.py",
-    "chaos.py": "tests/scripts/test_chaos.py",
+    "bench/bench_delays.py": "tests/scripts/test_small_runs_on_spark.py",
+    "bench/bench_examination.py": "tests/scripts/test_small_runs_on_spark.py",
+    "bench/bench_gate.py": "tests/scripts/test_small_runs_on_spark.py",
+    "bench/bench_generations.py": "tests/scripts/test_bench_generations.py",
+    "bench/bench_gpu.py": "tests/scripts/test_bench_gpu.py",
+    "bench/bench_gpu.sh": "tests/scripts/test_small_runs.py",
+    "bench/bench_mining.py": "tests/scripts/test_bench_mining.py",
+    "bench/bench_negatives.py": "tests/scripts/test_small_runs_on_spark.py",
+    "bench/bench_neighbours.py": "tests/scripts/test_bench_neighbours.py",
+    "bench/bench_quality.py": "tests/scripts/test_small_runs_on_spark.py",
+    "bench/bench_shards.py": "tests/scripts/test_small_runs.py",
+    "bench/bench_startup.py": "tests/scripts/test_small_runs.py",
+    "bench/bench_training.py": "tests/scripts/test_bench_training.py",
+    "robustness/chaos.py": "tests/scripts/test_chaos.py",
     "check.sh": "tests/scripts/test_check.py",
     "compare.sh": "tests/scripts/test_demo_and_comparison.py",
     "demo.sh": "tests/scripts/test_demo_and_comparison.py",
-    "environment.sh": "tests/scripts/test_environment.py",
-    "fuzz.py": "tests/scripts/test_fuzz.py",
-    "gpu/shrink_fbgemm.py": "tests/scripts/test_small_runs.py",
+    "env/environment.sh": "tests/scripts/test_environment.py",
+    "robustness/fuzz.py": "tests/scripts/test_fuzz.py",
+    "env/shrink_fbgemm.py": "tests/scripts/test_small_runs.py",
     "inspect_shard.py": "tests/shards/test_inspect_shard.py",
-    "package.sh": "tests/scripts/test_package.py",
-    "screenshot.sh": "tests/scripts/test_small_runs.py",
+    "env/package.sh": "tests/scripts/test_package.py",
+    "bench/screenshot.sh": "tests/scripts/test_small_runs.py",
     "submit.sh": "tests/cluster/test_submit.py",
 }
 """Programs by the file whose tests run them."""
 STARTED = {
-    "peers/duckdb_mining.py": ("bench_mining.py", "duckdb"),
-    "peers/polars_mining.py": ("bench_mining.py", "polars"),
-    "peers/pyspark_mining.py": ("bench_mining.py", "pyspark"),
-    "peers/shard_programs.py": ("bench_shards.py", "bench_shards.py"),
+    "bench/peers/duckdb_mining.py": ("bench/bench_mining.py", "duckdb"),
+    "bench/peers/polars_mining.py": ("bench/bench_mining.py", "polars"),
+    "bench/peers/pyspark_mining.py": ("bench/bench_mining.py", "pyspark"),
+    "bench/peers/shard_programs.py": ("bench/bench_shards.py", "bench_shards.py"),
 }
 """Programs that only another one starts, and what a test of that one says to have them started."""
 EXCEPTIONS = {
-    "archive_classes.sh": "scripts/test.sh runs it before the tests",
-    "pack_environment.sh": "downloads packages; submit.sh --environment runs it in tests/cluster/test_submit.py",
-    "pack_gpu_packages.sh": "downloads half a gigabyte of wheels for a GPU",
+    "env/archive_classes.sh": "scripts/test.sh runs it before the tests",
+    "env/pack_environment.sh": "downloads packages; submit.sh --environment runs it in tests/cluster/test_submit.py",
+    "env/pack_gpu_packages.sh": "downloads half a gigabyte of wheels for a GPU",
     "test.sh": "runs the suite",
 }
 """Programs that no test starts, with the reason."""
 LIBRARIES = {
-    "benchmarking.py": "bench_mining.py",
-    "faults/grounds.py": "chaos.py",
-    "faults/object_store.py": "faults/grounds.py",
-    "faults/places.py": "faults/strikes.py",
-    "faults/processes.py": "chaos.py",
-    "faults/standalone.py": "faults/grounds.py",
-    "faults/strikes.py": "chaos.py",
-    "generations_figures.py": "bench_generations.py",
-    "gpu/checks.py": "bench_gpu.py",
-    "gpu/large_run.py": "bench_gpu.py",
-    "gpu/meter.py": "bench_gpu.py",
-    "gpu/parts.py": "bench_gpu.py",
-    "gpu/shapes.py": "bench_gpu.py",
-    "gpu/waits.py": "bench_gpu.py",
-    "gpu/whole.py": "bench_gpu.py",
-    "mined_records.py": "bench_mining.py",
-    "mutations.py": "fuzz.py",
-    "peers/mining_rules.py": "bench_mining.py",
-    "peers/tfrecord_shards.py": "peers/duckdb_mining.py",
-    "planted.py": "bench_neighbours.py",
-    "protobuf_reference.py": "fuzz.py",
-    "spark_events.py": "bench_mining.py",
-    "training_examples.py": "bench_training.py",
+    "bench/benchmarking.py": "bench/bench_mining.py",
+    "robustness/testbed.py": "robustness/chaos.py",
+    "robustness/object_store.py": "robustness/testbed.py",
+    "robustness/scenarios.py": "robustness/injections.py",
+    "robustness/processes.py": "robustness/chaos.py",
+    "robustness/standalone.py": "robustness/testbed.py",
+    "robustness/injections.py": "robustness/chaos.py",
+    "bench/generations_figures.py": "bench/bench_generations.py",
+    "bench/gpu/checks.py": "bench/bench_gpu.py",
+    "bench/gpu/large_run.py": "bench/bench_gpu.py",
+    "bench/gpu/meter.py": "bench/bench_gpu.py",
+    "bench/gpu/parts.py": "bench/bench_gpu.py",
+    "bench/gpu/shapes.py": "bench/bench_gpu.py",
+    "bench/gpu/waits.py": "bench/bench_gpu.py",
+    "bench/gpu/whole.py": "bench/bench_gpu.py",
+    "bench/compare_records.py": "bench/bench_mining.py",
+    "robustness/mutations.py": "robustness/fuzz.py",
+    "bench/peers/mining_rules.py": "bench/bench_mining.py",
+    "bench/peers/tfrecord_shards.py": "bench/peers/duckdb_mining.py",
+    "bench/synthetic_days.py": "bench/bench_neighbours.py",
+    "robustness/protobuf_reference.py": "robustness/fuzz.py",
+    "bench/spark_events.py": "bench/bench_mining.py",
+    "bench/plain_torch.py": "bench/bench_training.py",
 }
 """Files without a command line, by a file that imports them."""
 UNDER_WAY = 3
@@ -143,10 +143,9 @@ def test_the_test_that_is_named_runs_the_script(script: str) -> None:
 @pytest.mark.parametrize("script", LIBRARIES)
 def test_a_library_has_no_command_line_and_is_imported_by_a_program(script: str) -> None:
     assert "__main__" not in (SCRIPTS / script).read_text()
-    module = script.removesuffix(".py").replace("/", ".")
+    module = "scripts." + script.removesuffix(".py").replace("/", ".")
     importer = LIBRARIES[script]
-    # Programs of peers/ import their siblings by name.
-    assert {module, Path(script).stem} & imports_of(SCRIPTS / importer)
+    assert module in imports_of(SCRIPTS / importer)
     for _ in range(UNDER_WAY):
         importer = LIBRARIES.get(importer, importer)
     assert importer in RUNS or importer in STARTED
@@ -160,14 +159,16 @@ def test_every_program_in_python_has_a_command_line() -> None:
 
 
 def test_the_archive_of_classes_is_made_before_the_tests() -> None:
-    assert "scripts/archive_classes.sh\n" in (SCRIPTS / "test.sh").read_text()
+    assert "scripts/env/archive_classes.sh\n" in (SCRIPTS / "test.sh").read_text()
     assert "pack_environment.sh" in (SCRIPTS / "submit.sh").read_text()
     assert '"--environment"' in (ROOT / "tests" / "cluster" / "test_submit.py").read_text()
 
 
 @pytest.mark.slow
 def test_startup_measures_every_job(tmp_path: Path) -> None:
-    run = run_script("bench_startup.py", "--rows", "2e3", "--runs", 1, "--results", tmp_path, cwd=tmp_path)
+    run = run_script(
+        "bench/bench_startup.py", "--rows", "2e3", "--runs", 1, "--results", tmp_path, cwd=tmp_path
+    )
     assert run.exit_code == 0, run.stderr
     seconds = rows_of(run.stdout, "until ")
     jobs = [f"{path.name} --help" for path in sorted((ROOT / "jobs").glob("*.py"))]
@@ -184,7 +185,9 @@ def test_startup_measures_every_job(tmp_path: Path) -> None:
 @needs_peers
 @pytest.mark.slow
 def test_shards_are_written_and_read_by_every_peer(tmp_path: Path) -> None:
-    run = run_script("bench_shards.py", "--records", 400, "--runs", 1, "--results", tmp_path, cwd=tmp_path)
+    run = run_script(
+        "bench/bench_shards.py", "--records", 400, "--runs", 1, "--results", tmp_path, cwd=tmp_path
+    )
     assert run.exit_code == 0, run.stderr
     tables = {
         "write": ("encode and write, records/s", ["scrollpast", "tfx_bsl", "tensorflow", "tfrecord"]),
@@ -211,7 +214,7 @@ def test_the_trainer_is_measured_on_the_processor_where_no_gpu_is_seen(tmp_path:
     python.write_text("#!/bin/sh\nexit 1\n")
     python.chmod(0o755)
     run = run_script(
-        "bench_gpu.sh", "--only", "parts", "--batches", 64, "--dims", 8, "--rows", "1e3", "--steps", 1,
+        "bench/bench_gpu.sh", "--only", "parts", "--batches", 64, "--dims", 8, "--rows", "1e3", "--steps", 1,
         "--results", tmp_path / "results", cwd=tmp_path, PATH=f"{python.parent}:{os.environ['PATH']}",
         SCROLLPAST_GPU_PYTHON="",
     )  # fmt: skip
@@ -230,7 +233,7 @@ def test_a_picture_of_a_report_is_as_large_as_the_window(tmp_path: Path) -> None
     if not any(path and Path(path).exists() for path in started) and not any(map(shutil.which, installed)):
         pytest.skip("no Chromium: scripts/test.sh unpacks one where there is apt-get; CHROMIUM names another")
     (tmp_path / "report.html").write_text("<!doctype html><title>A report</title><h1>A report</h1>")
-    run = run_script("screenshot.sh", "report.html", "pictures/report.png", cwd=tmp_path)
+    run = run_script("bench/screenshot.sh", "report.html", "pictures/report.png", cwd=tmp_path)
     assert run.exit_code == 0, run.stderr
     picture = (tmp_path / "pictures" / "report.png").read_bytes()
     assert run.stdout == f"wrote {tmp_path}/pictures/report.png ({len(picture)} bytes)\n"
@@ -280,7 +283,7 @@ def test_only_the_code_that_a_trainer_uses_stays_in_a_wheel(tmp_path: Path) -> N
         wheel.writestr("fbgemm_gpu/fbgemm_gpu_tbe_inference.so", library(entry(used, 90)))
         wheel.writestr("fbgemm_gpu/__init__.py", "")
     done = subprocess.run(
-        [python, SCRIPTS / "gpu" / "shrink_fbgemm.py", "some.whl", "unpacked", "small.tar.xz"],
+        [python, SCRIPTS / "env" / "shrink_fbgemm.py", "some.whl", "unpacked", "small.tar.xz"],
         capture_output=True, text=True, timeout=60, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -22,13 +22,13 @@ def figures_of(folder: Path, name: str, stdout: str) -> dict[str, dict[str, obje
     table = (folder / f"{name}.txt").read_text().split("\n\n", 1)[1]
     assert table in stdout
     found = json.loads((folder / f"{name}.json").read_text())
-    assert found.pop("machine")["command"].startswith("scripts/bench_")
+    assert found.pop("machine")["command"].startswith("scripts/bench/bench_")
     return dict(found)
 
 
 def test_quality_compares_every_arm(tmp_path: Path) -> None:
     run = run_script_here(
-        "bench_quality.py", "--rows", "1e4", "--days", 1, "--seeds", 1, "--shape", "bot_rows=0",
+        "bench/bench_quality.py", "--rows", "1e4", "--days", 1, "--seeds", 1, "--shape", "bot_rows=0",
         "--results", tmp_path,
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
@@ -48,7 +48,7 @@ def test_quality_compares_every_arm(tmp_path: Path) -> None:
 
 
 def test_delays_tell_what_a_later_engagement_contradicts(tmp_path: Path) -> None:
-    run = run_script_here("bench_delays.py", "--rows", "6e3", "--days", 3, "--results", tmp_path)
+    run = run_script_here("bench/bench_delays.py", "--rows", "6e3", "--days", 3, "--results", tmp_path)
     assert run.exit_code == 0, run.stderr
     rows = rows_of(run.stdout, "run ")
     naive, at_the_end, *later = rows.values()
@@ -63,7 +63,7 @@ def test_delays_tell_what_a_later_engagement_contradicts(tmp_path: Path) -> None
 
 def test_estimates_of_examination_are_compared_with_the_curve(tmp_path: Path) -> None:
     run = run_script_here(
-        "bench_examination.py", "--rows", "2e4", "--runs", 2, "--small", "1e4", "--random", 0.1,
+        "bench/bench_examination.py", "--rows", "2e4", "--runs", 2, "--small", "1e4", "--random", 0.1,
         "--results", tmp_path,
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
@@ -80,7 +80,7 @@ def test_estimates_of_examination_are_compared_with_the_curve(tmp_path: Path) ->
 
 def test_the_gate_holds_the_faults_that_are_asked_for(tmp_path: Path) -> None:
     run = run_script_here(
-        "bench_gate.py", "--rows", "5e3", "--days", 2, "--faults", "deliver_twice", "remap_ads_of_impressions",
+        "bench/bench_gate.py", "--rows", "5e3", "--days", 2, "--faults", "deliver_twice", "remap_ads_of_impressions",
         "--results", tmp_path,
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
@@ -124,7 +124,7 @@ def kuairand(folder: Path) -> Path:
 def test_negatives_are_compared_by_arm_on_held_out_days(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = run_script_here(
-        "bench_negatives.py", kuairand(tmp_path / "log"), "--hold-out", 1, "--seeds", 1, "--out", out,
+        "bench/bench_negatives.py", kuairand(tmp_path / "log"), "--hold-out", 1, "--seeds", 1, "--out", out,
         "--set", "epochs=1", "--set", "max_steps=2",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr

@@ -74,7 +74,7 @@ class Settings:
     spark_properties: str | None = _of("SPARK_PROPERTIES", None)
     """File of Spark's properties for spark-submit; none: Spark's own"""
     py_files: str | None = _of("PY_FILES", None)
-    """What scripts/package.sh made, where the executors have no scrollpast of their own"""
+    """What scripts/env/package.sh made, where the executors have no scrollpast of their own"""
     mining_pool: str = _of("MINING_POOL", "default_pool")
     """Airflow's pool for what runs in Spark"""
     training_pool: str = _of("TRAINING_POOL", "default_pool")

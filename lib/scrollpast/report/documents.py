@@ -258,7 +258,7 @@ class MinedArm(Document):
 
 
 class Purity(Document):
-    """``quality.json`` of ``scripts/bench_quality.py``."""
+    """``quality.json`` of ``scripts/bench/bench_quality.py``."""
 
     num_logs: Count
     num_rows: Count

@@ -161,7 +161,9 @@ def read_inputs(
         comparison=_read_comparison(comparison),
         purity=None
         if purity is None
-        else read_document(Purity, purity, "run it again: " + program_command("scripts/bench_quality.py")),
+        else read_document(
+            Purity, purity, "run it again: " + program_command("scripts/bench/bench_quality.py")
+        ),
         floor=floor or _floor_of(manifest),
     )
 

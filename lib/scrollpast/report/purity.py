@@ -23,7 +23,7 @@ def purity(inputs: Inputs) -> Section:
         reason = (
             "Only a simulation knows what its users looked at and wanted, and no figures of one were named."
         )
-        return Section("purity", TITLE, [Missing(reason, program_command("scripts/bench_quality.py"))])
+        return Section("purity", TITLE, [Missing(reason, program_command("scripts/bench/bench_quality.py"))])
     arms = Table(
         "Ways of mining, with the same caps",
         ("negatives", "number", "of the first way's", "the user wanted the ad"),

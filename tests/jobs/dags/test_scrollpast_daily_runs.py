@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from scripts.faults.standalone import quick_java
+from scripts.robustness.standalone import quick_java
 
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.simulation.faults import Feeds, deliver_twice

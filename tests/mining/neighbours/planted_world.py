@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scripts.planted import Plan, plant_towers
+from scripts.bench.synthetic_days import Plan, plant_towers
 
 from scrollpast.ann_index.index import AdIndex, search_in
 from scrollpast.config import Neighbours

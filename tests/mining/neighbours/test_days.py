@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
-from scripts.planted import plant_day, plant_towers
+from scripts.bench.synthetic_days import plant_day, plant_towers
 
 from scrollpast.config import load_config
 from scrollpast.errors import ScrollpastError, UserError

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripts.planted import plant_day
+from scripts.bench.synthetic_days import plant_day
 
 from scrollpast.config import Neighbours
 from scrollpast.mining.neighbours.engaged import Engaged

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts.planted import plant_day
+from scripts.bench.synthetic_days import plant_day
 
 from scrollpast.errors import CorruptShardError, ScrollpastError
 from scrollpast.hashing import bucket_of, xxhash64
@@ -57,7 +57,7 @@ def test_a_shard_is_the_same_whatever_is_searched_at_once(
 
 
 def test_a_shard_without_records_stays_one(world: World, tmp_path: Path) -> None:
-    from scripts.planted import Plan
+    from scripts.bench.synthetic_days import Plan
 
     day = shards_of(plant_day(Plan(num_ads=400, num_users=1), tmp_path))
     found = mined(world, day, tmp_path / "out")

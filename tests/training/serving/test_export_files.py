@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripts.planted import Plan, plant_towers
+from scripts.bench.synthetic_days import Plan, plant_towers
 
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.training.serving.export_files import read_ad_embeddings, read_export

@@ -128,7 +128,7 @@ def _build(settings: Spark, application: str, is_submitted: bool) -> SparkSessio
 
 
 def class_archive() -> str:
-    """Options for a Java that maps Spark's classes from the archive of scripts/archive_classes.sh; "" without one."""
+    """Java options for the class archive of scripts/env/archive_classes.sh; "" where there is no archive."""
     archive = Path(sys.prefix) / ".scrollpast" / "spark.jsa"
     if not archive.exists() or not archive.stat().st_size:
         return ""
