@@ -18,7 +18,7 @@ CONF = Path(__file__).parents[1] / "conf"
 SECTIONS_OF_MINING = (
     "clock_skew_s, confidence, examined, exposure, guard, kinds, maturity_h, max_ad_share, "
     "max_impressions_per_user_day, negatives_per_user, num_buckets, require_engagements, score_column, seed, "
-    "strategy, stratify_by, unanchored, user_features"
+    "strategy, stratify_by, user_features, users_without_positive"
 )
 
 
@@ -370,3 +370,21 @@ def test_yaml_that_python_cannot_hold_is_one_clear_error(value: str, tmp_path: P
         load_config(str(tmp_path / "odd.yaml"))
     with pytest.raises(UserError, match=r"--set mining\.seed=.*expected a value in YAML"):
         load_config(None, [f"mining.seed={value}"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mining.unanchored=keep", "users_without_positive"),
+        ("mining.examined.lingering_rules_out=impression", "long_dwell_excludes"),
+        ("watching.path=metrics", "metrics"),
+        ("training.optimisers.warmup_steps=3", "optimizer"),
+        ("training.data.is_shuffled=false", "shuffle"),
+        ("training.model.is_compiled=true", "compile"),
+        ("training.checkpoints.is_asynchronous=false", "asynchronous"),
+        ("training.negatives.hard.is_known_masked=false", "mask_known_positives"),
+        ("training.negatives.hard.is_drawn_by_weight=false", "sample_by_weight"),
+    ],
+)
+def test_an_option_by_its_old_name_is_told_its_new_one(old: str, new: str) -> None:
+    assert message_of(old).endswith(f"; it is called {new} now")

@@ -72,7 +72,7 @@ SHAPE = (
 )
 TRAINING = (
     *("data.batch_size=256", "epochs=1000", "model.embedding_dim=32", "model.output_dim=32"),
-    *("optimisers.warmup_steps=20", "checkpoints.every_steps=1000000", "log_every_steps=1000000"),
+    *("optimizer.warmup_steps=20", "checkpoints.every_steps=1000000", "log_every_steps=1000000"),
     "negatives.random.alpha=0.75",
 )
 QUARANTINE_H = 72

@@ -127,7 +127,7 @@ def _mine(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
 def _configuration(folder: Path, mined: dict[str, str], arguments: argparse.Namespace) -> Config:
     """The comparison: arms without random ads beside the built-in ones, their draws counted once each."""
     no_random = {"random": {"enabled": False}}
-    counted_once = {"log_q": "none", "weight": arguments.hard_weight, "is_drawn_by_weight": True}
+    counted_once = {"log_q": "none", "weight": arguments.hard_weight, "sample_by_weight": True}
     two = {"negatives": {**no_random, "hard": counted_once}}
     own_arms = {
         "two_naive": {"like": "naive", "training": two},

@@ -35,7 +35,7 @@ from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.engine.step_model import build
 from scrollpast.training.engine.step_runner import Done, PlainStepping
-from scrollpast.training.model.optimizers import TrainingOptimiser
+from scrollpast.training.model.optimizers import TrainingOptimizer
 
 OURS = "scrollpast"
 DENSE, SPARSE = "PyTorch, dense Adagrad", "PyTorch, sparse gradients"
@@ -82,13 +82,13 @@ def compare(arguments: argparse.Namespace) -> int:
         group = dist.group.WORLD
         assert group is not None
         model = build(options, vocabulary, device, group)
-        optimiser = TrainingOptimiser(model, options.optimisers)
+        optimizer = TrainingOptimizer(model, options.optimizer)
 
         def forward(batch: StepInput) -> Any:
             loss, totals = model(batch)
             return loss, Done(batch, loss.detach(), totals)
 
-        stepping = PlainStepping(forward, optimiser, device)
+        stepping = PlainStepping(forward, optimizer, device)
 
         def ours(inputs: Iterator[StepInput]) -> None:
             for _ in stepping.steps(inputs):

@@ -92,19 +92,19 @@ def plain_run(
     tables = model.tables()
     known = {id(table) for table in tables}
     others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    optimisers = [
-        torch.optim.Adagrad(tables, lr=options.optimisers.table_learning_rate),
-        torch.optim.Adam(others, lr=options.optimisers.dense_learning_rate),
+    optimizers = [
+        torch.optim.Adagrad(tables, lr=options.optimizer.table_learning_rate),
+        torch.optim.Adam(others, lr=options.optimizer.dense_learning_rate),
     ]
 
     def run(inputs: Iterator[StepInput]) -> None:
         for batch in inputs:
-            for optimiser in optimisers:
-                optimiser.zero_grad()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             model(batch).backward()
             nn.utils.clip_grad_norm_(others, 1.0)
-            for optimiser in optimisers:
-                optimiser.step()
+            for optimizer in optimizers:
+                optimizer.step()
 
     return run
 

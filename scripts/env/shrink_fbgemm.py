@@ -5,7 +5,7 @@ The wheel holds code for several architectures and for all that fbgemm can do, 4
 has to stay, or it does not import; but of the code for GPUs only that of one architecture is run, and of that only what
 a trainer of two towers uses: lookups, and the update by row-wise Adagrad. The rest is overwritten with zeros in place,
 so that no offset moves, and zeros compress to nothing: about 57 MB. Without code afterwards are batches of varying
-size, tables without a fused optimiser, other optimisers' kernels, and quantised inference.
+size, tables without a fused optimizer, other optimizers' kernels, and quantised inference.
 
 Layout of what CUDA embeds, as cuobjdump shows it: a section .nv_fatbin of containers (magic BA55ED50), each with
 entries of a kind, a size, an architecture and flags; 0x8000 says that an entry is compressed with Zstandard.

@@ -147,9 +147,9 @@ def test_an_evaluation_that_would_leak_is_refused_before_training(
             "training.evaluation.metric='auc'",
         ),
         (
-            ["seed=1", "optimisers.table_learning_rate=0.1"],
-            "training.optimisers.table_learning_rate=0.05, training.seed=0",
-            "training.optimisers.table_learning_rate=0.1, training.seed=1",
+            ["seed=1", "optimizer.table_learning_rate=0.1"],
+            "training.optimizer.table_learning_rate=0.05, training.seed=0",
+            "training.optimizer.table_learning_rate=0.1, training.seed=1",
         ),
     ],
 )

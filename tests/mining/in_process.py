@@ -148,7 +148,7 @@ def _scan(
                 anchored.append(unpack(parcel.payload)[0]["anchored"])
             else:
                 arriving[parcel.bucket].append((parcel.content, parcel.payload))
-    users = None if rules.keep_unanchored else AnchoredUsers.of(anchored)
+    users = None if rules.keep_users_without_positive else AnchoredUsers.of(anchored)
     for task, table in enumerate(impressions):
         for parcel in scan_impressions(table.to_batches(max_chunksize=batch_rows), rules, users, task):
             arriving[parcel.bucket].append((parcel.content, parcel.payload))

@@ -147,7 +147,7 @@ def _decide_user(  # noqa: C901 -- one user's whole story, told once, in the con
         return rules.examined.unknown == "drop" and (position is None or dwell_ms is None)
 
     def has_lingered(row: Row) -> bool:
-        whole_ad = rules.examined.lingering_rules_out == "ad"
+        whole_ad = rules.examined.long_dwell_excludes == "ad"
         looked_at = [rows[n] for n in numbers if rows[n]["ad_id"] == row["ad_id"]] if whole_ad else [row]
         return any(
             r["dwell_ms"] is not None and r["dwell_ms"] > rules.on([r["surface"] or "all"]).max_dwell_ms[0]
@@ -164,7 +164,7 @@ def _decide_user(  # noqa: C901 -- one user's whole story, told once, in the con
     left: list[int] = []
     for n in numbers:
         row, limits = rows[n], rules.on([rows[n]["surface"] or "all"])
-        if not positive and not rules.keep_unanchored:
+        if not positive and not rules.keep_users_without_positive:
             outcomes[n] = "unanchored"
         elif n in duplicates:
             outcomes[n] = "duplicate"

@@ -94,7 +94,7 @@ OPTIONS = st.fixed_dictionaries(
             {"unknown": st.sampled_from(["keep", "drop"])},
             optional={
                 "max_position": st.integers(0, 3),
-                "lingering_rules_out": st.sampled_from(["ad", "impression"]),
+                "long_dwell_excludes": st.sampled_from(["ad", "impression"]),
                 "surfaces": st.just({"search": {"min_dwell_ms": 800, "max_position": 2}}),
             },
         ),
@@ -198,8 +198,8 @@ def test_any_split_and_order_of_the_input_gives_the_same_shards(
 @given(log=logs(with_broken=False), cap=st.integers(1, 4), share=st.sampled_from([0.1, 0.25, 0.5]))
 def test_no_user_and_no_ad_exceeds_its_cap(log: Log, cap: int, share: float) -> None:
     rows, events = log
-    rules = rules_of(unanchored="keep", negatives_per_user=cap, max_ad_share=share)
-    unlimited = rules_of(unanchored="keep", negatives_per_user=cap)
+    rules = rules_of(users_without_positive="keep", negatives_per_user=cap, max_ad_share=share)
+    unlimited = rules_of(users_without_positive="keep", negatives_per_user=cap)
     with TemporaryDirectory() as day:
         mined = mine([impressions_of(rows)], [engagements_of(events)], rules, Path(day))
         before = mine([impressions_of(rows)], [engagements_of(events)], unlimited, Path(day))

@@ -29,7 +29,7 @@ def test_files_have_the_rights_that_the_umask_leaves(mask: int, rights: int, tmp
     with umask(mask):
         run = run_alone(
             *arguments_of(folder, out),
-            *("--set", "mining.num_buckets=2", "--set", f"watching.path={out}/metrics"),
+            *("--set", "mining.num_buckets=2", "--set", f"metrics.path={out}/metrics"),
         )
     assert run.exit_code == 0, run.stderr
     found = {path: path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_file()}

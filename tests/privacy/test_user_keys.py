@@ -91,7 +91,7 @@ def keyed(folder: Path, spark: object, tmp_path_factory: pytest.TempPathFactory)
     run = run_alone(
         *arguments_of(folder, out), *NAMED,
         *("--set", "mining.num_buckets=4", "--set", "spark.num_partitions=2"),
-        *("--set", f"spark.conf={events}", "--set", f"watching.path={out}/metrics", "--debug"),
+        *("--set", f"spark.conf={events}", "--set", f"metrics.path={out}/metrics", "--debug"),
         **{VARIABLE: KEY.secret.decode()},
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr

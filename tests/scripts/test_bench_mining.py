@@ -46,7 +46,7 @@ CHANGED = {
     ],
     "thresholds": [
         "mining.examined.min_dwell_ms=500", "mining.examined.max_dwell_ms=3000", "mining.examined.max_position=6",
-        "mining.examined.unknown=drop", "mining.examined.lingering_rules_out=impression",
+        "mining.examined.unknown=drop", "mining.examined.long_dwell_excludes=impression",
     ],
 }  # fmt: skip
 

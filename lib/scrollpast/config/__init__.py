@@ -4,7 +4,7 @@ from scrollpast.config.base_model import Section
 from scrollpast.config.comparison_options import Comparison, OwnArm
 from scrollpast.config.gate_options import FIGURES, Bounds, Gate
 from scrollpast.config.loading import load_config
-from scrollpast.config.metrics_options import Watching
+from scrollpast.config.metrics_options import RunMetrics
 from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.options import (
     DEFAULT_KINDS,
@@ -54,11 +54,11 @@ __all__ = [
     "OwnArm",
     "Privacy",
     "Revocation",
+    "RunMetrics",
     "Section",
     "Spark",
     "Table",
     "Thresholds",
     "Training",
-    "Watching",
     "load_config",
 ]

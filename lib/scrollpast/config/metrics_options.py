@@ -1,4 +1,4 @@
-"""The options of watching: where a run's metrics go, and how it tells what it does."""
+"""The options of run metrics: where the metrics of a run are written, and the format of the log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from scrollpast.config.base_model import Section
 
 
-class Watching(Section):
+class RunMetrics(Section):
     """What the Spark jobs leave for those who watch them; no option changes a byte of what is published."""
 
     path: str | None = None

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from scrollpast.config.base_model import Section
 from scrollpast.config.comparison_options import Comparison
 from scrollpast.config.gate_options import Gate
-from scrollpast.config.metrics_options import Watching
+from scrollpast.config.metrics_options import RunMetrics
 from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.privacy_options import Privacy
 from scrollpast.config.training_options import Training
@@ -141,7 +141,7 @@ class Examined(Thresholds):
     min_dwell_ms: int | None = Field(250, ge=0)
     """About one fixation of the eye (225 ms reading, 330 ms in scenes: Rayner, Psychological Bulletin 1998)."""
     max_dwell_ms: int | None = Field(4000, ge=1)
-    lingering_rules_out: Literal["ad", "impression"] = "ad"
+    long_dwell_excludes: Literal["ad", "impression"] = "ad"
     """What a long dwell rules out: every impression of that ad to that user, or only the one."""
     unknown: Literal["keep", "drop"] = "keep"
     """What becomes of an impression whose position or dwell is unknown; ``drop`` makes it ``not_examined``."""
@@ -187,7 +187,7 @@ class Mining(Section):
     """Buckets of users; one shard file a bucket and day."""
     seed: int = Field(20_251_121, ge=0, lt=2**63)
     """Seed of every random choice."""
-    unanchored: Literal["drop", "keep"] = "drop"
+    users_without_positive: Literal["drop", "keep"] = "drop"
     """Users without a positive: counted where they are read, or mined all the same."""
     require_engagements: bool = True
     """Refuse a window without one positive engagement: a missing feed would make every positive a negative."""
@@ -295,6 +295,6 @@ class Config(Section):
     neighbours: Neighbours = Neighbours()
     spark: Spark = Spark()
     privacy: Privacy = Privacy()
-    watching: Watching = Watching()
+    metrics: RunMetrics = RunMetrics()
     training: Training = Training()
     comparison: Comparison = Comparison()

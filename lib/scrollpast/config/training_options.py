@@ -1,4 +1,4 @@
-"""The options of the trainer: data, towers, negatives, optimisers, and when it evaluates, saves and stops."""
+"""The options of the trainer: data, towers, negatives, optimizers, and when it evaluates, saves and stops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from scrollpast.config.base_model import Section
 
 Sharding = Literal["table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise"]
-"""How a table may be cut. Left out are TorchRec's ``data_parallel``, which drops the fused optimiser without a
+"""How a table may be cut. Left out are TorchRec's ``data_parallel``, which drops the fused optimizer without a
 word, and ``grid_shard``, which gives wrong values where a bag is averaged."""
 
 Placement = Literal["device", "managed", "cached"]
@@ -30,7 +30,7 @@ class TrainingData(Section):
     """A hide or report is drawn as a hard negative as if its weight were this many times as large."""
     max_history: int = Field(64, ge=0)
     """Past positives of an anchor at most, the latest."""
-    is_shuffled: bool = True
+    shuffle: bool = True
     num_lanes: int | None = Field(None, ge=1)
     """Places of the data read at once; null = 8 for most batches. Ranks that divide it get the same batches."""
     block_records: int = Field(8192, ge=1)
@@ -75,7 +75,7 @@ class Model(Section):
     temperature: float = Field(0.07, gt=0, le=10)
     """What cosines are divided by; where it is learned, what it begins with."""
     is_temperature_learned: bool = False
-    is_compiled: bool = False
+    compile: bool = False
     """Compile the layers of the towers (torch.compile) when training begins."""
     sharding: ShardingOptions = ShardingOptions()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -111,7 +111,7 @@ class InBatch(Source):
     """Correct by the share of the ad among positives; n is the number of anchors of other users."""
     is_same_user_masked: bool = True
     is_same_request_masked: bool = True
-    is_known_masked: bool = True
+    mask_known_positives: bool = True
 
 
 class Random(Source):
@@ -126,7 +126,7 @@ class Random(Source):
     """This share of the draws is uniform whatever ``alpha`` is: no ad's chance is below it × uniform."""
     log_q: bool = True
     """Correct by the probability of the draw."""
-    is_known_masked: bool = True
+    mask_known_positives: bool = True
 
 
 class Hard(Source):
@@ -135,7 +135,7 @@ class Hard(Source):
     weight: float = Field(0.01, gt=0)
     count: int = Field(2, ge=1, le=1024)
     """Draws for an anchor, from the user's record."""
-    is_drawn_by_weight: bool = True
+    sample_by_weight: bool = True
     """By the records' weights; else each of the user's negatives is as likely as any other."""
     log_q: DrawCorrection = "uniform"
     """none: a draw counts once. pool: the sum over all of the user's negatives is estimated. uniform: draws are
@@ -144,7 +144,7 @@ class Hard(Source):
     is_weighted: bool = True
     """A draw counts as much as it is surely a negative."""
     is_same_request_masked: bool = False
-    is_known_masked: bool = True
+    mask_known_positives: bool = True
 
 
 class Neighbour(Source):
@@ -155,7 +155,7 @@ class Neighbour(Source):
     count: int = Field(2, ge=1, le=1024)
     log_q: DrawCorrection = "uniform"
     is_weighted: bool = True
-    is_known_masked: bool = True
+    mask_known_positives: bool = True
 
 
 class Negatives(Section):
@@ -177,7 +177,7 @@ class Negatives(Section):
         return self
 
 
-class Optimisers(Section):
+class Optimizer(Section):
     table_learning_rate: float = Field(0.05, gt=0)
     """Of row-wise Adagrad, which updates the tables during the backward pass."""
     table_learning_rates: dict[str, PositiveRate] = {}
@@ -197,7 +197,7 @@ class Checkpoints(Section):
     every_steps: int = Field(1000, ge=1)
     keep_last: int = Field(2, ge=1)
     """Checkpoints that stay beside the best one."""
-    is_asynchronous: bool = True
+    asynchronous: bool = True
     """Write in the background, from a copy."""
 
 
@@ -233,6 +233,6 @@ class Training(Section):
     data: TrainingData = TrainingData()
     model: Model = Model()
     negatives: Negatives = Negatives()
-    optimisers: Optimisers = Optimisers()
+    optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
     evaluation: EvaluationOptions = EvaluationOptions()

@@ -12,6 +12,19 @@ from scrollpast.config.base_model import Section
 from scrollpast.config.options import Config
 from scrollpast.errors import UserError
 
+_RENAMED = {
+    "unanchored": "users_without_positive",
+    "lingering_rules_out": "long_dwell_excludes",
+    "watching": "metrics",
+    "optimisers": "optimizer",
+    "is_shuffled": "shuffle",
+    "is_compiled": "compile",
+    "is_asynchronous": "asynchronous",
+    "is_known_masked": "mask_known_positives",
+    "is_drawn_by_weight": "sample_by_weight",
+}
+"""Old names of options, with the names that they have now"""
+
 
 def explain(error: ValidationError, origin: str, from_command_line: set[str]) -> UserError:
     """The first mistake of a configuration.
@@ -28,6 +41,8 @@ def explain(error: ValidationError, origin: str, from_command_line: set[str]) ->
         known = _options_beside(location)
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
         remedy = f"did you mean {near[0]}?" if near else "remove it"
+        if (renamed := _RENAMED.get(location[-1])) in known:
+            remedy = f"it is called {renamed} now"
         return UserError(
             place,
             expected=f"one of {', '.join(known)}",

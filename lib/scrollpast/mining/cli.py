@@ -24,7 +24,7 @@ def mine(arguments: argparse.Namespace) -> int:
         return 0
     application = f"scrollpast mine {last_day}"
     with (
-        watch(config.watching, "mine_negatives") as run,
+        watch(config.metrics, "mine_negatives") as run,
         session_when_needed(config.spark, application, debug=arguments.debug) as get_spark,
     ):
         try:

@@ -268,7 +268,9 @@ class _Run:
         for _, words in tallies:
             counts.update(words["counts"])
         self._warnings += check_engagements(counts, source.place, rules, self._config.mining)
-        anchored = None if rules.keep_unanchored else AnchoredUsers.of(c["anchored"] for c, _ in tallies)
+        anchored = (
+            None if rules.keep_users_without_positive else AnchoredUsers.of(c["anchored"] for c, _ in tallies)
+        )
         return parcels.where("bucket >= 0"), counts, anchored
 
     def _read_attributes(self, source: Source | None) -> AdAttributes:

@@ -17,7 +17,7 @@ from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.engine.step_model import StepModel, build
-from scrollpast.training.model.optimizers import TrainingOptimiser
+from scrollpast.training.model.optimizers import TrainingOptimizer
 
 _BYTES = 4
 """Of a number in a table."""
@@ -51,7 +51,7 @@ class Work:
     """What a step has to do, whoever does it."""
 
     table_bytes: float
-    """Rows read, their sums written; gradients read; rows and optimiser state that changed, read and written."""
+    """Rows read, their sums written; gradients read; rows and optimizer state that changed, read and written."""
     tower_flops: float
     logit_flops: float
     copied_bytes: float
@@ -79,15 +79,15 @@ def inputs_from(day: str, vocabulary: Vocabulary, options: Training) -> Iterator
 
 def model_of(
     options: Training, vocabulary: Vocabulary, device: torch.device
-) -> tuple[DistributedModelParallel, StepModel, TrainingOptimiser]:
-    """The sharded model, what it wraps, and its optimiser."""
+) -> tuple[DistributedModelParallel, StepModel, TrainingOptimizer]:
+    """The sharded model, what it wraps, and its optimizer."""
     group = dist.group.WORLD
     assert group is not None
     model = build(options, vocabulary, device, group)
     unwrapped = model.module
     unwrapped = getattr(unwrapped, "module", unwrapped)
     assert isinstance(unwrapped, StepModel)
-    return model, unwrapped, TrainingOptimiser(model, options.optimisers, unwrapped.contrast.soundness)
+    return model, unwrapped, TrainingOptimizer(model, options.optimizer, unwrapped.contrast.soundness)
 
 
 def work_of(inputs: Sequence[StepInput], options: Training) -> Work:

@@ -49,19 +49,19 @@ def steps_of(
         ("scrollpast, plain", PlainStepping),
         ("scrollpast, sparse_dist", SparseDistStepping),
     ):
-        model, _, optimiser = model_of(options, vocabulary, device)
+        model, _, optimizer = model_of(options, vocabulary, device)
 
         def forward(
-            batch: StepInput, model: Any = model, optimiser: Any = optimiser
+            batch: StepInput, model: Any = model, optimizer: Any = optimizer
         ) -> tuple[torch.Tensor, Done]:
-            optimiser.at_step(batch.step)
+            optimizer.at_step(batch.step)
             loss, totals = model(batch)
             return loss, Done(batch, loss.detach(), totals)
 
         stepping = (
-            PlainStepping(forward, optimiser, device)
+            PlainStepping(forward, optimizer, device)
             if wanted is PlainStepping
-            else SparseDistStepping(model, forward, optimiser, device)
+            else SparseDistStepping(model, forward, optimizer, device)
         )
 
         def ours(given: Iterator[StepInput], stepping: Any = stepping) -> None:
@@ -69,7 +69,7 @@ def steps_of(
                 pass
 
         yield _timed(name, ours, ready, shape, bound, device, num_steps)
-        del model, optimiser, stepping, ours, forward
+        del model, optimizer, stepping, ours, forward
         _free(device)
     try:
         peer = plain_run(vocabulary, options, sparse=True, device=device)

@@ -22,7 +22,7 @@ FOLLOWED = frozenset(
     {
         "num_buckets", "max_impressions_per_user_day", "kinds", "clock_skew_s", "maturity_h", "guard.before_h",
         "guard.after_h", "examined.max_position", "examined.min_dwell_ms", "examined.max_dwell_ms",
-        "examined.lingering_rules_out", "examined.unknown", "confidence.floor", "confidence.full_from_ms",
+        "examined.long_dwell_excludes", "examined.unknown", "confidence.floor", "confidence.full_from_ms",
         "confidence.full_to_ms", "confidence.unknown", "negatives_per_user",
     }
 )  # fmt: skip
@@ -101,7 +101,7 @@ class Rules:
             min_dwell_ms=_or(examined["min_dwell_ms"], 0),
             max_dwell_ms=_or(examined["max_dwell_ms"], UNBOUNDED),
             is_unknown_dropped=examined["unknown"] == "drop",
-            is_lingering_of_the_ad=examined["lingering_rules_out"] == "ad",
+            is_lingering_of_the_ad=examined["long_dwell_excludes"] == "ad",
             floor=confidence["floor"],
             full_from_ms=confidence["full_from_ms"],
             full_to_ms=confidence["full_to_ms"],

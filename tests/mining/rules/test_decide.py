@@ -126,7 +126,7 @@ def test_a_user_whose_click_fits_no_impression_is_unanchored(outcome: Any) -> No
 
 
 def test_unanchored_users_can_be_kept(outcome: Any) -> None:
-    assert outcome([impression(10, user=2)], rules=rules_of(unanchored="keep")) == ["negative"]
+    assert outcome([impression(10, user=2)], rules=rules_of(users_without_positive="keep")) == ["negative"]
 
 
 def test_a_second_delivery_of_the_same_impression_is_a_duplicate(outcome: Any) -> None:
@@ -280,7 +280,7 @@ def test_a_long_look_without_a_click_is_neither(outcome: Any) -> None:
 def test_a_long_look_rules_out_the_ad_or_only_that_impression(outcome: Any) -> None:
     rows = [impression(10, dwell_ms=9000), impression(10, request=8)]
     assert outcome(rows) == ["lingered", "lingered"]
-    assert outcome(rows, rules=rules_of(examined={"lingering_rules_out": "impression"})) == [
+    assert outcome(rows, rules=rules_of(examined={"long_dwell_excludes": "impression"})) == [
         "lingered",
         "negative",
     ]

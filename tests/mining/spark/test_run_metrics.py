@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scrollpast.config import Watching
+from scrollpast.config import RunMetrics
 from scrollpast.errors import HeldError, ScrollpastError, UserError
 from scrollpast.mining.spark.run_metrics import prometheus_text, watch, watched_step
 from tests.jobs.job_runs import mine
@@ -47,7 +47,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 def test_a_mined_day_is_told_in_lines_and_figures(tmp_path: Path, spark: object) -> None:
     folder = toy_log().write(tmp_path / "log")
-    run = mine(folder, tmp_path, "--set", f"watching.path={tmp_path / 'metrics'}")
+    run = mine(folder, tmp_path, "--set", f"metrics.path={tmp_path / 'metrics'}")
     assert run.exit_code == 0, run.stderr
     manifest = published(tmp_path)
     lines = lines_of(tmp_path / "metrics")
@@ -70,7 +70,7 @@ def test_metrics_change_no_byte_and_stop_no_run(tmp_path: Path, spark: object) -
     folder = toy_log().write(tmp_path / "log")
     assert mine(folder, tmp_path / "plain").exit_code == 0
     (tmp_path / "file").touch()
-    run = mine(folder, tmp_path / "watched", "--set", f"watching.path={tmp_path / 'file' / 'metrics'}")
+    run = mine(folder, tmp_path / "watched", "--set", f"metrics.path={tmp_path / 'file' / 'metrics'}")
     assert run.exit_code == 0
     assert "no metrics written" in run.stderr
     assert content_of(tmp_path / "watched") == content_of(tmp_path / "plain")
@@ -87,7 +87,7 @@ def test_metrics_change_no_byte_and_stop_no_run(tmp_path: Path, spark: object) -
     ],
 )
 def test_a_run_that_fails_leaves_its_exit_code(error: BaseException, exit_code: int, tmp_path: Path) -> None:
-    with pytest.raises(type(error)), watch(Watching(path=str(tmp_path)), "mine_negatives"):
+    with pytest.raises(type(error)), watch(RunMetrics(path=str(tmp_path)), "mine_negatives"):
         raise error
     found = samples((tmp_path / "scrollpast_mine_negatives.prom").read_text())
     assert list(found["run_exit_code"].values()) == [exit_code]
@@ -96,7 +96,7 @@ def test_a_run_that_fails_leaves_its_exit_code(error: BaseException, exit_code: 
 
 
 def test_every_log_line_is_json_with_the_runs_id(capsys: pytest.CaptureFixture[str]) -> None:
-    with watch(Watching(log_format="json"), "mine_negatives") as run, watched_step("scan", 5):
+    with watch(RunMetrics(log_format="json"), "mine_negatives") as run, watched_step("scan", 5):
         pass
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in told] == ["start", "step", "end"]

@@ -56,7 +56,7 @@ def test_weights_count_in_the_weighted_arms_alone() -> None:
     assert {name: source.is_weighted for name, source in hard.items()} == {
         "naive": False, "filtered": False, "weighted": True, "all": True,
     }  # fmt: skip
-    assert {name: source.is_drawn_by_weight for name, source in hard.items()} == {
+    assert {name: source.sample_by_weight for name, source in hard.items()} == {
         "naive": False, "filtered": False, "weighted": True, "all": True,
     }  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_the_folder_names_the_run(days: dict[str, str]) -> None:
         "data.batch_size=512",
         "model.embedding_dim=8",
         "negatives.hard.weight=0.5",
-        "optimisers.dense_learning_rate=0.1",
+        "optimizer.dense_learning_rate=0.1",
         "start_from=other",
     ],
 )

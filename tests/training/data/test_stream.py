@@ -61,7 +61,7 @@ SIZES = st.lists(st.integers(0, 15), min_size=2, max_size=5)
     batch_size=st.integers(1, 12),
     num_workers=st.integers(0, 3),
     block_records=st.integers(1, 20),
-    is_shuffled=st.booleans(),
+    shuffle=st.booleans(),
 )
 def test_all_ranks_together_read_every_anchor_once_an_epoch(
     tmp_path_factory: pytest.TempPathFactory,
@@ -71,7 +71,7 @@ def test_all_ranks_together_read_every_anchor_once_an_epoch(
     batch_size: int,
     num_workers: int,
     block_records: int,
-    is_shuffled: bool,
+    shuffle: bool,
 ) -> None:
     days = _days(tmp_path_factory.mktemp("days"), seed, sizes)
     words = vocabulary()
@@ -81,7 +81,7 @@ def test_all_ranks_together_read_every_anchor_once_an_epoch(
             seed=seed,
             num_workers=num_workers,
             block_records=block_records,
-            is_shuffled=is_shuffled,
+            shuffle=shuffle,
             is_padded=is_padded,
             num_hard=0,
         )
@@ -236,7 +236,7 @@ def test_threads_change_nothing_but_the_time(tmp_path: Path) -> None:
 
 def test_what_fits_in_the_cache_is_read_once(tmp_path: Path) -> None:
     days = _days(tmp_path, 4, [20, 20])
-    options = DataOptions(batch_size=16, is_shuffled=False)
+    options = DataOptions(batch_size=16, shuffle=False)
     stream = AnchorStream(days, vocabulary(), replace(options, cache_bytes=10**6))
     first = _anchors(list(stream))
     for shard in stream.shards:
@@ -281,7 +281,7 @@ def test_a_broken_shard_is_named_by_the_thread_that_reads_the_batches(tmp_path: 
 
 def test_a_batch_says_which_records_it_came_from(tmp_path: Path) -> None:
     days = _days(tmp_path, 8, [0, 6])
-    stream = AnchorStream(days, vocabulary(), DataOptions(batch_size=4, num_lanes=1, is_shuffled=False))
+    stream = AnchorStream(days, vocabulary(), DataOptions(batch_size=4, num_lanes=1, shuffle=False))
     batch = next(iter(stream))
     first, last = int(batch.origin[2, 1]), int(batch.origin[3, 1])
     assert stream.describe_origin(batch) == (

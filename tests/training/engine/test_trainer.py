@@ -85,9 +85,9 @@ def test_a_run_goes_on_for_more_epochs(day: str, tmp_path: Path) -> None:
 
 
 def test_the_loss_of_the_curve_is_the_mean_since_the_point_before(day: str, tmp_path: Path) -> None:
-    small_run(day, tmp_path / "each", "negatives.hard.enabled=false", "data.is_shuffled=false").train()
+    small_run(day, tmp_path / "each", "negatives.hard.enabled=false", "data.shuffle=false").train()
     small_run(
-        day, tmp_path / "both", "negatives.hard.enabled=false", "data.is_shuffled=false", "log_every_steps=2"
+        day, tmp_path / "both", "negatives.hard.enabled=false", "data.shuffle=false", "log_every_steps=2"
     ).train()
     each, both = losses(tmp_path / "each"), losses(tmp_path / "both")
     assert set(both) == {2, 4}
@@ -166,8 +166,8 @@ def test_a_checkpoint_without_its_last_file_is_none(day: str, tmp_path: Path) ->
 
 
 def test_checkpoints_written_in_the_background_are_those_of_their_step(day: str, tmp_path: Path) -> None:
-    for name, is_asynchronous in (("background", True), ("at_once", False)):
-        option = f"checkpoints.is_asynchronous={str(is_asynchronous).lower()}"
+    for name, asynchronous in (("background", True), ("at_once", False)):
+        option = f"checkpoints.asynchronous={str(asynchronous).lower()}"
         small_run(
             day, tmp_path / name, "checkpoints.every_steps=1", "checkpoints.keep_last=9", option
         ).train()
@@ -315,7 +315,7 @@ def test_inputs_that_a_thread_makes_ready_are_the_same(
 def test_compiled_towers_learn_the_same_and_are_saved_under_the_same_names(day: str, tmp_path: Path) -> None:
     plain = small_run(day, tmp_path / "plain", "epochs=2")
     plain.train()
-    small_run(day, tmp_path / "compiled", "epochs=2", "model.is_compiled=true", "max_steps=4").train()
+    small_run(day, tmp_path / "compiled", "epochs=2", "model.compile=true", "max_steps=4").train()
     compiled = small_run(day, tmp_path / "compiled", "epochs=2")
     compiled.train()
     assert weights_of(compiled).keys() == weights_of(plain).keys()

@@ -63,7 +63,7 @@ def trained(out: Path, *overrides: str) -> Checkpoint:
     """The last checkpoint of a short run; rates are high, so that the weights differ from the first ones."""
     out.mkdir()
     with process_group("cpu"):
-        small_run(small_day(out), out / "run", "optimisers.table_learning_rate=0.5", *overrides).train()
+        small_run(small_day(out), out / "run", "optimizer.table_learning_rate=0.5", *overrides).train()
     return published_checkpoints(str(out / "run"))[-1]
 
 
@@ -274,8 +274,8 @@ def test_the_files_have_the_rights_that_the_umask_leaves(exported: Path, tmp_pat
 
 def test_the_temperature_is_the_configured_one_or_the_learned_one(tower: UserTower, tmp_path: Path) -> None:
     assert tower.temperature == pytest.approx(0.07)
-    options = ("model.is_temperature_learned=true", "optimisers.dense_learning_rate=0.1")
-    learned = trained(tmp_path / "trained", *options, "optimisers.warmup_steps=0", "max_steps=3")
+    options = ("model.is_temperature_learned=true", "optimizer.dense_learning_rate=0.1")
+    learned = trained(tmp_path / "trained", *options, "optimizer.warmup_steps=0", "max_steps=3")
     state: dict[str, Any] = {"model": {"contrast.log_scale": torch.zeros(())}}
     torch.distributed.checkpoint.load(state, checkpoint_id=learned.uri, no_dist=True)
     export(learned, str(tmp_path / "export"))

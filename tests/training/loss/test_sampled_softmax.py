@@ -118,7 +118,7 @@ def test_loss_and_gradients_are_those_of_plain_loops(
         batch.tensor("hard_requests").view(num_anchors, num_hard),
         num_rows=NUM_ROWS, log_weight=torch.tensor(weights["hard"], dtype=torch.float64).log().item(),
         correction_BK=correction_BK, is_weighted=weighted, is_same_request_masked=rule["hard_request"],
-        is_known_masked=rule["known"],
+        mask_known_positives=rule["known"],
     )  # fmt: skip
     loss, mass = sampled_softmax(
         users, positives, scale, batch.tensor("weights", torch.float64),
@@ -220,7 +220,13 @@ def test_the_exact_positive_has_the_gradient_of_the_corrected_logq_loss() -> Non
     scale = torch.tensor(4.0, dtype=torch.float64)
     nothing = torch.empty(0, dtype=torch.int64)
     columns = RandomColumns(
-        torch.tensor([0]), nothing, torch.tensor([0]), torch.arange(1, 7), log_q, 0.0, is_known_masked=True
+        torch.tensor([0]),
+        nothing,
+        torch.tensor([0]),
+        torch.arange(1, 7),
+        log_q,
+        0.0,
+        mask_known_positives=True,
     )
     weight = torch.ones(1, dtype=torch.float64)
     loss, _ = sampled_softmax(user, positive, scale, weight, [Shared("random", drawn, columns)])

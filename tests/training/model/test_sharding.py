@@ -11,7 +11,7 @@ import torch.distributed as dist
 from scrollpast.config import load_config
 from scrollpast.errors import UserError
 from scrollpast.training.engine.distributed import process_group
-from scrollpast.training.model.optimizers import fuse_table_optimiser
+from scrollpast.training.model.optimizers import fuse_table_optimizer
 from scrollpast.training.model.sharding import _plan, _Sharder
 from scrollpast.training.model.towers import TableShapes, TwoTower
 from tests.training.data.days import vocabulary
@@ -29,7 +29,7 @@ def kernels(*settings: str, device: str = "cuda") -> dict[str, str]:
     shapes = TableShapes.of(vocabulary())
     towers = TwoTower(shapes, options.model, table_device="meta")
     for tables in (towers.user_tables, towers.ad_tables):
-        fuse_table_optimiser(tables, options.optimisers, num_anchors=64)
+        fuse_table_optimizer(tables, options.optimizer, num_anchors=64)
     dim = options.model.embedding_dim
     sizes = {name: (rows, dim) for name, rows in {**shapes.user_side, **shapes.ad_side}.items()}
     group = dist.group.WORLD

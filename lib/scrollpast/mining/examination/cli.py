@@ -33,7 +33,7 @@ def estimate(arguments: argparse.Namespace) -> int:
     if config.output.path is None:
         raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
     with (
-        watch(config.watching, "estimate_examination"),
+        watch(config.metrics, "estimate_examination"),
         session_when_needed(config.spark, "scrollpast examination", debug=arguments.debug) as get_spark,
     ):
         counts = count_examination(config, window, get_spark)

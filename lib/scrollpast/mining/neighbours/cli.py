@@ -27,7 +27,7 @@ def mine(
     """
     config = load_config(arguments.config, arguments.set)
     with (
-        watch(config.watching, "mine_neighbours") as run,
+        watch(config.metrics, "mine_neighbours") as run,
         session_when_needed(config.spark, "scrollpast neighbours", debug=arguments.debug) as get_spark,
     ):
         done = mine_days(

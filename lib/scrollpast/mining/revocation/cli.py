@@ -20,7 +20,7 @@ def revoke(arguments: argparse.Namespace) -> int:
     config = with_paths(load_config(arguments.config, arguments.set), arguments)
     as_of = parse_as_of(arguments)
     with (
-        watch(config.watching, "revoke_negatives"),
+        watch(config.metrics, "revoke_negatives"),
         session_when_needed(config.spark, "scrollpast revocation", debug=arguments.debug) as get_spark,
     ):
         days = revoke_negatives(config, arguments.days, as_of, get_spark)

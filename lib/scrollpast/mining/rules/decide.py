@@ -60,7 +60,7 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
     is_anchored_user = np.zeros(bucket.num_users, np.bool_)
     is_anchored_user[bucket.user[positive >= 0]] = True
 
-    if not rules.keep_unanchored:
+    if not rules.keep_users_without_positive:
         decided_as(Outcome.UNANCHORED, ~is_anchored_user[bucket.user])
     decided_as(Outcome.DUPLICATE, is_duplicate)
     decided_as(Outcome.BOT, is_bot_user[bucket.user])
@@ -245,7 +245,7 @@ def find_unexamined(rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, 
 def find_lingered(bucket: Bucket, surfaces: SurfaceTable, rules: Rules) -> Mask:
     """Impressions looked at for long, and, as configured, the user's other impressions of the same ad."""
     lingered = bucket.rows["dwell_ms"] > surfaces.max_dwell_ms[bucket.rows["surface"]]
-    if rules.examined.lingering_rules_out == "impression":
+    if rules.examined.long_dwell_excludes == "impression":
         return np.asarray(lingered)
     has_lingered = np.zeros(bucket.num_pairs, np.bool_)
     has_lingered[bucket.pair[np.flatnonzero(lingered)]] = True

@@ -93,7 +93,7 @@ class Rules:
     kinds: KindTable
     num_buckets: int
     seed: int
-    keep_unanchored: bool
+    keep_users_without_positive: bool
     max_impressions_per_user_day: int
     clock_skew_us: int
     maturity_us: int
@@ -134,7 +134,7 @@ class Rules:
             kinds=kinds,
             num_buckets=mining.num_buckets,
             seed=mining.seed,
-            keep_unanchored=mining.unanchored == "keep",
+            keep_users_without_positive=mining.users_without_positive == "keep",
             max_impressions_per_user_day=mining.max_impressions_per_user_day,
             clock_skew_us=round(mining.clock_skew_s * 1_000_000),
             maturity_us=longest if mining.maturity_h is None else round(mining.maturity_h * HOUR_US),

@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from scrollpast import __version__
-from scrollpast.config import Watching
+from scrollpast.config import RunMetrics
 from scrollpast.errors import ScrollpastError
 from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest
@@ -48,7 +48,7 @@ class Watch:
     """One run of a job while it is watched."""
 
     job: str
-    settings: Watching
+    settings: RunMetrics
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.monotonic)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -97,16 +97,14 @@ class Watch:
             ):
                 filesystem.write_atomically(store, filesystem.join(folder, name), text.encode())
         except (OSError, ScrollpastError) as reason:
-            print(
-                f"note: watching.path ({self.settings.path}): no metrics written: {reason}", file=sys.stderr
-            )
+            print(f"note: metrics.path ({self.settings.path}): no metrics written: {reason}", file=sys.stderr)
 
 
 _current: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 @contextmanager
-def watch(settings: Watching, job: str) -> Iterator[Watch]:
+def watch(settings: RunMetrics, job: str) -> Iterator[Watch]:
     """Watch a run of a job until it ends, however it ends; steps find it by themselves (`watched_step`)."""
     run = Watch(job, settings)
     token = _current.set(run)

@@ -32,7 +32,7 @@ def build(arguments: argparse.Namespace) -> int:
     ads = config.input.ads if arguments.ads is None else Table(path=arguments.ads)
     days = [read_manifest(uri) for uri in arguments.days]
     with (
-        watch(config.watching, "build_vocabulary"),
+        watch(config.metrics, "build_vocabulary"),
         session_when_needed(config.spark, "scrollpast vocabulary", debug=arguments.debug) as get_spark,
     ):
         vocabulary = build_vocabulary(

@@ -20,8 +20,8 @@ RANDOM = "random"
 
 _OFF = {"enabled": False}
 _EASY = {"in_batch": {"enabled": True}, "random": {"enabled": True}, "hard": _OFF, "neighbour": _OFF}
-_ALIKE = {"enabled": True, "is_weighted": False, "is_drawn_by_weight": False}
-_BY_WEIGHT = {"enabled": True, "is_weighted": True, "is_drawn_by_weight": True}
+_ALIKE = {"enabled": True, "is_weighted": False, "sample_by_weight": False}
+_BY_WEIGHT = {"enabled": True, "is_weighted": True, "sample_by_weight": True}
 
 
 @dataclass(frozen=True)

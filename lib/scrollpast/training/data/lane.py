@@ -118,7 +118,7 @@ class LaneReader:
         stops = np.clip(offsets[bounds[1:]], segment.first, segment.stop)
         blocks = np.flatnonzero(stops > firsts)
         keys = (epoch, segment.shard, segment.first)
-        if options.is_shuffled:
+        if options.shuffle:
             blocks = blocks[permutation(len(blocks), options.seed, *keys)]
         for number in blocks.tolist():
             first, stop = int(firsts[number]), int(stops[number])
@@ -126,7 +126,7 @@ class LaneReader:
                 skipped -= stop - first
                 continue
             anchors = np.arange(first, stop) - offsets[bounds[number]]
-            if options.is_shuffled:
+            if options.shuffle:
                 anchors = anchors[permutation(len(anchors), options.seed, *keys, number)]
             yield Run(shard.block(number), np.ascontiguousarray(anchors[skipped:]), segment.is_padding)
             skipped = 0

@@ -28,7 +28,7 @@ class DataOptions:
     """Past positives of an anchor at most, the latest; 0 = none."""
     seed: int = 0
     """Of the order and of the draws."""
-    is_shuffled: bool = True
+    shuffle: bool = True
     """Shards, blocks and the anchors of a block in an order of (seed, epoch); else as they lie in the files."""
     is_padded: bool = True
     """Training: every rank has the same number of batches of exactly ``batch_size``; anchors of weight 0, which

@@ -182,7 +182,7 @@ class AnchorStream:
     def _pieces(self, lanes: Sequence[int], epoch: int, position: int) -> Generator[Piece]:
         options, size = self.options, self._lanes.lane_batch
         order = np.arange(len(self.shards))
-        if options.is_shuffled:
+        if options.shuffle:
             order = permutation(len(self.shards), options.seed, epoch)
         padded_to = position + self._lanes.num_steps(position) * size if options.is_padded else None
         readers = [
@@ -231,7 +231,7 @@ class AnchorStream:
             "shards": self._fingerprint,
             "num_lanes": self._lanes.num_lanes,
             "seed": self.options.seed,
-            "is_shuffled": self.options.is_shuffled,
+            "shuffle": self.options.shuffle,
             "block_records": self.options.block_records,
             "epoch": epoch,
             "lane_position": position,

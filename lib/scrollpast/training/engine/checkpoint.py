@@ -148,7 +148,7 @@ class CheckpointWriter:
         self._failure: BaseException | None = None
 
     def save(
-        self, model: DistributedModelParallel, optimiser: KeyedOptimizer, facts: Mapping[str, Any]
+        self, model: DistributedModelParallel, optimizer: KeyedOptimizer, facts: Mapping[str, Any]
     ) -> str:
         """Save the state as it is now; returns the folder's URI, which may be published a little later.
 
@@ -157,8 +157,8 @@ class CheckpointWriter:
         """
         self.wait()
         uri = self.uri_of(facts["step"])
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
-        if self._options.is_asynchronous:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        if self._options.asynchronous:
             self._thread = threading.Thread(
                 target=self._write_in_background, args=(_copied(state), uri, dict(facts)), name="checkpoint"
             )
@@ -223,16 +223,16 @@ class CheckpointWriter:
                 filesystem.delete_dir(folder)
 
 
-def restore(checkpoint: Checkpoint, model: DistributedModelParallel, optimiser: KeyedOptimizer) -> None:
-    """Load weights and optimiser states, on any number of ranks.
+def restore(checkpoint: Checkpoint, model: DistributedModelParallel, optimizer: KeyedOptimizer) -> None:
+    """Load weights and optimizer states, on any number of ranks.
 
     Raises:
         ScrollpastError: a file is missing or does not fit the model.
     """
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     load(checkpoint, state, DefaultLoadPlanner())
     model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    optimizer.load_state_dict(state["optimizer"])
 
 
 def restore_weights(checkpoint: Checkpoint, model: torch.nn.Module) -> None:

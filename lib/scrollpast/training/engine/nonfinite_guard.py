@@ -8,7 +8,7 @@ import torch
 class Soundness:
     """Whether every loss so far was finite, known on the device alone.
 
-    From the first loss on that is not, nothing changes any more: no row of a table, no weight, no optimiser's state.
+    From the first loss on that is not, nothing changes any more: no row of a table, no weight, no optimizer's state.
     The host may thus be some steps ahead, and still finds what was there before that loss.
 
     Args:
@@ -18,7 +18,7 @@ class Soundness:
     def __init__(self, device: torch.device) -> None:
         self._is_sound = torch.ones((), dtype=torch.bool, device=device)
         self.found_inf = torch.zeros((), device=device)
-        """1 where a loss was not finite, else 0: what PyTorch's fused optimisers skip a step by."""
+        """1 where a loss was not finite, else 0: what PyTorch's fused optimizers skip a step by."""
 
     def note(self, loss: torch.Tensor) -> None:
         """Take the loss of a step, over all ranks, into account; before its backward pass."""

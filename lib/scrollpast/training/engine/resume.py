@@ -29,7 +29,7 @@ _MAY_CHANGE = (
     "model.sharding",
     "model.precision",
     "model.logits_precision",
-    "model.is_compiled",
+    "model.compile",
     "checkpoints",
     "evaluation",
 )
@@ -47,7 +47,7 @@ _WITHOUT_EFFECT = (
     "data.prefetch_batches",
     "data.verify",
     "model.sharding",
-    "model.is_compiled",
+    "model.compile",
     "checkpoints",
 )
 """Options that may differ when a finished run is asked for again: they change how a run is carried out, not its result.
@@ -61,7 +61,7 @@ def data_options(options: Training) -> DataOptions:
         **options.data.model_dump(),
         seed=options.seed,
         num_hard=negatives.hard.count if negatives.hard.enabled else 0,
-        is_hard_drawn_by_weight=negatives.hard.is_drawn_by_weight,
+        is_hard_drawn_by_weight=negatives.hard.sample_by_weight,
         num_neighbours=negatives.neighbour.count if negatives.neighbour.enabled else 0,
     )
 

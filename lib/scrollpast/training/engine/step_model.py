@@ -13,7 +13,7 @@ from scrollpast.training.engine.precision import precision_of
 from scrollpast.training.engine.step_input import StepInput
 from scrollpast.training.loss.objective import Contrast
 from scrollpast.training.model.initialization import fill_tables
-from scrollpast.training.model.optimizers import fuse_table_optimiser
+from scrollpast.training.model.optimizers import fuse_table_optimizer
 from scrollpast.training.model.sharding import shard
 from scrollpast.training.model.towers import TableShapes, TwoTower
 
@@ -49,12 +49,12 @@ def build(
     precision = precision_of(options.model.precision, device)
     towers = TwoTower(shapes, options.model, table_device="meta", precision=precision)
     for tables in (towers.user_tables, towers.ad_tables):
-        fuse_table_optimiser(
+        fuse_table_optimizer(
             tables,
-            options.optimisers,
+            options.optimizer,
             num_anchors=options.data.batch_size * dist.get_world_size(group),
         )
-    if options.model.is_compiled:
+    if options.model.compile:
         for tower in (towers.user_tower, towers.ad_tower):
             tower.layers.compile()  # in place: names in the state stay what they are
     contrast = Contrast(

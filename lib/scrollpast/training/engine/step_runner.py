@@ -11,7 +11,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from scrollpast.training.engine.step_input import StepInput
-from scrollpast.training.model.optimizers import TrainingOptimiser
+from scrollpast.training.model.optimizers import TrainingOptimizer
 
 
 class Done(NamedTuple):
@@ -43,16 +43,16 @@ class Stepping(Protocol):
 class PlainStepping:
     """One step after the other; to a GPU the next input is copied meanwhile."""
 
-    def __init__(self, forward: Forward, optimiser: TrainingOptimiser, device: torch.device) -> None:
-        self._forward, self._optimiser, self._device = forward, optimiser, device
+    def __init__(self, forward: Forward, optimizer: TrainingOptimizer, device: torch.device) -> None:
+        self._forward, self._optimizer, self._device = forward, optimizer, device
 
     def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
         is_gpu = self._device.type == "cuda"
         for batch in _copied_ahead(inputs, self._device) if is_gpu else inputs:
-            self._optimiser.combined.zero_grad()
+            self._optimizer.combined.zero_grad()
             loss, done = self._forward(batch)
             loss.backward()  # type: ignore[no-untyped-call]
-            self._optimiser.combined.step()
+            self._optimizer.combined.step()
             yield done
 
     @contextmanager
@@ -88,12 +88,12 @@ class SparseDistStepping:
         self,
         model: DistributedModelParallel,
         forward: Forward,
-        optimiser: TrainingOptimiser,
+        optimizer: TrainingOptimizer,
         device: torch.device,
     ) -> None:
         self._model = model
         self._pipeline: Any = TrainPipelineSparseDist(
-            model, optimiser.combined, device, custom_model_fwd=forward
+            model, optimizer.combined, device, custom_model_fwd=forward
         )
 
     def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:

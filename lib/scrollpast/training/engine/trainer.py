@@ -31,7 +31,7 @@ from scrollpast.training.engine.step_model import StepModel, build
 from scrollpast.training.engine.step_runner import Done, PlainStepping, SparseDistStepping, Stepping
 from scrollpast.training.engine.warm_start import begin_from
 from scrollpast.training.loss.objective import Totals
-from scrollpast.training.model.optimizers import TrainingOptimiser
+from scrollpast.training.model.optimizers import TrainingOptimizer
 
 _LAG = {"cuda": 2}
 """By kind of device; 0 elsewhere, as there is nothing to be gained. The host sees the end of a step later by so many,
@@ -133,11 +133,11 @@ class Run:
                 self.stream.load_state_dict(resumed.facts["data"])
         with agreement():
             self.model = build(options, vocabulary, device, group)
-            self._optimiser = TrainingOptimiser(
-                self.model, options.optimisers, self.step_model.contrast.soundness
+            self._optimizer = TrainingOptimizer(
+                self.model, options.optimizer, self.step_model.contrast.soundness
             )
             if resumed is not None:
-                restore(resumed, self.model, self._optimiser.combined)
+                restore(resumed, self.model, self._optimizer.combined)
             elif options.start_from is not None:
                 begin_from(options.start_from, options.evaluation.metric, self.model, vocabulary)
         self._progress = Progress() if resumed is None else Progress.of(resumed.facts)
@@ -255,7 +255,7 @@ class Run:
                 yield from ready
 
     def _forward(self, batch: StepInput) -> tuple[torch.Tensor, Done]:
-        self._optimiser.at_step(batch.step)
+        self._optimizer.at_step(batch.step)
         loss, totals = self.model(batch)
         return loss, Done(batch, loss.detach(), totals)
 
@@ -285,7 +285,7 @@ class Run:
         sound = torch.tensor(float(is_sound))
         if self._num_ranks > 1:
             dist.all_reduce(sound, op=dist.ReduceOp.MIN)
-        advice = "lower training.optimisers' learning rates, or raise warmup_steps, in another --out"
+        advice = "lower training.optimizer' learning rates, or raise warmup_steps, in another --out"
         if not sound.item():
             return f"weights are not finite already and were not saved; {advice}"
         if self._saved_step != self._progress.step:
@@ -338,7 +338,7 @@ class Run:
             "metrics": self._metrics,
             "progress": progress.as_json(),
         }
-        self._checkpoints.save(self.model, self._optimiser.combined, facts)
+        self._checkpoints.save(self.model, self._optimizer.combined, facts)
         self._saved_step = progress.step
         self._curves.write()
 
@@ -358,8 +358,8 @@ class Run:
         if kind == "auto":
             kind = "sparse_dist" if self._device.type == "cuda" else "plain"
         if kind == "plain":
-            return PlainStepping(self._forward, self._optimiser, self._device)
-        return SparseDistStepping(self.model, self._forward, self._optimiser, self._device)
+            return PlainStepping(self._forward, self._optimizer, self._device)
+        return SparseDistStepping(self.model, self._forward, self._optimizer, self._device)
 
     @contextmanager
     def _stopping_on_sigterm(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from scrollpast.training.engine.checkpoint import chosen_checkpoint, load, vocab
 
 
 def begin_from(uri: str, metric: str, model: DistributedModelParallel, vocabulary: Vocabulary) -> None:
-    """Take over the weights of a checkpoint; optimisers begin anew.
+    """Take over the weights of a checkpoint; optimizers begin anew.
 
     Args:
         uri: a checkpoint, or a run whose best one by ``metric`` is meant.

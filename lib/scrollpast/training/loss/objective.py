@@ -142,7 +142,7 @@ class Contrast(nn.Module):
                 correction_BK=self._correction(
                     options.hard.log_q, anchors.hard_row, anchors.hard_weight, anchors.hard_log_q
                 ),
-                is_weighted=options.hard.is_weighted, is_known_masked=options.hard.is_known_masked,
+                is_weighted=options.hard.is_weighted, mask_known_positives=options.hard.mask_known_positives,
                 is_same_request_masked=options.hard.is_same_request_masked,
             )  # fmt: skip
             sources.append(Own("hard", hard.view(num_anchors, num_hard, -1), offset_BK))
@@ -156,7 +156,7 @@ class Contrast(nn.Module):
                     anchors.neighbour_log_q,
                 ),
                 is_weighted=options.neighbour.is_weighted,
-                is_known_masked=options.neighbour.is_known_masked,
+                mask_known_positives=options.neighbour.mask_known_positives,
             )  # fmt: skip
             sources.append(Own("neighbour", neighbour.view(num_anchors, num_neighbours, -1), offset_BK))
         scale = self.log_scale.clamp(max=-math.log(SMALLEST_TEMPERATURE)).exp()
@@ -218,7 +218,7 @@ class Contrast(nn.Module):
             log_weight=log_weight,
             is_same_user_masked=options.is_same_user_masked,
             is_same_request_masked=options.is_same_request_masked,
-            is_known_masked=options.is_known_masked,
+            mask_known_positives=options.mask_known_positives,
         )
         return columns, column_ND
 
@@ -241,7 +241,7 @@ class Contrast(nn.Module):
             row_N=batch.random_row,
             log_q_N=self._random_log_q[batch.random_row] if options.log_q else None,
             log_weight=log_weight,
-            is_known_masked=options.is_known_masked,
+            mask_known_positives=options.mask_known_positives,
         )
 
 

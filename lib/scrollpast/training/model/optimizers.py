@@ -13,12 +13,12 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimiz
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from scrollpast.config.training_options import Optimisers
+from scrollpast.config.training_options import Optimizer
 from scrollpast.training.engine.nonfinite_guard import Soundness
 from scrollpast.training.engine.schedule import warm_up
 
 
-def fuse_table_optimiser(tables: EmbeddingBagCollection, options: Optimisers, *, num_anchors: int) -> None:
+def fuse_table_optimizer(tables: EmbeddingBagCollection, options: Optimizer, *, num_anchors: int) -> None:
     """Say, before the tables are sharded, how the backward pass is to update them.
 
     Row-wise Adagrad keeps one number a row: the mean of the squared gradients' sum over its columns (Naumov et
@@ -34,16 +34,16 @@ def fuse_table_optimiser(tables: EmbeddingBagCollection, options: Optimisers, *,
         apply_optimizer_in_backward(RowWiseAdagrad, table.parameters(), {"lr": rate, "eps": epsilon})
 
 
-class TrainingOptimiser:
-    """Both optimisers as one; its state is saved with the model's.
+class TrainingOptimizer:
+    """Both optimizers as one; its state is saved with the model's.
 
     Args:
-        model: sharded, after `fuse_table_optimiser`.
+        model: sharded, after `fuse_table_optimizer`.
         soundness: says on the device when steps are to change nothing any more.
     """
 
     def __init__(
-        self, model: DistributedModelParallel, options: Optimisers, soundness: Soundness | None = None
+        self, model: DistributedModelParallel, options: Optimizer, soundness: Soundness | None = None
     ) -> None:
         self._options = options
 

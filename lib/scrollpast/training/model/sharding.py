@@ -48,7 +48,7 @@ def shard(
     """The model with its tables dealt to the ranks, and its towers alike on all of them.
 
     Args:
-        model: its collections of tables are on the "meta" device and know their optimiser already.
+        model: its collections of tables are on the "meta" device and know their optimizer already.
         table_shapes: rows and columns of every table, by name.
         batch_size: of one rank.
 

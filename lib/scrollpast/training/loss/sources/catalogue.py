@@ -92,7 +92,7 @@ class RandomColumns:
     log_q_N: torch.Tensor | None
     """float [N]; None = no correction"""
     log_weight: float
-    is_known_masked: bool = True
+    mask_known_positives: bool = True
 
     def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
         """Add what belongs to the logits [N, stop − start] of these anchors; `masks.FAR` less where masked."""
@@ -100,7 +100,7 @@ class RandomColumns:
             logits_NB += self.log_weight
         else:
             logits_NB += (self.log_weight + draw_correction(self.log_q_N, len(self.row_N)))[:, None]
-        if self.is_known_masked:
+        if self.mask_known_positives:
             self._known.mask_out(logits_NB, start, stop)  # the positive's own ad is among them
         else:
             logits_NB.sub_(masks.equal(self.row_N, self.row_B[start:stop]), alpha=masks.FAR)

@@ -21,7 +21,7 @@ def draw_offsets(
     correction_BK: torch.Tensor | None = None,
     is_weighted: bool = True,
     is_same_request_masked: bool = False,
-    is_known_masked: bool = True,
+    mask_known_positives: bool = True,
 ) -> torch.Tensor:
     """What to add to the logits of K draws from each user's pool: float32 [B, K], −inf where masked or absent.
 
@@ -37,7 +37,7 @@ def draw_offsets(
         is_weighted: a draw counts as much as it is surely a negative. Draws are made by weight already: this
             tells users with sure negatives from users whose only negatives are doubtful.
         is_same_request_masked: leave out what was served beside the positive.
-        is_known_masked: leave out known positives of the user.
+        mask_known_positives: leave out known positives of the user.
     """
     is_present_BK = weight_BK > 0
     offset_BK = torch.full_like(weight_BK, log_weight)
@@ -48,6 +48,6 @@ def draw_offsets(
     is_masked_BK = ~is_present_BK | masks.same_row(row_B, row_BK)
     if is_same_request_masked:
         is_masked_BK |= masks.same_request(request_B, request_BK)
-    if is_known_masked:
+    if mask_known_positives:
         is_masked_BK |= masks.known_draws(known_rows, known_lengths, row_BK, num_rows)
     return offset_BK.masked_fill(is_masked_BK, -torch.inf)

@@ -37,7 +37,7 @@ class InBatchColumns:
     log_weight: float
     is_same_user_masked: bool = True
     is_same_request_masked: bool = True
-    is_known_masked: bool = True
+    mask_known_positives: bool = True
 
     def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
         """Add what belongs to the logits [N, stop − start] of these anchors; `masks.FAR` less where masked."""
@@ -49,7 +49,7 @@ class InBatchColumns:
             logits_NB += self.log_weight + draw_correction(self.log_q_N, 1)[:, None]
             logits_NB -= num_draws.clamp_(min=1).log_()
         logits_NB.sub_(is_no_draw, alpha=masks.FAR)
-        if self.is_known_masked:
+        if self.mask_known_positives:
             self._known.mask_out(logits_NB, start, stop)  # the positive's own ad is among them
         else:
             logits_NB.sub_(masks.equal(self.row_N, self.row_B[start:stop]), alpha=masks.FAR)
