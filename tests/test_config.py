@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from scrollpast.config import DEFAULT_KINDS, FIGURES, Bounds, Config, Gate, Kind, load_config
+from scrollpast.config import DEFAULT_KINDS, FIGURES, Bounds, Config, GateOptions, Kind, load_config
 from scrollpast.config.base_model import Section
 from scrollpast.errors import UserError
 
@@ -208,7 +208,7 @@ def test_a_named_figure_changes_what_it_says_of_the_default_bounds() -> None:
     assert bounds["engagement_rate"] == Bounds(low=0.00001, high=0.2)
     assert bounds["hardness"] == Bounds(low=0.3)
     assert "bot_share" not in bounds
-    assert bounds["invalid_share"] == Gate().bounds["invalid_share"]
+    assert bounds["invalid_share"] == GateOptions().bounds["invalid_share"]
 
 
 def test_base_yaml_names_every_figure_of_the_gate() -> None:

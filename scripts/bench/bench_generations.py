@@ -41,7 +41,7 @@ from scripts.bench.generations_figures import NEW_H, SEARCHED, WANTED, Found, pl
 from scrollpast.ann_index.index import AdIndex
 from scrollpast.argument_types import number, whole_number
 from scrollpast.cli_runner import run_job
-from scrollpast.config import Table, load_config
+from scrollpast.config import InputTable, load_config
 from scrollpast.errors import UserError
 from scrollpast.mining.pipeline import mine
 from scrollpast.mining.spark.session import spark_session
@@ -243,7 +243,7 @@ class Loop:
         vocabulary = build_vocabulary(
             load_config(None),
             days,
-            Table(path=str(self.place / f"ads-{number - 1}")),
+            InputTable(path=str(self.place / f"ads-{number - 1}")),
             lambda: self.spark,
             features=["advertiser_id", "category_id"],
             num_user_rows=16_384,

@@ -28,7 +28,7 @@ from scrollpast.mining.pipeline import mine
 from scrollpast.mining.spark.session import session_when_needed
 from scrollpast.mining.vocabulary.build import build_vocabulary
 from scrollpast.training.comparison.cli import run_comparison
-from scrollpast.training.comparison.table import Table
+from scrollpast.training.comparison.table import ComparisonTable
 from scrollpast.training.comparison.verdicts import Judged
 from scrollpast.training.engine.console import silence_libraries
 from scrollpast.training.engine.distributed import process_group
@@ -159,7 +159,7 @@ def _configuration(folder: Path, mined: dict[str, str], arguments: argparse.Name
     )
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: ComparisonTable) -> str:
     """The README's table: two metrics, and their differences with the intervals that hold for all at once."""
     lines = [
         "| negatives | recall@100 | less the first | per-user AUC | less the first |",

@@ -34,7 +34,7 @@ from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.engine.step_model import build
-from scrollpast.training.engine.step_runner import Done, PlainStepping
+from scrollpast.training.engine.step_runner import PlainStepping, StepResult
 from scrollpast.training.model.optimizers import TrainingOptimizer
 
 OURS = "scrollpast"
@@ -86,7 +86,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
         def forward(batch: StepInput) -> Any:
             loss, totals = model(batch)
-            return loss, Done(batch, loss.detach(), totals)
+            return loss, StepResult(batch, loss.detach(), totals)
 
         stepping = PlainStepping(forward, optimizer, device)
 

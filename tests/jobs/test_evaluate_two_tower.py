@@ -15,7 +15,7 @@ from scrollpast.ann_index.index import AdIndex
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.checkpoint import published_checkpoints
 from scrollpast.training.engine.distributed import process_group
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import records, vocabulary
 from tests.training.evaluation.toy import day
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     facts = {"vocabulary": {"uri": known.write(str(folder)), "version": known.version}, "days": [before]}
     with process_group("cpu"):
         options = small_options("epochs=2")
-        Run(options, [before], known, str(folder / "run"), torch.device("cpu"), facts=facts).train()
+        Trainer(options, [before], known, str(folder / "run"), torch.device("cpu"), facts=facts).train()
     return folder / "run", before, after
 
 

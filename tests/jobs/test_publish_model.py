@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scrollpast.training.engine.distributed import process_group
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 from tests.jobs.job_runs import JobRun, run_job
 from tests.training.data.days import records, vocabulary
 from tests.training.evaluation.toy import day
@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         for name, (learned, seed) in runs.items():
             facts = {"vocabulary": {"uri": uri, "version": known.version}, "days": [learned]}
             options = small_options("epochs=2", f"seed={seed}")
-            Run(options, [learned], known, str(folder / name), torch.device("cpu"), facts=facts).train()
+            Trainer(options, [learned], known, str(folder / name), torch.device("cpu"), facts=facts).train()
     auc = {}
     for name in ("first", "second"):
         out = folder / f"{name}.json"

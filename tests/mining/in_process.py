@@ -22,7 +22,7 @@ from scrollpast.mining.rules.ad_cap import AdLimits
 from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Rules, Window, epoch_us
-from scrollpast.mining.rules.user_filter import AnchoredUsers
+from scrollpast.mining.rules.user_filter import UserBloomFilter
 from scrollpast.mining.scan import TALLY, scan_engagements, scan_impressions
 from scrollpast.mining.spark.packed_columns import Columns, unpack
 from scrollpast.shards.manifest import ShardEntry
@@ -148,7 +148,7 @@ def _scan(
                 anchored.append(unpack(parcel.payload)[0]["anchored"])
             else:
                 arriving[parcel.bucket].append((parcel.content, parcel.payload))
-    users = None if rules.keep_users_without_positive else AnchoredUsers.of(anchored)
+    users = None if rules.keep_users_without_positive else UserBloomFilter.of(anchored)
     for task, table in enumerate(impressions):
         for parcel in scan_impressions(table.to_batches(max_chunksize=batch_rows), rules, users, task):
             arriving[parcel.bucket].append((parcel.content, parcel.payload))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scrollpast.config import Config
-from scrollpast.mining.gate.day_metrics import Figure, Health
+from scrollpast.mining.gate.day_metrics import DayMetric, Health
 from scrollpast.mining.publication import make_manifest
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Window
@@ -18,7 +18,7 @@ DAY = date(2026, 11, 20)
 
 
 def health_of(rate: float = 0.01, *, lag_h: float = 72.0, sketch: tuple[int, ...] = ()) -> Health:
-    return Health({"engagement_rate": Figure(rate, 100_000)}, lag_h, sketch)
+    return Health({"engagement_rate": DayMetric(rate, 100_000)}, lag_h, sketch)
 
 
 def window_of(day: date, num_days: int = 1) -> Window:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scrollpast.config import Gate, Mining
+from scrollpast.config import GateOptions, Mining
 from scrollpast.mining.gate.bands import Verdict, judge
 from scrollpast.mining.gate.day_metrics import Health
 from scrollpast.mining.rules.attributes import AdAttributes
@@ -25,7 +25,7 @@ from tests.mining.in_process import mine
 LAST_DAY = date(2026, 11, 20)
 NUM_DAYS = 15
 ROWS_A_DAY = 50_000
-GATE = Gate()
+GATE = GateOptions()
 
 CAUGHT_BY = {
     "drop_engagements": "engagement_rate",

@@ -28,7 +28,7 @@ from scrollpast.mining.rules.groups import (
     rank_in_group,
 )
 from scrollpast.mining.rules.ledger import Ledger, count_cells
-from scrollpast.mining.rules.user_filter import AnchoredUsers
+from scrollpast.mining.rules.user_filter import UserBloomFilter
 from scrollpast.mining.spark.packed_columns import pack, split_by_bucket, unpack
 from scrollpast.outcomes import Outcome
 from tests.mining.in_process import rules_of
@@ -66,7 +66,7 @@ def test_splitting_by_bucket_keeps_every_row_and_its_order(buckets: list[int]) -
 @given(st.lists(INT64S, max_size=200), st.lists(INT64S, max_size=200))
 def test_no_anchored_user_is_missed(members: list[int], others: list[int]) -> None:
     parts = [np.array(members[::2], np.int64), np.array(members[1::2], np.int64)]
-    users = AnchoredUsers.of(parts)
+    users = UserBloomFilter.of(parts)
     assert users.may_contain(np.array(members, np.int64)).all()
     assert len(users.may_contain(np.array(others, np.int64))) == len(others)
 
@@ -74,7 +74,7 @@ def test_no_anchored_user_is_missed(members: list[int], others: list[int]) -> No
 def test_few_other_users_pass_the_filter() -> None:
     chance = np.random.default_rng(7)
     members, others = chance.integers(-(2**63), 2**63, (2, 100_000))
-    assert AnchoredUsers.of([members]).may_contain(others).mean() < 0.02
+    assert UserBloomFilter.of([members]).may_contain(others).mean() < 0.02
 
 
 @given(st.lists(st.tuples(SMALL, SMALL), max_size=30), st.lists(st.tuples(SMALL, SMALL), max_size=10))

@@ -60,13 +60,15 @@ def inputs(tmp_path: Path) -> dict[str, Source]:
 
 
 def open_impressions(folder: Path) -> Source:
-    from scrollpast.config import Table
+    from scrollpast.config import InputTable
     from scrollpast.mining.io.contracts import IMPRESSIONS
 
     def no_spark() -> Any:
         raise AssertionError("Spark was started")
 
-    return open_source(Table(path=str(folder / "impressions")), IMPRESSIONS, no_spark, rows_per_task=1000)
+    return open_source(
+        InputTable(path=str(folder / "impressions")), IMPRESSIONS, no_spark, rows_per_task=1000
+    )
 
 
 def test_a_table_is_named_by_its_content_and_written_once(tmp_path: Path) -> None:

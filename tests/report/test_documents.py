@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from scrollpast.config import load_config
-from scrollpast.report.documents import Comparison, Exposure, Metrics, Surface, checked, read_document
+from scrollpast.report.documents import (
+    ComparisonDocument,
+    ExposureDocument,
+    Metrics,
+    Surface,
+    checked,
+    read_document,
+)
 
 
 def test_a_comparison_as_it_is_written(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from scrollpast.training.comparison.arms import plan
-    from scrollpast.training.comparison.table import About, Table
+    from scrollpast.training.comparison.table import About, ComparisonTable
     from scrollpast.training.comparison.verdicts import judge
 
     options = load_config(None, ["comparison.arms=[random, naive]", "comparison.ratios=[2]"]).comparison
@@ -27,8 +34,8 @@ def test_a_comparison_as_it_is_written(tmp_path: Path) -> None:
         for at, cell in enumerate(planned.cells)
     }
     about = About([0, 1], 50, 5, 99, {"naive": ["ds=2026-11-20"]}, ["ds=2026-11-21"], "0123", ["a note"])
-    Table(planned, ["auc"], judge(numbers, "random", num_resamples=100), about).write(str(tmp_path))
-    found = read_document(Comparison, str(tmp_path / "comparison.json"), "")
+    ComparisonTable(planned, ["auc"], judge(numbers, "random", num_resamples=100), about).write(str(tmp_path))
+    found = read_document(ComparisonDocument, str(tmp_path / "comparison.json"), "")
     assert [(row.name, row.verdict) for row in found.rows] == [("random", None), ("naive, 2 own", "better")]
 
 
@@ -62,4 +69,4 @@ def test_exposure_without_negatives_has_no_curve() -> None:
         "catalogue": "records", "num_ads": 0, "num_negatives": 0, "num_positives": 0,
         "share_of_ads_with_negatives": None, "gini": None, "top_1_percent_share": None, "lorenz": None, "slices": {},
     }  # fmt: skip
-    assert checked(Exposure, content, "exposure", "").lorenz is None
+    assert checked(ExposureDocument, content, "exposure", "").lorenz is None

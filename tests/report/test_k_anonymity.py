@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scrollpast.errors import UserError
 from scrollpast.report.cli import write_report
 from scrollpast.report.comparison import comparison
-from scrollpast.report.documents import Exposure
+from scrollpast.report.documents import ExposureDocument
 from scrollpast.report.exposure import exposure
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.k_anonymity import held_back, joined
@@ -58,7 +58,7 @@ def with_slices(output: Output, num_ads: int = 2_000, **sizes: int) -> Inputs:
     """The day with an exposure of slices of so many ads."""
     part = {"num_negatives": 70, "num_positives": 30, "share_of_ads_with_negatives": 0.5}
     slices = {name: {"num_ads": size, **part} for name, size in sizes.items()}
-    found = Exposure.model_validate({**EXPOSURE, "num_ads": num_ads, "slices": slices})
+    found = ExposureDocument.model_validate({**EXPOSURE, "num_ads": num_ads, "slices": slices})
     inputs = output.inputs()
     return replace(inputs, day=replace(inputs.day, exposure=found))
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from scrollpast.report import per_user as per_user_section
 from scrollpast.report import plotting
 from scrollpast.report.comparison import comparison
-from scrollpast.report.documents import Comparison, Exposure
+from scrollpast.report.documents import ComparisonDocument, ExposureDocument
 from scrollpast.report.exposure import exposure
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.page import compose
 from scrollpast.report.per_user import NegativesByUser, per_user
-from scrollpast.report.sections import Missing, Plot, Section, Table
+from scrollpast.report.sections import Missing, Plot, ReportSection, ReportTable
 from scrollpast.report.training import training
 from tests.report.published import COMPARISON, EXPOSURE, RECALL, Output, make_output
 from tests.report.shown import plots_of, table_of, text_of
@@ -72,7 +72,7 @@ class Attacker:
 def undrawn() -> Iterator[None]:
     """Pictures show what their tables say, and take long to draw."""
 
-    def plot(title: str, heading: str, description: str, numbers: Table, *_: object) -> Plot:
+    def plot(title: str, heading: str, description: str, numbers: ReportTable, *_: object) -> Plot:
         return Plot(heading, description, Markup(), Markup(), numbers)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -86,7 +86,7 @@ sizes = st.one_of(st.integers(0, 14), st.integers(0, 400))
 # Ads
 
 
-def exposure_of(cells: Cells) -> Exposure:
+def exposure_of(cells: Cells) -> ExposureDocument:
     """By positives, by age, without and with a negative: int64 [3, 3, 2]."""
 
     def part(of: Cells) -> dict[str, object]:
@@ -101,7 +101,9 @@ def exposure_of(cells: Cells) -> Exposure:
 
     slices = {name: part(cells[place]) for place, name in enumerate(BY_POSITIVES)}
     slices |= {name: part(cells[:, place]) for place, name in enumerate(BY_AGE)}
-    return Exposure.model_validate({**EXPOSURE, **part(cells), "num_negatives": 210, "slices": slices})
+    return ExposureDocument.model_validate(
+        {**EXPOSURE, **part(cells), "num_negatives": 210, "slices": slices}
+    )
 
 
 def group_of(shape: tuple[int, ...], *index: object) -> Cells:
@@ -110,7 +112,7 @@ def group_of(shape: tuple[int, ...], *index: object) -> Cells:
     return group
 
 
-def read_exposure(section: Section, cells: Cells) -> Attacker:
+def read_exposure(section: ReportSection, cells: Cells) -> Attacker:
     attacker, everything = Attacker(cells), np.ones_like(cells)
     text = text_of(section)
     if total := re.search(r": ([\d,]+) ads", text):
@@ -203,7 +205,7 @@ def test_new_users_of_a_comparison_cannot_be_counted_by_subtraction(
         for name, number in zip(names, numbers, strict=True)
         for row in COMPARISON["rows"][:2]
     ]
-    found = Comparison.model_validate(
+    found = ComparisonDocument.model_validate(
         {**COMPARISON, "num_users": numbers[0], "num_new_users": num_new, "rows": rows,
          "metrics": {name: {"better": "higher"} for name in names}}
     )  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scrollpast.job_commands import job_command
 from scrollpast.outcomes import Outcome
 from scrollpast.report.comparison import comparison
-from scrollpast.report.documents import Gate, Health
+from scrollpast.report.documents import GateDocument, HealthDocument
 from scrollpast.report.dwell import dwell
 from scrollpast.report.examination import examination
 from scrollpast.report.exposure import exposure
@@ -130,15 +130,15 @@ def test_a_figure_out_of_its_band_is_told_with_the_band(output: Output) -> None:
 
 
 def test_the_gate_says_what_it_went_by() -> None:
-    def health(found: Gate | None) -> Health:
-        return Health(figures={}, gate=found)
+    def health(found: GateDocument | None) -> HealthDocument:
+        return HealthDocument(figures={}, gate=found)
 
     assert verdict(None)[0] == verdict(health(None))[0] == "not judged"
-    assert verdict(health(Gate(trailing_days=[], breaches=[]))) == (
+    assert verdict(health(GateDocument(trailing_days=[], breaches=[]))) == (
         "passed",
         "bounds alone: too few days before",
     )
-    assert verdict(health(Gate(trailing_days=["2026-11-20"], breaches=[]))) == (
+    assert verdict(health(GateDocument(trailing_days=["2026-11-20"], breaches=[]))) == (
         "passed",
         "held against 1 day",
     )

@@ -12,7 +12,7 @@ import torch
 from scrollpast.config import Training, load_config
 from scrollpast.training.engine.metrics_log import read_curve
 from scrollpast.training.engine.resume import checkpoint_to_resume
-from scrollpast.training.engine.trainer import Evaluator, Run
+from scrollpast.training.engine.trainer import Evaluator, Trainer
 from tests.training.data.days import records, vocabulary, write_day
 
 SMALL = [
@@ -39,10 +39,10 @@ def small_options(*overrides: str) -> Training:
 
 def small_run(
     day: str, out: Path, *overrides: str, evaluator: Evaluator | None = None, lag: int | None = None
-) -> Run:
+) -> Trainer:
     """A run that goes on from the last checkpoint in ``out``, if there is one."""
     options, known = small_options(*overrides), vocabulary()
-    return Run(
+    return Trainer(
         options,
         [day],
         known,
@@ -60,7 +60,7 @@ def losses(out: Path) -> dict[int, float]:
     return {point["step"]: point["loss"] for point in read_curve(str(out)) if "loss" in point}
 
 
-def weights_of(run: Run) -> Mapping[str, Any]:
+def weights_of(run: Trainer) -> Mapping[str, Any]:
     """Copies of the parts that this rank holds."""
     return {
         name: (value.local_shards()[0].tensor if hasattr(value, "local_shards") else value).clone()

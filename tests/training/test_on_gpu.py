@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scrollpast.training.engine.async_metrics import Reading
+from scrollpast.training.engine.async_metrics import PendingStep
 from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.resume import checkpoint_to_resume
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 from tests.training.data.days import vocabulary
 from tests.training.runs import losses, small_day, small_options
 
@@ -27,11 +27,11 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> str:
     return small_day(tmp_path_factory.mktemp("day"))
 
 
-def run_on(device: torch.device, day: str, out: Path, *overrides: str) -> Run:
+def run_on(device: torch.device, day: str, out: Path, *overrides: str) -> Trainer:
     options, known = small_options(*overrides), vocabulary()
     facts = {"vocabulary": {"uri": "toy", "version": known.version}, "days": [day]}
     resumed = checkpoint_to_resume(str(out), options, known.version)
-    return Run(options, [day], known, str(out), device, facts=facts, resumed=resumed)
+    return Trainer(options, [day], known, str(out), device, facts=facts, resumed=resumed)
 
 
 @pytest.fixture
@@ -45,16 +45,16 @@ def test_the_loop_never_waits_for_the_device(
     pipeline: str, day: str, tmp_path: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_on(device, day, tmp_path, "epochs=20", "checkpoints.every_steps=1000", f"pipeline={pipeline}")
-    totals = Reading.totals
+    totals = PendingStep.totals
 
-    def told(reading: Reading) -> object:
+    def told(reading: PendingStep) -> object:
         # What a step told is waited for, on purpose and late; nothing else is.
         torch.cuda.set_sync_debug_mode("default")
         found = totals(reading)
         torch.cuda.set_sync_debug_mode("error" if reading.batch.step > 5 else "default")
         return found
 
-    monkeypatch.setattr(Reading, "totals", told)
+    monkeypatch.setattr(PendingStep, "totals", told)
     save = run._save
 
     def saved() -> None:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from scrollpast.config import load_config
 from scrollpast.training.engine.distributed import process_group
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 from scrollpast.training.loss.gather import gather
 from tests.training.data.days import records, vocabulary, write_day
 from tests.training.ranks import on_ranks
@@ -45,7 +45,7 @@ def train(day: str, run: str, *overrides: str) -> list[float]:
     options = load_config(None, [*OPTIONS, *overrides]).training
     known = vocabulary()
     facts = {"vocabulary": {"uri": "", "version": known.version}, "days": [day]}
-    Run(options, [day], known, run, torch.device("cpu"), facts=facts).train()
+    Trainer(options, [day], known, run, torch.device("cpu"), facts=facts).train()
     dist.barrier()
     return [point["loss"] for point in read_curve(run)]
 
@@ -106,7 +106,7 @@ def checkpoints_seen(day: str, run: str, *overrides: str) -> list[int]:
     options = load_config(None, [*OPTIONS, *overrides]).training
     facts = {"vocabulary": {"uri": "", "version": vocabulary().version}, "days": [day]}
     with patch.object(checkpoint.files, "write_atomically", publish_late):
-        Run(options, [day], vocabulary(), run, torch.device("cpu"), facts=facts).train()
+        Trainer(options, [day], vocabulary(), run, torch.device("cpu"), facts=facts).train()
         return [found.facts["step"] for found in checkpoint.published_checkpoints(run)]
 
 

@@ -1,8 +1,8 @@
 """The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
 
 from scrollpast.config.base_model import Section
-from scrollpast.config.comparison_options import Comparison, OwnArm
-from scrollpast.config.gate_options import FIGURES, Bounds, Gate
+from scrollpast.config.comparison_options import ComparisonOptions, OwnArm
+from scrollpast.config.gate_options import FIGURES, Bounds, GateOptions
 from scrollpast.config.loading import load_config
 from scrollpast.config.metrics_options import RunMetrics
 from scrollpast.config.neighbour_options import Neighbours
@@ -12,19 +12,19 @@ from scrollpast.config.options import (
     SERVED_CODE,
     Confidence,
     Config,
-    Examination,
-    Examined,
-    Exposure,
+    ExaminationOptions,
+    ExaminedOptions,
+    ExposureOptions,
     Guard,
     Impressions,
     Input,
+    InputTable,
     Kind,
     Log,
     Mining,
     Output,
     Revocation,
     Spark,
-    Table,
     Thresholds,
 )
 from scrollpast.config.privacy_options import Privacy
@@ -36,16 +36,17 @@ __all__ = [
     "NEIGHBOUR_CODE",
     "SERVED_CODE",
     "Bounds",
-    "Comparison",
+    "ComparisonOptions",
     "Confidence",
     "Config",
-    "Examination",
-    "Examined",
-    "Exposure",
-    "Gate",
+    "ExaminationOptions",
+    "ExaminedOptions",
+    "ExposureOptions",
+    "GateOptions",
     "Guard",
     "Impressions",
     "Input",
+    "InputTable",
     "Kind",
     "Log",
     "Mining",
@@ -57,7 +58,6 @@ __all__ = [
     "RunMetrics",
     "Section",
     "Spark",
-    "Table",
     "Thresholds",
     "Training",
     "load_config",

@@ -45,7 +45,7 @@ class OwnArm(Section):
     """Options of ``training`` that differ, such as ``{negatives: {hard: {weight: 0.1}}}``."""
 
 
-class Comparison(Section):
+class ComparisonOptions(Section):
     path: str | None = None
     """Folder of the runs, their results and the table. --out goes over it."""
     arms: list[str] = list(get_args(ArmName))
@@ -87,7 +87,7 @@ class Comparison(Section):
         return arms
 
     @model_validator(mode="after")
-    def _known_arms(self) -> Comparison:
+    def _known_arms(self) -> ComparisonOptions:
         known = [*get_args(ArmName), *self.own_arms]
         for name in self.arms:
             if name not in known:

@@ -67,7 +67,7 @@ DEFAULT_BOUNDS = {
 Deviation = Annotated[float, Field(ge=0)]
 
 
-class Gate(Section):
+class GateOptions(Section):
     """A day whose figures are out of their bands or bounds is kept aside as ``held/ds=…`` instead of published."""
 
     enabled: bool = True
@@ -106,7 +106,7 @@ class Gate(Section):
         return {name: own for name, own in merged.items() if own is not None}
 
     @model_validator(mode="after")
-    def _known_figures(self) -> Gate:
+    def _known_figures(self) -> GateOptions:
         unknown = sorted({*self.bounds, *self.least_deviations} - FIGURES.keys())
         if unknown:
             raise ValueError(f"must name figures ({', '.join(FIGURES)}), got {', '.join(unknown)}")

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from scrollpast.config.base_model import Section
-from scrollpast.config.comparison_options import Comparison
-from scrollpast.config.gate_options import Gate
+from scrollpast.config.comparison_options import ComparisonOptions
+from scrollpast.config.gate_options import GateOptions
 from scrollpast.config.metrics_options import RunMetrics
 from scrollpast.config.neighbour_options import Neighbours
 from scrollpast.config.privacy_options import Privacy
@@ -34,7 +34,7 @@ Settings = dict[str, Annotated[str, BeforeValidator(_as_text)]]
 """Settings that are handed on as they are; their names may hold dots."""
 
 
-class Table(Section):
+class InputTable(Section):
     """Where one input table is: a path with a format, or the name of a table in Spark's catalog."""
 
     path: str | None = None
@@ -49,13 +49,13 @@ class Table(Section):
     """Options of Spark's reader, for formats other than Parquet."""
 
     @model_validator(mode="after")
-    def _one_place(self) -> Table:
+    def _one_place(self) -> InputTable:
         if self.path is not None and self.table is not None:
             raise ValueError("must name a path or a table, got both")
         return self
 
 
-class Log(Table):
+class Log(InputTable):
     """A table whose rows have a time."""
 
     day_column: str | None = None
@@ -77,7 +77,7 @@ class Impressions(Log):
 class Input(Section):
     impressions: Impressions = Impressions()
     engagements: Log = Log()
-    ads: Table = Table()
+    ads: InputTable = InputTable()
     """Needed only for ``mining.guard.keys``, ``mining.stratify_by`` and ``mining.exposure.new_ad_quarantine_h``; where
     it is given, new ads and those that it does not hold are counted apart."""
     null_ids: list[str] = [""]
@@ -136,7 +136,7 @@ class Thresholds(Section):
     """Longer dwell is interest without a click: neither positive nor negative."""
 
 
-class Examined(Thresholds):
+class ExaminedOptions(Thresholds):
     max_position: int | None = Field(None, ge=0)
     min_dwell_ms: int | None = Field(250, ge=0)
     """About one fixation of the eye (225 ms reading, 330 ms in scenes: Rayner, Psychological Bulletin 1998)."""
@@ -172,7 +172,7 @@ class Confidence(Section):
         return self
 
 
-class Exposure(Section):
+class ExposureOptions(Section):
     """What becomes of new ads, which few users have met, and what counts as one."""
 
     new_ad_h: float = Field(168.0, gt=0, le=24 * 365)
@@ -200,7 +200,7 @@ class Mining(Section):
     maturity_h: float | None = Field(None, ge=0)
     """Hours after which an impression's label is final; the longest attribution window if left out."""
     guard: Guard = Guard()
-    examined: Examined = Examined()
+    examined: ExaminedOptions = ExaminedOptions()
     confidence: Confidence = Confidence()
     negatives_per_user: int = Field(64, ge=1, le=1024)
     """Most served negatives kept for one user; hides and reports are kept beside them."""
@@ -212,7 +212,7 @@ class Mining(Section):
     """Column of impressions with the ranker's score; ``hardest`` prefers a higher one at equal weight."""
     max_ad_share: float = Field(0.05, gt=0, le=1)
     """Largest share of a data set's negatives, as they are written, that one ad may have; 1 = no limit."""
-    exposure: Exposure = Exposure()
+    exposure: ExposureOptions = ExposureOptions()
     user_features: list[str] = []
     """Columns of impressions that describe the user; the latest value is written as ``user_<name>``."""
 
@@ -252,7 +252,7 @@ class Mining(Section):
         return self
 
 
-class Examination(Section):
+class ExaminationOptions(Section):
     """What ``estimate_examination`` goes by; the labels are those of ``mining``."""
 
     num_groups: int = Field(50, ge=10, le=100_000)
@@ -289,12 +289,12 @@ class Config(Section):
     input: Input = Input()
     output: Output = Output()
     mining: Mining = Mining()
-    examination: Examination = Examination()
+    examination: ExaminationOptions = ExaminationOptions()
     revocation: Revocation = Revocation()
-    gate: Gate = Gate()
+    gate: GateOptions = GateOptions()
     neighbours: Neighbours = Neighbours()
     spark: Spark = Spark()
     privacy: Privacy = Privacy()
     metrics: RunMetrics = RunMetrics()
     training: Training = Training()
-    comparison: Comparison = Comparison()
+    comparison: ComparisonOptions = ComparisonOptions()

@@ -93,7 +93,7 @@ class Schedule(Section):
     ramp_steps: int = Field(0, ge=0)
 
 
-class Source(Section):
+class SourceOptions(Section):
     """One source of negatives."""
 
     enabled: bool = True
@@ -102,7 +102,7 @@ class Source(Section):
     schedule: Schedule = Schedule()
 
 
-class InBatch(Source):
+class InBatch(SourceOptions):
     """The positives of other anchors."""
 
     across_ranks: bool = True
@@ -114,7 +114,7 @@ class InBatch(Source):
     mask_known_positives: bool = True
 
 
-class Random(Source):
+class Random(SourceOptions):
     """Ads of the catalogue, the same for all anchors of a step."""
 
     weight: float = Field(0.01, gt=0)
@@ -129,7 +129,7 @@ class Random(Source):
     mask_known_positives: bool = True
 
 
-class Hard(Source):
+class Hard(SourceOptions):
     """Ads that the anchor's user was served and scrolled past."""
 
     weight: float = Field(0.01, gt=0)
@@ -147,7 +147,7 @@ class Hard(Source):
     mask_known_positives: bool = True
 
 
-class Neighbour(Source):
+class Neighbour(SourceOptions):
     """Ads near the positive, as mined into the records."""
 
     enabled: bool = False

@@ -26,7 +26,7 @@ from scrollpast.mining.rules.bucket import Bucket
 from scrollpast.mining.rules.decide import decide, latest_features
 from scrollpast.mining.rules.ledger import count_cells
 from scrollpast.mining.rules.rules import Rules
-from scrollpast.mining.scan import ENGAGEMENTS, QUARANTINE, ROWS, TALLY, Parcel
+from scrollpast.mining.scan import ENGAGEMENTS, QUARANTINE, ROWS, TALLY, ShuffleMessage
 from scrollpast.mining.spark.packed_columns import Columns, concatenate, pack, take, unpack
 from scrollpast.outcomes import Outcome
 from scrollpast.shards.manifest import write_shard
@@ -53,7 +53,7 @@ _NO_ENGAGEMENTS: Columns = {
 
 def decide_bucket(
     bucket: int, parcels: Iterable[tuple[str, bytes]], rules: Rules, attributes: AdAttributes, day_uri: str
-) -> Iterator[Parcel]:
+) -> Iterator[ShuffleMessage]:
     """Decide a bucket's rows, write its quarantine, hand on its tallies.
 
     Args:
@@ -68,7 +68,7 @@ def decide_bucket(
     surfaces: dict[str, int] = {}
     for content, payload in parcels:
         if content == TALLY:
-            yield Parcel(bucket, TALLY, payload)
+            yield ShuffleMessage(bucket, TALLY, payload)
         elif content == QUARANTINE:
             quarantined.append(payload)
         elif content == ENGAGEMENTS:
@@ -79,12 +79,12 @@ def decide_bucket(
             codes = [surfaces.setdefault(name, len(surfaces)) for name in words["surfaces"]]
             rows.append({**columns, "surface": np.array(codes, np.int16)[columns["surface"]]})
     if quarantined:
-        yield Parcel(bucket, QUARANTINE_FILE, _write_quarantine(quarantined, day_uri).encode())
+        yield ShuffleMessage(bucket, QUARANTINE_FILE, _write_quarantine(quarantined, day_uri).encode())
     engaged = concatenate(engagements) if engagements else _NO_ENGAGEMENTS
     num_engaged = int(engaged_in_window(engaged, rules).sum())
     if not rows:
         if num_engaged:
-            yield Parcel(bucket, SIGNS, BucketSigns(num_engaged).packed())
+            yield ShuffleMessage(bucket, SIGNS, BucketSigns(num_engaged).packed())
         return
     # Codes in the order of their names: parcels arrive in any order, and ties are broken by the code.
     names = sorted(surfaces)
@@ -94,10 +94,10 @@ def decide_bucket(
     inside = Bucket.of(concatenate(rows), engaged)
     judged = decide(inside, rules.on(names), rules, attributes)
     decided = judged.rows
-    yield Parcel(bucket, SIGNS, signs_of(num_engaged, inside, judged, rules).packed())
+    yield ShuffleMessage(bucket, SIGNS, signs_of(num_engaged, inside, judged, rules).packed())
     is_negative = decided["outcome"] == Outcome.NEGATIVE
     final = take({name: decided[name] for name in ("outcome", "surface", "position")}, ~is_negative)
-    yield Parcel(
+    yield ShuffleMessage(
         bucket, TALLY, pack(count_cells(**final), surfaces=names, num_read=0, num_impressions=0, num_timed=0)
     )
     is_recorded = np.isin(decided["outcome"], (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE))
@@ -109,10 +109,10 @@ def decide_bucket(
     payload = pack(
         {**selected, **{f"of_user:{name}": part for name, part in features.items()}}, surfaces=names
     )
-    yield Parcel(bucket, SELECTED, payload)
+    yield ShuffleMessage(bucket, SELECTED, payload)
     suspects = find_suspects(decided["ad"][is_negative], suspect_share(rules))
     words = {"num_negatives": int(is_negative.sum()), "num_selected": len(selected["user"])}
-    yield Parcel(bucket, SUSPECTS, pack({"ad": suspects}, **words))
+    yield ShuffleMessage(bucket, SUSPECTS, pack({"ad": suspects}, **words))
 
 
 def suspects_above(payload: bytes, share: float) -> np.ndarray:
@@ -138,7 +138,7 @@ def seal_bucket(
     day_uri: str,
     num_parts: int = 1,
     published: Container[str] = (),
-) -> Iterator[Parcel]:
+) -> Iterator[ShuffleMessage]:
     """Apply the ad cap to a bucket's selected rows and write its shard, unless it is one of those ``published``.
 
     Yields:
@@ -159,7 +159,7 @@ def seal_bucket(
     records = gather_records(kept, features, rules) if len(kept["user"]) else None
     entry = None if records is None else write_shard(day_uri, bucket, records, published)
     num_positives = int((kept["outcome"] == Outcome.POSITIVE).sum())
-    yield Parcel(
+    yield ShuffleMessage(
         bucket,
         SHARD,
         pack(
@@ -172,7 +172,7 @@ def seal_bucket(
         ),
     )
     for part, counted in count_ads(kept, num_parts):
-        yield Parcel(part, ADS, pack(counted))
+        yield ShuffleMessage(part, ADS, pack(counted))
 
 
 def _write_quarantine(payloads: list[bytes], day_uri: str) -> str:

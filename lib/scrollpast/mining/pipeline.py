@@ -35,7 +35,7 @@ from scrollpast.mining.gate.held_days import (
     folder_of_days,
     grace_s,
     held_uri,
-    keep_aside,
+    hold_day,
     why_held,
 )
 from scrollpast.mining.gate.trailing_days import read_trailing
@@ -58,9 +58,15 @@ from scrollpast.mining.rules.ad_cap import AdLimits
 from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Rules, Window
-from scrollpast.mining.rules.user_filter import AnchoredUsers
+from scrollpast.mining.rules.user_filter import UserBloomFilter
 from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
-from scrollpast.mining.spark.map_in_arrow import PARCEL, arrow_schema, as_batches, by_bucket, map_batches
+from scrollpast.mining.spark.map_in_arrow import (
+    SHUFFLE_MESSAGE,
+    arrow_schema,
+    as_batches,
+    by_bucket,
+    map_batches,
+)
 from scrollpast.mining.spark.packed_columns import Columns, pack, unpack
 from scrollpast.mining.spark.progress import progress
 from scrollpast.privacy.forgetting import obey, publish_obeying
@@ -79,7 +85,7 @@ from scrollpast.shards.manifest import (
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_PARCEL_SCHEMA = arrow_schema(PARCEL)
+_PARCEL_SCHEMA = arrow_schema(SHUFFLE_MESSAGE)
 _BIN = "ad long, bin long, count long"
 
 
@@ -227,7 +233,7 @@ class _Run:
         )
         manifest = with_revocations(manifest, self._day_uri)
         if verdict is not None and verdict.breaches:
-            uri = keep_aside(self._config, self._last_day, manifest)
+            uri = hold_day(self._config, self._last_day, manifest)
             held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=replaced is not None))
             held.mined = MinedDay(uri, manifest, is_new=True, warnings=self._warnings)
             raise held
@@ -254,14 +260,14 @@ class _Run:
         required = config.mining.require_engagements
         return health, judge(health, trailing.days, config.gate, engagements_required=required)
 
-    def _read_engagements(self, source: Source) -> tuple[DataFrame, Counter[str], AnchoredUsers | None]:
+    def _read_engagements(self, source: Source) -> tuple[DataFrame, Counter[str], UserBloomFilter | None]:
         """Pack the engagements by bucket, and find the users who may have an anchor."""
         rules = self._rules
 
         def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
 
-        parcels = self._kept(run(source, self._spark, scan, PARCEL))
+        parcels = self._kept(run(source, self._spark, scan, SHUFFLE_MESSAGE))
         with progress(self._spark, "read engagements", source.num_rows):
             tallies = [unpack(p) for (p,) in parcels.where("bucket < 0").select("payload").collect()]
         counts: Counter[str] = Counter()
@@ -269,7 +275,9 @@ class _Run:
             counts.update(words["counts"])
         self._warnings += check_engagements(counts, source.place, rules, self._config.mining)
         anchored = (
-            None if rules.keep_users_without_positive else AnchoredUsers.of(c["anchored"] for c, _ in tallies)
+            None
+            if rules.keep_users_without_positive
+            else UserBloomFilter.of(c["anchored"] for c, _ in tallies)
         )
         return parcels.where("bucket >= 0"), counts, anchored
 
@@ -283,14 +291,14 @@ class _Run:
             return ((0, "ads", pack(columns)) for columns in scan_ads(batches, names))
 
         with progress(self._spark, "read ads", source.num_rows):
-            parts = run(source, self._spark, scan, PARCEL).select("payload").collect()
+            parts = run(source, self._spark, scan, SHUFFLE_MESSAGE).select("payload").collect()
         return AdAttributes.of([unpack(payload)[0] for (payload,) in parts], names)
 
     def _decide(
         self,
         impressions: Source,
         engagements: DataFrame,
-        anchored: AnchoredUsers | None,
+        anchored: UserBloomFilter | None,
         attributes: AdAttributes,
     ) -> DataFrame:
         """Scan the impressions, bring each bucket's parcels together, decide its rows."""
@@ -308,9 +316,9 @@ class _Run:
                 decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, uri)
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _PARCEL_SCHEMA)
 
-        scanned = run(impressions, self._spark, scan, PARCEL).unionAll(engagements)
+        scanned = run(impressions, self._spark, scan, SHUFFLE_MESSAGE).unionAll(engagements)
         exchanged = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
-        return map_batches(exchanged, decide, PARCEL)
+        return map_batches(exchanged, decide, SHUFFLE_MESSAGE)
 
     def _limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
         """Count the ads that may be over their share, over all buckets, and limit those that are."""
@@ -364,7 +372,7 @@ class _Run:
                 sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts, published)
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _PARCEL_SCHEMA)
 
-        parcels = map_batches(decided.where("content = 'selected'"), seal, PARCEL)
+        parcels = map_batches(decided.where("content = 'selected'"), seal, SHUFFLE_MESSAGE)
         if parts > 1:
             parcels = self._kept(parcels)
             profiles = self._profile(parcels.where("content = 'ads'"), attributes, parts)
@@ -388,7 +396,11 @@ class _Run:
                 profiled = pack(profile_of(counts, shared.value, rules))
                 yield from as_batches([(part, "profile", profiled)], _PARCEL_SCHEMA)
 
-        rows = map_batches(by_bucket(counted, parts, parts), profile, PARCEL).select("payload").collect()
+        rows = (
+            map_batches(by_bucket(counted, parts, parts), profile, SHUFFLE_MESSAGE)
+            .select("payload")
+            .collect()
+        )
         return [unpack(payload)[0] for (payload,) in rows]
 
     def _broadcast(self, value: Any) -> Any:

@@ -19,7 +19,7 @@ from scrollpast.hashing import bucket_of, hash_column, ids_of, integers, seeded_
 from scrollpast.mining.io import contracts as column
 from scrollpast.mining.rules.ledger import Ledger, count_cells
 from scrollpast.mining.rules.rules import Rules
-from scrollpast.mining.rules.user_filter import AnchoredUsers
+from scrollpast.mining.rules.user_filter import UserBloomFilter
 from scrollpast.mining.spark.packed_columns import Columns, concatenate, pack, split_by_bucket
 from scrollpast.outcomes import Outcome
 from scrollpast.record_schema import UNKNOWN
@@ -32,7 +32,7 @@ _MAX_INT32 = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
-class Parcel:
+class ShuffleMessage:
     """One value on its way through the exchange: the bucket it goes to, what it is, its bytes."""
 
     bucket: int
@@ -47,8 +47,8 @@ TALLY = "tally"
 
 
 def scan_impressions(
-    batches: Iterable[pa.RecordBatch], rules: Rules, anchored: AnchoredUsers | None, task: int
-) -> Iterator[Parcel]:
+    batches: Iterable[pa.RecordBatch], rules: Rules, anchored: UserBloomFilter | None, task: int
+) -> Iterator[ShuffleMessage]:
     """Count the rows that are invalid, of a suppressed user, or of a user without anchor; pack the others by bucket.
 
     Args:
@@ -109,10 +109,10 @@ def scan_impressions(
     tally = pack(
         cells, surfaces=names, num_read=num_read, num_impressions=num_impressions, num_timed=num_timed
     )
-    yield Parcel(task % rules.num_buckets, TALLY, tally)
+    yield ShuffleMessage(task % rules.num_buckets, TALLY, tally)
 
 
-def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterator[Parcel]:
+def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterator[ShuffleMessage]:
     """Pack the engagements that concern the window by bucket, and tell who may have an anchor.
 
     Yields:
@@ -168,7 +168,7 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
         buffered.append((bucket_of(hashes, rules.num_buckets), columns))
     yield from _parcels(ENGAGEMENTS, buffered)
     users = np.unique(np.concatenate(anchored)) if anchored else np.zeros(0, np.int64)
-    yield Parcel(-1, TALLY, pack({"anchored": users}, counts=dict(counts)))
+    yield ShuffleMessage(-1, TALLY, pack({"anchored": users}, counts=dict(counts)))
 
 
 def scan_ads(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[Columns]:
@@ -211,7 +211,7 @@ def _invalid_reasons(batch: pa.RecordBatch) -> NDArray[np.int8]:
     return reasons
 
 
-def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) -> Iterator[Parcel]:
+def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) -> Iterator[ShuffleMessage]:
     """Broken rows as they came, with the reason, spread over the buckets by their content."""
     is_invalid = reasons >= 0
     rows = batch.filter(pa.array(is_invalid))
@@ -239,7 +239,7 @@ def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) 
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table.take(pa.array(picked["row"])))
-        yield Parcel(bucket, QUARANTINE, sink.getvalue().to_pybytes())
+        yield ShuffleMessage(bucket, QUARANTINE, sink.getvalue().to_pybytes())
 
 
 def _users(
@@ -342,10 +342,10 @@ def _surface_codes(batch: pa.RecordBatch, surfaces: dict[str, int]) -> NDArray[n
 
 def _parcels(
     content: str, buffered: list[tuple[NDArray[np.int32], Columns]], **words: object
-) -> Iterator[Parcel]:
+) -> Iterator[ShuffleMessage]:
     if not buffered:
         return
     buckets = np.concatenate([part for part, _ in buffered])
     columns = concatenate([part for _, part in buffered])
     for bucket, rows in split_by_bucket(columns, buckets):
-        yield Parcel(bucket, content, pack(rows, **words))
+        yield ShuffleMessage(bucket, content, pack(rows, **words))

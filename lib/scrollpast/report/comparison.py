@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Comparison, Row
+from scrollpast.report.documents import ComparisonDocument, Row
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.k_anonymity import are_few, fewer_than, is_of_part, untold_user_parts
-from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,16 +24,16 @@ _LOOKS = {
 """Colour and marker by verdict"""
 
 
-def comparison(inputs: Inputs) -> Section:
+def comparison(inputs: Inputs) -> ReportSection:
     """The table with its verdicts, and the differences with their intervals."""
     found = inputs.comparison
     if found is None:
         command = job_command("compare_negatives", "--config", "FILE", "--out", "FOLDER")
-        return Section("comparison", TITLE, [Missing("No comparison was named.", command)])
+        return ReportSection("comparison", TITLE, [Missing("No comparison was named.", command)])
     if found.num_users < inputs.floor:
         command = job_command("write_report", inputs.day.uri, "--comparison", "FOLDER", "--floor", 1)
         reason = f"The comparison rests on {fewer_than(inputs.floor)} users, of whom nothing is told."
-        return Section(
+        return ReportSection(
             "comparison",
             TITLE,
             [
@@ -74,10 +74,10 @@ def comparison(inputs: Inputs) -> Section:
     blocks.append(_table(found))
     blocks.extend(Paragraph(f"Left out: {skipped.arm}, {skipped.reason}.") for skipped in found.skipped)
     blocks.extend(Paragraph(f"Note: {note}.") for note in found.notes)
-    return Section("comparison", TITLE, blocks)
+    return ReportSection("comparison", TITLE, blocks)
 
 
-def _table(found: Comparison) -> Table:
+def _table(found: ComparisonDocument) -> ReportTable:
     rows = [
         (
             row.metric,
@@ -93,10 +93,10 @@ def _table(found: Comparison) -> Table:
     columns = (
         "metric", "negatives", "value", "95% interval", "difference", "95% for all at once", "verdict",
     )  # fmt: skip
-    return Table("The arms of the comparison", columns, rows, frozenset({1, 6}))
+    return ReportTable("The arms of the comparison", columns, rows, frozenset({1, 6}))
 
 
-def _plot(found: Comparison, baseline: str) -> Plot:
+def _plot(found: ComparisonDocument, baseline: str) -> Plot:
     by_metric = {
         metric: [row for row in found.rows if row.metric == metric and row.difference is not None]
         for metric in found.metrics
@@ -106,7 +106,7 @@ def _plot(found: Comparison, baseline: str) -> Plot:
         f"{metric}: {', '.join(f'{row.name} {row.verdict}' for row in rows)}"
         for metric, rows in by_metric.items()
     )
-    numbers = Table(
+    numbers = ReportTable(
         f"Differences from {baseline}, with intervals that hold for all of them at once",
         ("metric", "negatives", "difference", "interval", "verdict"),
         [

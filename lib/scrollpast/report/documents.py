@@ -25,7 +25,7 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class Estimate(Document):
+class EstimateDocument(Document):
     """P(examined | position) of one surface by one estimator, with its 95 % interval; lists of equal length."""
 
     positions: list[int]
@@ -36,13 +36,13 @@ class Estimate(Document):
     level: str | None = None
 
     @model_validator(mode="after")
-    def _equally_long(self) -> Estimate:
+    def _equally_long(self) -> EstimateDocument:
         if len({len(self.positions), len(self.probability), len(self.low), len(self.high)}) > 1:
             raise ValueError("positions, probability, low and high must be equally long")
         return self
 
 
-class DwellMixture(Document):
+class DwellMixtureDocument(Document):
     """Components of log(1 + dwell in ms)."""
 
     shares: list[Share]
@@ -69,9 +69,9 @@ class Surface(Document):
     num_impressions: Count
     chosen: str | None
     why: str
-    estimates: dict[str, Estimate]
+    estimates: dict[str, EstimateDocument]
     abstained: dict[str, str]
-    dwell: DwellMixture | None
+    dwell: DwellMixtureDocument | None
     dwell_histogram: DwellHistogram
     thresholds_ms: dict[str, int]
 
@@ -82,7 +82,7 @@ class Surface(Document):
         return self
 
 
-class Examination(Document):
+class ExaminationDocument(Document):
     """``examination.json``."""
 
     ds: str
@@ -111,7 +111,7 @@ class Slice(Document):
     share_of_ads_with_negatives: Share | None
 
 
-class Exposure(Document):
+class ExposureDocument(Document):
     """The file ``exposure/part-….json`` of a day."""
 
     catalogue: str
@@ -125,14 +125,14 @@ class Exposure(Document):
     slices: dict[str, Slice]
 
 
-class Figure(Document):
+class FigureDocument(Document):
     """A number of a day; a share is one of ``cases``, a count has none."""
 
     value: float
     cases: Count | None
 
 
-class Band(Document):
+class BandDocument(Document):
     """Where a figure was expected."""
 
     median: float
@@ -140,7 +140,7 @@ class Band(Document):
     high: float
 
 
-class Breach(Document):
+class BreachDocument(Document):
     """A figure that was elsewhere. Without a median a bound of the configuration said so."""
 
     figure: str
@@ -150,19 +150,19 @@ class Breach(Document):
     median: float | None
 
 
-class Gate(Document):
+class GateDocument(Document):
     """What a day was held against."""
 
     trailing_days: list[str]
-    breaches: list[Breach]
-    bands: dict[str, Band] = {}
+    breaches: list[BreachDocument]
+    bands: dict[str, BandDocument] = {}
 
 
-class Health(Document):
+class HealthDocument(Document):
     """The part ``health`` of a manifest."""
 
-    figures: dict[str, Figure]
-    gate: Gate | None = None
+    figures: dict[str, FigureDocument]
+    gate: GateDocument | None = None
 
 
 class Estimated(Document):
@@ -174,7 +174,7 @@ class Estimated(Document):
     num_users: Count
 
 
-class Index(Document):
+class IndexDocument(Document):
     """The index of ads that the metrics ``quantised/…`` were measured through."""
 
     kind: str
@@ -188,18 +188,18 @@ class Metrics(Document):
     num_users: Count
     evaluated_on: list[str]
     metrics: dict[str, Estimated | None]
-    index: Index | None = None
+    index: IndexDocument | None = None
     notes: list[str] = []
 
 
-class Cell(Document):
+class CellDocument(Document):
     """The line of the baseline."""
 
     arm: str
     ratio: Count
 
 
-class Skipped(Document):
+class SkippedDocument(Document):
     """An arm that was asked for and is not in the table."""
 
     arm: str
@@ -233,10 +233,10 @@ class Row(Document):
         return f"{self.arm}, {self.ratio} own" if self.ratio else self.arm
 
 
-class Comparison(Document):
+class ComparisonDocument(Document):
     """``comparison.json``."""
 
-    baseline: Cell
+    baseline: CellDocument
     num_verdicts: Count
     seeds: list[int]
     num_users: Count
@@ -244,7 +244,7 @@ class Comparison(Document):
     num_ads: Count
     evaluated_on: list[str]
     metrics: dict[str, Direction]
-    skipped: list[Skipped]
+    skipped: list[SkippedDocument]
     notes: list[str]
     rows: list[Row]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import DwellMixture, Surface
+from scrollpast.report.documents import DwellMixtureDocument, Surface
 from scrollpast.report.inputs import Inputs
-from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ _BINS_IN_TABLE = 24
 _OPTIONS = ("min_dwell_ms", "max_dwell_ms")
 
 
-def dwell(inputs: Inputs) -> Section:
+def dwell(inputs: Inputs) -> ReportSection:
     """The distribution of dwell by surface, with the thresholds that were used and those that are offered."""
     found = inputs.examined
     surfaces = (
@@ -43,13 +43,13 @@ def dwell(inputs: Inputs) -> Section:
         "with --examination."
         if found is not None and found.estimates is not None:
             reason = "No impression without a click has a known dwell."
-        return Section("dwell", TITLE, [Missing(reason, inputs.day.examination)])
+        return ReportSection("dwell", TITLE, [Missing(reason, inputs.day.examination)])
     blocks: list[Block] = [_thresholds(inputs, surfaces)]
     if len(surfaces) > _MOST_SURFACES:
         blocks.append(Paragraph(f"Drawn are the first {_MOST_SURFACES} of {len(surfaces)} surfaces."))
     for number, (name, surface) in enumerate(list(surfaces.items())[:_MOST_SURFACES]):
         blocks.append(_plot(number, name, surface, used_ms(inputs, name)))
-    return Section("dwell", TITLE, blocks)
+    return ReportSection("dwell", TITLE, blocks)
 
 
 def used_ms(inputs: Inputs, surface: str) -> dict[str, float]:
@@ -61,7 +61,7 @@ def used_ms(inputs: Inputs, surface: str) -> dict[str, float]:
     return {name: float(merged[name]) for name in _OPTIONS if isinstance(merged.get(name), int | float)}
 
 
-def _thresholds(inputs: Inputs, surfaces: Mapping[str, Surface]) -> Table:
+def _thresholds(inputs: Inputs, surfaces: Mapping[str, Surface]) -> ReportTable:
     rows = []
     for name, surface in surfaces.items():
         used = used_ms(inputs, name)
@@ -73,7 +73,7 @@ def _thresholds(inputs: Inputs, surfaces: Mapping[str, Surface]) -> Table:
             )
         )
     columns = ("surface", *(f"{option}, used" for option in _OPTIONS), *(f"{o}, offered" for o in _OPTIONS))
-    return Table(
+    return ReportTable(
         "Thresholds in ms: those that the day was mined with, and those that the distribution offers",
         columns,
         rows,
@@ -90,7 +90,7 @@ def _plot(number: int, name: str, surface: Surface, used: Mapping[str, float]) -
         f"{wording.count(counts.sum())} impressions, half of them in view for less than {median:,.0f} ms.{parts} "
         f"Offered: {offered or 'no threshold'}."
     )
-    numbers = Table(
+    numbers = ReportTable(
         f"{name}: impressions without a click by dwell",
         ("dwell from, ms", "to, ms", "impressions", "share"),
         list(_bins(at, counts)),
@@ -178,7 +178,7 @@ def _threshold(axes: Axes, value: float, label: str, colour: str, is_lower: bool
     )
 
 
-def _densities(mixture: DwellMixture, at: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+def _densities(mixture: DwellMixtureDocument, at: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
     """Of every component the share in each bin: its normal density of log(1 + dwell), times the bin's width."""
     logarithm = np.log1p(at)
     width = np.gradient(logarithm)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from matplotlib.ticker import MaxNLocator
 
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Estimate, Surface
+from scrollpast.report.documents import EstimateDocument, Surface
 from scrollpast.report.inputs import Inputs
-from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,14 +20,14 @@ _MOST_PANELS = 6
 _LEVELS = {"dwell": "dwell", "first": "the first position, taken as certain"}
 
 
-def examination(inputs: Inputs) -> Section:
+def examination(inputs: Inputs) -> ReportSection:
     """P(examined | surface, position) with 95 % intervals, and why some surfaces have none."""
     found = inputs.examined
     if found is None:
         reason = (
             "No examination was named, and the day was mined without one: every position counts as looked at."
         )
-        return Section("examination", TITLE, [Missing(reason, inputs.day.examination)])
+        return ReportSection("examination", TITLE, [Missing(reason, inputs.day.examination)])
     curves = dict(found.table)
     blocks: list[Block] = [Paragraph(f"From {found.uri}.")]
     if found.estimates is not None:
@@ -40,10 +40,10 @@ def examination(inputs: Inputs) -> Section:
         blocks.append(_surfaces(surfaces))
     if curves:
         blocks.append(_plot(curves))
-    return Section("examination", TITLE, blocks)
+    return ReportSection("examination", TITLE, blocks)
 
 
-def _surfaces(surfaces: Mapping[str, Surface]) -> Table:
+def _surfaces(surfaces: Mapping[str, Surface]) -> ReportTable:
     """What each surface's curve rests on, or why it has none."""
     rows = []
     for name, surface in surfaces.items():
@@ -60,11 +60,11 @@ def _surfaces(surfaces: Mapping[str, Surface]) -> Table:
             )
         )
     columns = ("surface", "impressions", "clicks compared", "estimator", "height from", "why this one")
-    return Table("What the curves rest on", columns, rows, frozenset({3, 4, 5}))
+    return ReportTable("What the curves rest on", columns, rows, frozenset({3, 4, 5}))
 
 
-def _plot(curves: Mapping[str, Estimate]) -> Block:
-    numbers = Table(
+def _plot(curves: Mapping[str, EstimateDocument]) -> Block:
+    numbers = ReportTable(
         "Probability that a position is looked at",
         ("surface", "position", "probability", "95% interval"),
         list(_rows(curves)),
@@ -83,7 +83,7 @@ def _plot(curves: Mapping[str, Estimate]) -> Block:
     return plotting.plot("examination", title, f"{ends}.", numbers, lambda *how: _paint(shown, *how), heights)
 
 
-def _rows(curves: Mapping[str, Estimate]) -> Iterator[tuple[str, ...]]:
+def _rows(curves: Mapping[str, EstimateDocument]) -> Iterator[tuple[str, ...]]:
     for name, curve in curves.items():
         for position, probability, low, high in zip(
             curve.positions, curve.probability, curve.low, curve.high, strict=True
@@ -91,7 +91,7 @@ def _rows(curves: Mapping[str, Estimate]) -> Iterator[tuple[str, ...]]:
             yield name, str(position), f"{probability:.3f}", f"{low:.3f} to {high:.3f}"
 
 
-def _paint(curves: Mapping[str, Estimate], figure: Figure, is_narrow: bool) -> None:
+def _paint(curves: Mapping[str, EstimateDocument], figure: Figure, is_narrow: bool) -> None:
     columns = 1 if is_narrow else min(3, len(curves))
     panels = plotting.grid_of(figure, len(curves), columns)
     for axes, (name, curve) in zip(panels, curves.items(), strict=True):

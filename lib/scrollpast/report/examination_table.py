@@ -6,13 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scrollpast.errors import UserError
-from scrollpast.report.documents import Estimate, checked
+from scrollpast.report.documents import EstimateDocument, checked
 from scrollpast.shards import filesystem as files
 
 _REMEDY = "name the folder that estimate_examination wrote"
 
 
-def read_examination_table(uri: str) -> dict[str, Estimate]:
+def read_examination_table(uri: str) -> dict[str, EstimateDocument]:
     """The curve of every surface; where the table has no intervals they are as wide as the curve.
 
     Raises:
@@ -27,7 +27,7 @@ def read_examination_table(uri: str) -> dict[str, Estimate]:
     missing = [name for name in ("surface", "position", "probability") if name not in table.column_names]
     if missing:
         raise UserError(uri, expected=f"columns {', '.join(missing)}", found="none", remedy=_REMEDY)
-    curves: dict[str, Estimate] = {}
+    curves: dict[str, EstimateDocument] = {}
     for surface in sorted(set(table["surface"].to_pylist())):
         rows = sorted(
             (row for row in table.to_pylist() if row["surface"] == surface), key=lambda row: row["position"]
@@ -37,5 +37,5 @@ def read_examination_table(uri: str) -> dict[str, Estimate]:
             "probability": [row["probability"] for row in rows],
             **{end: [row.get(end, row["probability"]) for row in rows] for end in ("low", "high")},
         }
-        curves[surface] = checked(Estimate, content, f"{uri}, {surface}", _REMEDY)
+        curves[surface] = checked(EstimateDocument, content, f"{uri}, {surface}", _REMEDY)
     return curves

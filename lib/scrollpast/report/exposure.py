@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Exposure, Lorenz, Slice
+from scrollpast.report.documents import ExposureDocument, Lorenz, Slice
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.k_anonymity import are_few, fewer_than, held_back, told_number
-from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,11 +27,11 @@ _SLICES = {
 _BY_AGE = ("old", "new", "not_listed")
 
 
-def exposure(inputs: Inputs) -> Section:
+def exposure(inputs: Inputs) -> ReportSection:
     """The Lorenz curve with the Gini coefficient and the share of the top 1 %, and the slices of the catalogue."""
     found = inputs.day.exposure
     if found is None:
-        return Section(
+        return ReportSection(
             "exposure",
             TITLE,
             [Missing("The day was mined without a report of exposure.", inputs.day.mined_again)],
@@ -76,15 +76,15 @@ def exposure(inputs: Inputs) -> Section:
             Paragraph(f"Not told, so that no figure rests on {fewer_than(inputs.floor)} ads: {names}.")
         )
     columns = ("ads", "number", "positives", "negatives", "of all negatives", "ads with a negative")
-    return Section("exposure", TITLE, [*blocks, Table("Slices of the catalogue", columns, rows)])
+    return ReportSection("exposure", TITLE, [*blocks, ReportTable("Slices of the catalogue", columns, rows)])
 
 
-def top_1_percent_share(found: Exposure, floor: int) -> float | None:
+def top_1_percent_share(found: ExposureDocument, floor: int) -> float | None:
     """The share of the negatives that the top 1 % of the ads have, where those are not few."""
     return None if found.num_ads < 100 * floor else found.top_1_percent_share
 
 
-def _hidden(found: Exposure, floor: int) -> list[str]:
+def _hidden(found: ExposureDocument, floor: int) -> list[str]:
     """Slices that are not told; those by age and those by positives make up the catalogue each."""
     held = frozenset[str]().union(
         *(held_back({name: part.num_ads for name, part in whole.items()}, floor) for whole in _wholes(found))
@@ -92,7 +92,7 @@ def _hidden(found: Exposure, floor: int) -> list[str]:
     return [name for name in found.slices if name in held]
 
 
-def _without_split(found: Exposure, floor: int) -> frozenset[str]:
+def _without_split(found: ExposureDocument, floor: int) -> frozenset[str]:
     """Slices of which it is not told how many ads have a negative: one split gives away the others of its whole."""
     untold: frozenset[str] = frozenset()
     hidden = _hidden(found, floor)
@@ -105,13 +105,13 @@ def _without_split(found: Exposure, floor: int) -> frozenset[str]:
     return untold
 
 
-def _split(part: Exposure | Slice) -> tuple[int, int]:
+def _split(part: ExposureDocument | Slice) -> tuple[int, int]:
     """The ads with a negative, and those without."""
     having = round(part.num_ads * (part.share_of_ads_with_negatives or 0.0))
     return having, part.num_ads - having
 
 
-def _wholes(found: Exposure) -> list[dict[str, Slice]]:
+def _wholes(found: ExposureDocument) -> list[dict[str, Slice]]:
     """The slices by positives, and those by age: either make up the catalogue."""
     return [
         {name: part for name, part in found.slices.items() if (name in _BY_AGE) is is_by_age}
@@ -130,14 +130,14 @@ def _thinned(lorenz: Lorenz, num_ads: int, floor: int) -> Lorenz:
     return Lorenz(ads=[lorenz.ads[at] for at in kept], negatives=[lorenz.negatives[at] for at in kept])
 
 
-def _plot(found: Exposure, lorenz: Lorenz, floor: int) -> Block:
+def _plot(found: ExposureDocument, lorenz: Lorenz, floor: int) -> Block:
     told = f"Gini coefficient {wording.decimal(found.gini, 3)} (0: every ad has as many, 1: one ad has all)"
     if (of_top := top_1_percent_share(found, floor)) is not None:
         told += f"; the top 1% of the ads have {wording.share(of_top)} of the negatives"
     told += "."
     every = max(1, len(lorenz.ads) // _ROWS)
     places = [place for place in range(len(lorenz.ads)) if place % every == 0 or place == len(lorenz.ads) - 1]
-    numbers = Table(
+    numbers = ReportTable(
         "The ads with the fewest negatives, and their part of all negatives",
         ("ads", "negatives"),
         [(f"{lorenz.ads[place]:.0%}", wording.share(lorenz.negatives[place])) for place in places],
@@ -173,7 +173,7 @@ def _paint_lorenz(axes: Axes, lorenz: Lorenz) -> None:
     axes.set_title("dashed: every ad as many")
 
 
-def _paint_slices(axes: Axes, found: Exposure) -> None:
+def _paint_slices(axes: Axes, found: ExposureDocument) -> None:
     slices = {name: part for name, part in found.slices.items() if part.num_ads}
     kinds = (("ads", "num_ads", found.num_ads), ("positives", "num_positives", found.num_positives),
              ("negatives", "num_negatives", found.num_negatives))  # fmt: skip

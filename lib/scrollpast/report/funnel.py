@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from scrollpast.outcomes import Outcome
 from scrollpast.report import plotting, wording
 from scrollpast.report.inputs import Inputs
-from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
 from scrollpast.shards.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ _KEPT = {Outcome.NEGATIVE.label: 0, Outcome.EXPLICIT_NEGATIVE.label: 0, Outcome.
 """What goes into records, by the place of its colour."""
 
 
-def funnel(inputs: Inputs) -> Section:
+def funnel(inputs: Inputs) -> ReportSection:
     """All outcomes in the order in which they are decided; they add up to the impressions."""
     ledger, total = in_order(inputs.day.manifest.ledger), sum(inputs.day.manifest.ledger.values())
     if not total:
         missing = Missing("The day's ledger counts no impressions.", inputs.day.mined_again)
-        return Section("funnel", "What became of the impressions", [missing])
+        return ReportSection("funnel", "What became of the impressions", [missing])
     meanings = {outcome.label: outcome.meaning for outcome in Outcome}
     rows, left = [], total
     for name, number in ledger.items():
@@ -36,7 +36,7 @@ def funnel(inputs: Inputs) -> Section:
                 meanings.get(name, ""),
             )
         )
-    table = Table(
+    table = ReportTable(
         "Impressions by outcome, in the order in which outcomes are decided",
         ("outcome", "impressions", "share", "left", "meaning"),
         rows,
@@ -57,7 +57,7 @@ def funnel(inputs: Inputs) -> Section:
         ),
         plot,
     ]
-    return Section("funnel", "What became of the impressions", blocks)
+    return ReportSection("funnel", "What became of the impressions", blocks)
 
 
 def in_order(ledger: dict[str, int]) -> dict[str, int]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from scrollpast.config import FIGURES
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Band, Health
-from scrollpast.report.inputs import Day, Inputs
-from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
+from scrollpast.report.documents import BandDocument, HealthDocument
+from scrollpast.report.inputs import Inputs, ReportedDay
+from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,11 +20,11 @@ _FARTHEST = 1.6
 """Half-widths of a band from its middle at which a figure is drawn at most."""
 
 
-def gate(inputs: Inputs) -> Section:
+def gate(inputs: Inputs) -> ReportSection:
     """Every figure of the day's health with its band, its bound and whether it was inside."""
     day = inputs.day
     if day.health is None:
-        return Section(
+        return ReportSection(
             "gate", TITLE, [Missing("The day was mined without figures of its health.", day.mined_again)]
         )
     blocks: list[Block] = [Paragraph(_told(day.health))]
@@ -33,10 +33,10 @@ def gate(inputs: Inputs) -> Section:
     if banded:
         blocks.append(_plot(day.health, banded))
     blocks.append(_table(day, day.health, bands))
-    return Section("gate", TITLE, blocks)
+    return ReportSection("gate", TITLE, blocks)
 
 
-def verdict(health: Health | None) -> tuple[str, str]:
+def verdict(health: HealthDocument | None) -> tuple[str, str]:
     """What the gate said, in a word or two and with what it went by."""
     if health is None or health.gate is None:
         return "not judged", "no gate when it was mined"
@@ -47,7 +47,7 @@ def verdict(health: Health | None) -> tuple[str, str]:
     return f"{len(health.gate.breaches)} out", went_by
 
 
-def _told(health: Health) -> str:
+def _told(health: HealthDocument) -> str:
     if health.gate is None:
         return "The gate was switched off when the day was mined; these are the figures that it goes by."
     days = health.gate.trailing_days
@@ -63,7 +63,7 @@ def _told(health: Health) -> str:
     return f"{text} Not where it was expected: {names}."
 
 
-def _table(day: Day, health: Health, bands: Mapping[str, Band]) -> Table:
+def _table(day: ReportedDay, health: HealthDocument, bands: Mapping[str, BandDocument]) -> ReportTable:
     breached = {breach.figure for breach in health.gate.breaches} if health.gate is not None else set()
     judged = health.gate is not None
     rows = []
@@ -91,7 +91,7 @@ def _table(day: Day, health: Health, bands: Mapping[str, Band]) -> Table:
         )
     columns = ("figure", "value", "cases", *(("median before", "band") if bands else ()), "bound", "verdict")
     words = frozenset(range(len(columns) - 2, len(columns) + 1))
-    return Table("The figures of the day", (*columns, "share of, or what it counts"), rows, words)
+    return ReportTable("The figures of the day", (*columns, "share of, or what it counts"), rows, words)
 
 
 def _bound(config: Mapping[str, Any], name: str) -> str | None:
@@ -113,11 +113,11 @@ def _shown(name: str, value: float) -> str:
     return wording.count(value) if name in _COUNTS else f"{value:.3%}"
 
 
-def _plot(health: Health, bands: Mapping[str, Band]) -> Plot:
+def _plot(health: HealthDocument, bands: Mapping[str, BandDocument]) -> Plot:
     places = {name: _place(health.figures[name].value, band) for name, band in bands.items()}
     num_out = sum(abs(place) > 1 for place in places.values())
     description = f"{len(places)} figures with a band, {num_out} of them outside."
-    numbers = Table(
+    numbers = ReportTable(
         "Place of each figure in its band: −1 its lower end, 0 the median before, 1 its upper end",
         ("figure", "place in the band"),
         [
@@ -153,7 +153,7 @@ def _plot(health: Health, bands: Mapping[str, Band]) -> Plot:
     )
 
 
-def _place(value: float, band: Band) -> float:
+def _place(value: float, band: BandDocument) -> float:
     end = band.high if value >= band.median else band.low
     width = abs(end - band.median)
     return (value - band.median) / width if width else 0.0

@@ -14,11 +14,11 @@ from scrollpast.config import Privacy
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.job_commands import job_command, mine_command, program_command, table_options
 from scrollpast.report.documents import (
-    Comparison,
-    Estimate,
-    Examination,
-    Exposure,
-    Health,
+    ComparisonDocument,
+    EstimateDocument,
+    ExaminationDocument,
+    ExposureDocument,
+    HealthDocument,
     Metrics,
     Purity,
     checked,
@@ -40,13 +40,13 @@ _EXAMINATION, _COMPARISON, _CURVE, _METRICS = (
 
 
 @dataclass(frozen=True)
-class Day:
+class ReportedDay:
     """A published day, or one that is held."""
 
     uri: str
     manifest: Manifest
-    exposure: Exposure | None
-    health: Health | None
+    exposure: ExposureDocument | None
+    health: HealthDocument | None
 
     @property
     def mined_again(self) -> str:
@@ -94,12 +94,12 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Examined:
+class ExaminationInput:
     """Curves of examination: every estimate, or only the table that is mined with."""
 
     uri: str
-    estimates: Examination | None
-    table: Mapping[str, Estimate]
+    estimates: ExaminationDocument | None
+    table: Mapping[str, EstimateDocument]
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ class TrainedRun:
 class Inputs:
     """Everything that a report says something of."""
 
-    day: Day
+    day: ReportedDay
     days: Sequence[Manifest]
     """All that the trend is made of, in order; the day among them"""
     left_out: Sequence[str]
     """Folders beside the day whose manifests cannot be read"""
     are_days_named: bool
     """Else the days are those that were found beside the one"""
-    examined: Examined | None
+    examined: ExaminationInput | None
     runs: Sequence[TrainedRun]
-    comparison: Comparison | None
+    comparison: ComparisonDocument | None
     purity: Purity | None
     floor: int
     """Users, or ads, that a figure has to rest on"""
@@ -149,7 +149,7 @@ def read_inputs(
     found = {folder: _read_day(folder) for folder in dict.fromkeys(map(day_folder, days))}
     uri, manifest = max(found.items(), key=lambda item: (item[1].ds, item[0]))
     others, left_out = ([], []) if len(found) > 1 else _beside(uri, manifest.ds)
-    day = Day(uri, manifest, _exposure_of(uri, manifest), _health_of(uri, manifest))
+    day = ReportedDay(uri, manifest, _exposure_of(uri, manifest), _health_of(uri, manifest))
     trend = sorted([*found.values(), *others], key=lambda one: one.ds)
     return Inputs(
         day=day,
@@ -203,20 +203,20 @@ def _beside(uri: str, ds: str) -> tuple[list[Manifest], list[str]]:
     return found, left_out
 
 
-def _exposure_of(uri: str, manifest: Manifest) -> Exposure | None:
+def _exposure_of(uri: str, manifest: Manifest) -> ExposureDocument | None:
     if manifest.exposure_file is None:
         return None
     place = files.join(uri, manifest.exposure_file)
-    return read_document(Exposure, place, "mine the day again with --overwrite")
+    return read_document(ExposureDocument, place, "mine the day again with --overwrite")
 
 
-def _health_of(uri: str, manifest: Manifest) -> Health | None:
+def _health_of(uri: str, manifest: Manifest) -> HealthDocument | None:
     if manifest.health is None:
         return None
-    return checked(Health, manifest.health, f"{uri}/manifest.json, health", "mine the day again")
+    return checked(HealthDocument, manifest.health, f"{uri}/manifest.json, health", "mine the day again")
 
 
-def _examination_of(uri: str | None, day: Day) -> Examined | None:
+def _examination_of(uri: str | None, day: ReportedDay) -> ExaminationInput | None:
     """From the folder that is named, else from where the day's table was."""
     configured = day.examined.get("table")
     if uri is None and configured is None:
@@ -226,13 +226,13 @@ def _examination_of(uri: str | None, day: Day) -> Examined | None:
     document = files.join(folder, _EXAMINATION)
     if _is_there(document):
         remedy = "run estimate_examination again"
-        return Examined(document, read_document(Examination, document, remedy), {})
+        return ExaminationInput(document, read_document(ExaminationDocument, document, remedy), {})
     table = given if given.endswith(".parquet") else files.join(folder, "table.parquet")
     if uri is None and not _is_there(table):
         return (
             None  # the table that the day was mined with has gone since: that is no mistake of this command
         )
-    return Examined(table, None, read_examination_table(table))
+    return ExaminationInput(table, None, read_examination_table(table))
 
 
 def _read_runs(uris: Sequence[str]) -> list[TrainedRun]:
@@ -275,11 +275,11 @@ def _last_metrics(run_uri: str) -> Metrics | None:
     return None
 
 
-def _read_comparison(uri: str | None) -> Comparison | None:
+def _read_comparison(uri: str | None) -> ComparisonDocument | None:
     if uri is None:
         return None
     place = uri if uri.endswith(".json") else files.join(uri, _COMPARISON)
-    return read_document(Comparison, place, "name the folder that compare_negatives wrote with --out")
+    return read_document(ComparisonDocument, place, "name the folder that compare_negatives wrote with --out")
 
 
 def _is_there(uri: str) -> bool:

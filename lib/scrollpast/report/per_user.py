@@ -14,9 +14,9 @@ from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.job_commands import job_command
 from scrollpast.record_schema import NEGATIVE_FEATURES
 from scrollpast.report import plotting, wording
-from scrollpast.report.inputs import Day, Inputs
+from scrollpast.report.inputs import Inputs, ReportedDay
 from scrollpast.report.k_anonymity import are_few, fewer_than, joined
-from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ class NegativesByUser:
         return int(np.searchsorted(passed, level * passed[-1]))
 
 
-def count_by_user(day: Day, most_bytes: int = MOST_BYTES) -> NegativesByUser:
+def count_by_user(day: ReportedDay, most_bytes: int = MOST_BYTES) -> NegativesByUser:
     """Count the negatives of the records, less those that were revoked, one shard at a time.
 
     Raises:
@@ -78,17 +78,17 @@ def count_by_user(day: Day, most_bytes: int = MOST_BYTES) -> NegativesByUser:
     return NegativesByUser(num_users, num_shards, len(shards))
 
 
-def per_user(inputs: Inputs) -> Section:
+def per_user(inputs: Inputs) -> ReportSection:
     """The distribution of negatives over the users of the day's records."""
     day = inputs.day
     if not day.manifest.num_records:
         reason = "The day has no records: no user has a positive."
-        return Section("per-user", TITLE, [Missing(reason, day.mined_again)])
+        return ReportSection("per-user", TITLE, [Missing(reason, day.mined_again)])
     found = count_by_user(day)
     num_users = int(found.num_users.sum())
     if num_users < inputs.floor:
         reason = f"The day has records of {fewer_than(inputs.floor)} users, which are not told one by one."
-        return Section(
+        return ReportSection(
             "per-user", TITLE, [Missing(reason, job_command("write_report", day.uri, "--floor", 1))]
         )
     most = day.options.get("negatives_per_user")
@@ -112,12 +112,12 @@ def per_user(inputs: Inputs) -> Section:
                 "from a hash of the user, so that shards differ by chance alone."
             )
         )
-    numbers = Table(
+    numbers = ReportTable(
         "Users by their number of negatives",
         ("negatives", "users", "share"),
         [(bar.span, wording.count(bar.num_users), wording.share(bar.num_users / num_users)) for bar in rows],
     )
-    quantiles = Table(
+    quantiles = ReportTable(
         "Negatives that a share of the users does not exceed",
         ("users", *(f"{level:.0%}" for level in _QUANTILES), "all"),
         [("negatives", *(_quantile(found, level, inputs.floor) for level in (*_QUANTILES, 1.0)))],
@@ -132,7 +132,7 @@ def per_user(inputs: Inputs) -> Section:
         ),
         (260, 240),
     )
-    return Section("per-user", TITLE, [*blocks, plot, quantiles])
+    return ReportSection("per-user", TITLE, [*blocks, plot, quantiles])
 
 
 @dataclass(frozen=True)

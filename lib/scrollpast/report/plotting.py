@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from scrollpast.report.sections import Plot, Table
+from scrollpast.report.sections import Plot, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ Paint = Callable[[Figure, bool], None]
 
 
 def plot(
-    name: str, title: str, description: str, numbers: Table, paint: Paint, heights: tuple[int, int]
+    name: str, title: str, description: str, numbers: ReportTable, paint: Paint, heights: tuple[int, int]
 ) -> Plot:
     """Paint a plot for wide and for narrow screens.
 

@@ -8,7 +8,7 @@ from scrollpast.job_commands import program_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.documents import Purity
 from scrollpast.report.inputs import Inputs
-from scrollpast.report.sections import Missing, Paragraph, Plot, Section, Table
+from scrollpast.report.sections import Missing, Paragraph, Plot, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 TITLE = "How pure such negatives are"
 
 
-def purity(inputs: Inputs) -> Section:
+def purity(inputs: Inputs) -> ReportSection:
     """Of the negatives that are kept, the share that was looked at and not wanted; by yield, beside plain rules."""
     found = inputs.purity
     if found is None:
         reason = (
             "Only a simulation knows what its users looked at and wanted, and no figures of one were named."
         )
-        return Section("purity", TITLE, [Missing(reason, program_command("scripts/bench/bench_quality.py"))])
-    arms = Table(
+        return ReportSection(
+            "purity", TITLE, [Missing(reason, program_command("scripts/bench/bench_quality.py"))]
+        )
+    arms = ReportTable(
         "Ways of mining, with the same caps",
         ("negatives", "number", "of the first way's", "the user wanted the ad"),
         [
@@ -42,12 +44,12 @@ def purity(inputs: Inputs) -> Section:
         "impressions, medians. Whoever keeps fewer is easily purer, so the ways are held at equal yields: parts of "
         "what was served and not engaged with. A negative is pure if the user looked at the ad and did not want it."
     )
-    return Section("purity", TITLE, [Paragraph(text), _plot(found), arms])
+    return ReportSection("purity", TITLE, [Paragraph(text), _plot(found), arms])
 
 
 def _plot(found: Purity) -> Plot:
     yields = [f"{share:.0%}" for share in found.yields]
-    numbers = Table(
+    numbers = ReportTable(
         "Pure negatives by yield",
         ("kept first", *yields),
         [(name, *(wording.share(value) for value in values)) for name, values in found.purity.items()],

@@ -8,7 +8,7 @@ from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.report import wording
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.k_anonymity import are_few
-from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
 from scrollpast.shards.manifest import Manifest
 from scrollpast.shards.revocations import ENGAGED_AT_MS, REASON, SERVED_AT_MS, read_revocations
 
@@ -16,7 +16,7 @@ TITLE = "Revoked since"
 _DAY_MS = 86_400_000
 
 
-def revocations(inputs: Inputs) -> Section:
+def revocations(inputs: Inputs) -> ReportSection:
     """How many negatives were revoked, by the kind of engagement that contradicts them.
 
     Raises:
@@ -32,7 +32,7 @@ def revocations(inputs: Inputs) -> Section:
                 f"None as of {wording.moment(manifest.revocations_as_of)} UTC: no engagement known by then contradicts "
                 f"any of the day's {wording.plural(manifest.num_negatives, 'negative')}."
             )
-        return Section("revocations", TITLE, [Missing(reason, day.revocation, "To look for some")])
+        return ReportSection("revocations", TITLE, [Missing(reason, day.revocation, "To look for some")])
     try:
         table = read_revocations(day.uri, manifest.revocation_file)
     except CorruptShardError as error:
@@ -64,10 +64,10 @@ def revocations(inputs: Inputs) -> Section:
             )
         )
     columns = ("engagement", "negatives", "of all negatives", "days after it was served, median")
-    return Section(
+    return ReportSection(
         "revocations",
         TITLE,
-        [*blocks, Table("Revoked negatives by the engagement that contradicts them", columns, rows)],
+        [*blocks, ReportTable("Revoked negatives by the engagement that contradicts them", columns, rows)],
     )
 
 

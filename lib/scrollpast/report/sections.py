@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Text by rows and columns; the first cell of a row is its header.
 
     ``text_columns`` are the places of columns that hold words; the others' numbers are aligned to the right.
@@ -34,7 +34,7 @@ class Plot:
     description: str
     wide: Markup
     narrow: Markup
-    numbers: Table
+    numbers: ReportTable
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Missing:
     purpose: str = "To have it"
 
 
-Block = Table | Plot | Paragraph | Tiles | Missing
+Block = ReportTable | Plot | Paragraph | Tiles | Missing
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One heading and what stands below it; ``name`` is what links lead to."""
 
     name: str
@@ -92,4 +92,4 @@ class Page:
     subtitle: str
     facts: Sequence[tuple[str, str]]
     tiles: Tiles
-    sections: Sequence[Section]
+    sections: Sequence[ReportSection]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Estimated, Index, Metrics
+from scrollpast.report.documents import Estimated, IndexDocument, Metrics
 from scrollpast.report.inputs import Inputs, TrainedRun
 from scrollpast.report.k_anonymity import NEW_USERS, fewer_than, is_of_part, told_number, untold_user_parts
-from scrollpast.report.sections import Block, Missing, Paragraph, Plot, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,11 +21,13 @@ _MOST_ROWS = 40
 _MOST_RUNS = len(plotting.SERIES)
 
 
-def training(inputs: Inputs) -> Section:
+def training(inputs: Inputs) -> ReportSection:
     """Curves of the runs, and the metrics of their last evaluated checkpoints."""
     if not inputs.runs:
         command = job_command("train_two_tower", inputs.day.uri, "--out", "RUN")
-        return Section("training", TITLE, [Missing("No training run was named with --run RUN.", command)])
+        return ReportSection(
+            "training", TITLE, [Missing("No training run was named with --run RUN.", command)]
+        )
     blocks: list[Block] = []
     runs = inputs.runs[:_MOST_RUNS]
     if len(inputs.runs) > len(runs):
@@ -51,7 +53,7 @@ def training(inputs: Inputs) -> Section:
         told = "; ".join(f"{run} ends at {curve[-1][1]:.4f}" for run, curve in curves.items() if curve)
         blocks.append(_plot(f"evaluation-{number}", f"{label} while training", f"{told}.", curves, label))
     blocks.extend(_evaluated(inputs.runs, inputs.floor))
-    return Section("training", TITLE, blocks)
+    return ReportSection("training", TITLE, blocks)
 
 
 def _is_told(run: TrainedRun, metric: str, floor: int) -> bool:
@@ -94,7 +96,7 @@ def _plot(
     shown = steps[::-1][::every][::-1]
     by_step = {run: dict(curve) for run, curve in curves.items()}
     caption = title if every == 1 else f"{title}; one of {every} steps"
-    numbers = Table(
+    numbers = ReportTable(
         caption,
         ("step", *curves),
         [
@@ -147,7 +149,7 @@ def _evaluated(runs: Sequence[TrainedRun], floor: int) -> list[Block]:
             (_metric(name, found.index), *_cells(None if is_of_part(name, untold) else value, floor))
             for name, value in found.metrics.items()
         ]
-        blocks.append(Table(caption, columns, rows))
+        blocks.append(ReportTable(caption, columns, rows))
         blocks.extend(Paragraph(f"{note}.") for note in found.notes)
     return blocks
 
@@ -160,7 +162,7 @@ def _untold_parts(found: Metrics, floor: int) -> frozenset[str]:
     return untold_user_parts(max(of_new, default=0), found.num_users, floor)
 
 
-def _metric(name: str, index: Index | None) -> str:
+def _metric(name: str, index: IndexDocument | None) -> str:
     """``slices/recall@100, tail ads`` without its section; what is not exact says so."""
     section, _, label = name.rpartition("/")
     if section != "quantised":

@@ -10,7 +10,7 @@ from scrollpast.report import plotting, wording
 from scrollpast.report.funnel import in_order
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.revocations import share_revoked
-from scrollpast.report.sections import Block, Missing, Paragraph, Section, Table
+from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
 from scrollpast.shards.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 TITLE = "Day by day"
 
 
-def trend(inputs: Inputs) -> Section:
+def trend(inputs: Inputs) -> ReportSection:
     """Figures of every day that was named or lies beside the one."""
     if len(inputs.days) < 2:
-        return Section(
+        return ReportSection(
             "trend", TITLE, [Missing("No other day is published beside this one.", inputs.day.day_before)]
         )
     days = inputs.days
@@ -47,7 +47,7 @@ def trend(inputs: Inputs) -> Section:
         blocks.append(
             Paragraph(f"Left out, as their manifests cannot be read: {wording.listed(inputs.left_out)}.")
         )
-    numbers = Table(
+    numbers = ReportTable(
         "Shares of outcomes are of all impressions of the day; revoked ones are of all negatives",
         ("day", *figures),
         [
@@ -64,7 +64,7 @@ def trend(inputs: Inputs) -> Section:
         lambda figure, is_narrow: _paint(inputs.day.manifest.ds, days, figures, figure, is_narrow=is_narrow),
         (20 + 125 * rows_wide, 20 + 120 * rows_narrow),
     )
-    return Section("trend", TITLE, [*blocks, plot])
+    return ReportSection("trend", TITLE, [*blocks, plot])
 
 
 def _engagement_rate(day: Manifest) -> float | None:

@@ -19,9 +19,9 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
 from scrollpast.training.engine.checkpoint import Checkpoint, best_checkpoint, published_checkpoints
 from scrollpast.training.engine.console import silence_libraries
-from scrollpast.training.engine.distributed import agreement, process_group
+from scrollpast.training.engine.distributed import process_group, raise_on_all_ranks
 from scrollpast.training.engine.resume import check_finished, checkpoint_to_resume, why_finished
-from scrollpast.training.engine.trainer import Outcome, Run
+from scrollpast.training.engine.trainer import Trainer, TrainingResult
 from scrollpast.training.evaluation.while_training import evaluator_of
 
 ENDED_BY_SIGTERM = 128 + 15
@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace) -> int:
     if not arguments.debug:
         silence_libraries()
     with process_group() as device:
-        with agreement():
+        with raise_on_all_ranks():
             config = load_config(arguments.config, arguments.set)
             options, run_uri = config.training, arguments.out or config.training.path
             if run_uri is None:
@@ -61,13 +61,13 @@ def train_to_the_end(
     vocabulary_uri: str,
     run_uri: str,
     device: torch.device,
-) -> Outcome:
+) -> TrainingResult:
     """Begin a run, or go on from its last checkpoint; a finished run is left alone. All ranks call it together.
 
     Raises:
-        UserError, CorruptShardError, NonFiniteLoss: as `Run`, `checkpoint_to_resume` and `check_finished`.
+        UserError, CorruptShardError, NonFiniteLoss: as `Trainer`, `checkpoint_to_resume` and `check_finished`.
     """
-    with agreement():
+    with raise_on_all_ranks():
         resumed = checkpoint_to_resume(run_uri, options, vocabulary.version)
         outcome = _outcome_before(options, days, resumed)
         evaluator = None if outcome is not None else evaluator_of(options, days, vocabulary, device)
@@ -80,7 +80,7 @@ def train_to_the_end(
         "days": [files.absolute(day) for day in days],
         "num_ranks": dist.get_world_size(),
     }
-    run = Run(
+    run = Trainer(
         options,
         days,
         vocabulary,
@@ -125,7 +125,9 @@ def _days(config: Config, named: Sequence[str]) -> list[str]:
     return found
 
 
-def _outcome_before(options: Training, days: Sequence[str], resumed: Checkpoint | None) -> Outcome | None:
+def _outcome_before(
+    options: Training, days: Sequence[str], resumed: Checkpoint | None
+) -> TrainingResult | None:
     """The outcome of a run that is finished already; None where there is something left to train.
 
     Raises:
@@ -143,10 +145,10 @@ def _outcome_before(options: Training, days: Sequence[str], resumed: Checkpoint 
     if reason is None:
         return None
     check_finished(resumed, options, days, num_ranks=dist.get_world_size())
-    return Outcome(reason, resumed.step, resumed.uri, is_new=False)
+    return TrainingResult(reason, resumed.step, resumed.uri, is_new=False)
 
 
-def _summary(outcome: Outcome, run_uri: str, options: Training) -> str:
+def _summary(outcome: TrainingResult, run_uri: str, options: Training) -> str:
     if outcome.reason == "stopped":
         return (
             f"stopped by SIGTERM after step {outcome.step:,}; saved {outcome.checkpoint_uri}\n"

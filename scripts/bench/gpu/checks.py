@@ -16,7 +16,7 @@ from scripts.bench.plain_torch import example_day, example_vocabulary
 
 from scrollpast.training.engine.metrics_log import read_curve
 from scrollpast.training.engine.resume import checkpoint_to_resume
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 
 SHAPE = Shape(batch=256, dim=32, rows=20_000, num_random=128)
 _STEPS = 30
@@ -77,7 +77,7 @@ def _losses(device: torch.device, vocabulary: Any, day: str, out: Path, *more: s
     facts = {"vocabulary": {"uri": "", "version": vocabulary.version}, "days": [day]}
     resumed = checkpoint_to_resume(str(out), options, vocabulary.version)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # a line a step
-        Run(options, [day], vocabulary, str(out), device, facts=facts, resumed=resumed).train()
+        Trainer(options, [day], vocabulary, str(out), device, facts=facts, resumed=resumed).train()
     return [point["loss"] for point in read_curve(str(out))]
 
 

@@ -15,7 +15,7 @@ import torch
 from scripts.bench.gpu.shapes import Shape, inputs_from
 from scripts.bench.plain_torch import NUM_POSITIVES, example_day, example_vocabulary
 
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 
 _SAMPLE_S = 0.5
 _K = 100
@@ -44,7 +44,7 @@ def large_run(shape: Shape, device: torch.device, folder: Path, num_anchors: int
     day = example_day(str(folder), vocabulary, num_anchors // NUM_POSITIVES, num_buckets)
     held_out = example_day(str(folder / "held-out"), vocabulary, 2_000)
     facts = {"vocabulary": {"uri": "", "version": vocabulary.version}, "days": [day]}
-    run = Run(options, [day], vocabulary, str(folder / "run"), device, facts=facts)
+    run = Trainer(options, [day], vocabulary, str(folder / "run"), device, facts=facts)
     waited = _Waiting(run)
     with _Utilisation(device) as utilisation:
         started = time.perf_counter()
@@ -59,7 +59,7 @@ def large_run(shape: Shape, device: torch.device, folder: Path, num_anchors: int
 class _Waiting:
     """Counts how long the loop waits for its inputs."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Trainer) -> None:
         self.seconds = 0.0
         give = run._inputs  # noqa: SLF001 - measured from outside, so that the loop has no clock in it
 
@@ -108,7 +108,7 @@ class _Utilisation(threading.Thread):
 
 
 @torch.no_grad()
-def _recall(run: Run, vocabulary: Any, day: str, device: torch.device, options: Any) -> float:
+def _recall(run: Trainer, vocabulary: Any, day: str, device: torch.device, options: Any) -> float:
     """Of the positives of a day, the share that is among the nearest ads to its user, as the towers are now."""
     towers = run.step_model.towers
     from scrollpast.training.model.features import AdFeatures

@@ -9,7 +9,7 @@ import torch
 from scripts.bench.gpu.checks import SHAPE
 from scripts.bench.plain_torch import example_day, example_vocabulary
 
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
 
@@ -31,7 +31,7 @@ def waits_of(
         f"checkpoints.every_steps={10**9}",
     )  # fmt: skip
     facts = {"vocabulary": {"uri": "", "version": vocabulary.version}, "days": [day]}
-    run = Run(options, [day], vocabulary, str(folder / "run"), device, facts=facts)
+    run = Trainer(options, [day], vocabulary, str(folder / "run"), device, facts=facts)
     kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     profiler = torch.profiler.profile(
         activities=kinds, schedule=torch.profiler.schedule(wait=5, warmup=5, active=num_steps, repeat=1)

@@ -15,7 +15,7 @@ from scripts.bench.gpu.shapes import Shape, inputs_of, model_of, work_of
 from scripts.bench.plain_torch import plain_run
 
 from scrollpast.training.engine.step_input import StepInput
-from scrollpast.training.engine.step_runner import Done, PlainStepping, SparseDistStepping
+from scrollpast.training.engine.step_runner import PlainStepping, SparseDistStepping, StepResult
 
 PLAIN = "PyTorch, nn.EmbeddingBag, sparse gradients"
 _RUNS = 3
@@ -53,10 +53,10 @@ def steps_of(
 
         def forward(
             batch: StepInput, model: Any = model, optimizer: Any = optimizer
-        ) -> tuple[torch.Tensor, Done]:
+        ) -> tuple[torch.Tensor, StepResult]:
             optimizer.at_step(batch.step)
             loss, totals = model(batch)
-            return loss, Done(batch, loss.detach(), totals)
+            return loss, StepResult(batch, loss.detach(), totals)
 
         stepping = (
             PlainStepping(forward, optimizer, device)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from scrollpast.config import Examination
+from scrollpast.config import ExaminationOptions
 from scrollpast.mining.examination.counts import SurfaceCounts
 from scrollpast.mining.examination.dwell import NUM_BINS
 from scrollpast.mining.examination.estimates import (
@@ -23,7 +23,7 @@ from tests.mining.examination.test_dwell import SKIPPED, UNSEEN, histogram
 
 THETA = 0.9 * np.exp(-np.arange(12) / 6)
 GROUPS = 20
-OPTIONS = Examination(num_groups=GROUPS)
+OPTIONS = ExaminationOptions(num_groups=GROUPS)
 
 
 def counts_of(

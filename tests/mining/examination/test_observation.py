@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from scrollpast.config import Examination, load_config
+from scrollpast.config import ExaminationOptions, load_config
 from scrollpast.mining.examination.counts import SurfaceCounts
 from scrollpast.mining.examination.observation import observe
 from scrollpast.mining.rules.rules import Rules, Window
@@ -20,7 +20,7 @@ from tests.toy_logs import DAY, DAY_START_US, HOUR_US
 NOON = DAY_START_US + 12 * HOUR_US
 USER, AD = 7, 70
 TIME = pa.timestamp("us", "UTC")
-OPTIONS = Examination(num_groups=10, num_strata=2)
+OPTIONS = ExaminationOptions(num_groups=10, num_strata=2)
 GROUPS = 10
 
 

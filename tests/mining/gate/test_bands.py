@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.config import Gate
+from scrollpast.config import GateOptions
 from scrollpast.mining.gate.bands import Band, Breach, Verdict, band_of, judge, shown, spell_days
-from scrollpast.mining.gate.day_metrics import Figure, Health
+from scrollpast.mining.gate.day_metrics import DayMetric, Health
 
-GATE = Gate()
+GATE = GateOptions()
 RATE, CASES = 0.01, 100_000
 
 
 def health(cases: int | None = CASES, **values: float) -> Health:
     """The health of a day with these figures, every share one of so many cases."""
     figures = {
-        name: Figure(value, None if name == "impressions" else cases) for name, value in values.items()
+        name: DayMetric(value, None if name == "impressions" else cases) for name, value in values.items()
     }
     return Health(figures, 72.0, ())
 
@@ -34,7 +34,7 @@ def trailing(num_days: int, **values: float) -> dict[str, Health]:
 def band(
     values: list[float], cases: int | None = CASES, name: str = "engagement_rate", **options: Any
 ) -> Band:
-    return band_of(name, [Figure(value, cases) for value in values], cases, Gate(**options))
+    return band_of(name, [DayMetric(value, cases) for value in values], cases, GateOptions(**options))
 
 
 # Bands

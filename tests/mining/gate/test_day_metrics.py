@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrollpast.config import FIGURES
-from scrollpast.mining.gate.day_metrics import SKETCH_SIZE, BucketSigns, Figure, Health, hardness, smallest
+from scrollpast.mining.gate.day_metrics import SKETCH_SIZE, BucketSigns, DayMetric, Health, hardness, smallest
 from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Rules
@@ -55,7 +55,7 @@ def health(tmp_path: Path) -> Any:
     return of
 
 
-def cases(figure: Figure) -> tuple[int, int]:
+def cases(figure: DayMetric) -> tuple[int, int]:
     """How many of how many cases a share is."""
     assert figure.cases is not None
     return round(figure.value * figure.cases), figure.cases
@@ -74,7 +74,7 @@ def test_the_engagement_rate_is_of_all_sound_impressions(health: Any) -> None:
     rows = [impression(1), impression(2), impression(3, user_id=2), impression(4, dwell_ms=-1)]
     found = health(rows, [click(1)]).figures
     assert cases(found["engagement_rate"]) == (1, 3)
-    assert found["impressions"] == Figure(4.0, None)
+    assert found["impressions"] == DayMetric(4.0, None)
 
 
 def test_an_outcomes_share_is_of_the_impressions_that_none_before_it_took(health: Any) -> None:
@@ -222,7 +222,7 @@ def test_a_days_impressions_are_recognised_on_another_day() -> None:
 def test_the_day_that_is_most_alike_tells() -> None:
     days = [sketched([1, 2, 3, 9]), sketched([4, 5, 6, 7]), sketched([1])]
     found = sketched([1, 2, 3, 4]).with_seen_before([day.sketch for day in days])
-    assert found.figures["seen_before_share"] == Figure(0.75, 4)
+    assert found.figures["seen_before_share"] == DayMetric(0.75, 4)
     assert sketched([1]).with_seen_before([]) == sketched([1])
 
 

@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Config:
 def kept(config: Config) -> Manifest:
     """A day that was written and then kept aside."""
     manifest = write_day(held_days.day_uri(config, DAY), config)
-    assert held_days.keep_aside(config, DAY, manifest) == held_days.held_uri(config, DAY)
+    assert held_days.hold_day(config, DAY, manifest) == held_days.held_uri(config, DAY)
     return manifest
 
 
@@ -108,7 +108,7 @@ def test_a_day_that_is_held_again_takes_the_place_of_the_one_before(config: Conf
     for path in kept.paths:
         os.utime(folder / path, (1, 1))  # older than the grace
     again = write_day(held_days.day_uri(config, DAY), config, b"another shard")
-    held_days.keep_aside(config, DAY, again)
+    held_days.hold_day(config, DAY, again)
     assert set(contents(str(folder))) == {*again.paths, "manifest.json"}
 
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from scrollpast.config import Log, Table
+from scrollpast.config import InputTable, Log
 from scrollpast.errors import UserError
 from scrollpast.mining.io.contracts import ENGAGEMENTS, IMPRESSIONS, TableContract
-from scrollpast.mining.io.parquet_source import ParquetSource, Piece, _read_pieces, _share_out
+from scrollpast.mining.io.parquet_source import FilePiece, ParquetSource, _read_pieces, _share_out
 from scrollpast.mining.io.sources import open_source
 from scrollpast.mining.spark.map_in_arrow import TimeRange
 from tests.toy_logs import DAY_START_US, HOUR_US, toy_log, write_parquet
@@ -36,11 +36,11 @@ def open_parquet(
     contract: TableContract = IMPRESSIONS,
     rows: TimeRange | None = None,
     num_tasks: int | None = 1,
-    table: Table | None = None,
+    table: InputTable | None = None,
     **options: Any,
 ) -> ParquetSource:
     source = open_source(
-        table or Table(path=str(path)),
+        table or InputTable(path=str(path)),
         contract,
         no_spark,
         rows=rows,
@@ -141,7 +141,7 @@ def test_a_file_without_statistics_is_read(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 40))
 def test_every_row_group_is_in_one_task_and_no_task_is_empty(sizes: list[int], num_tasks: int) -> None:
-    pieces = [Piece("a.parquet", number, size, (), ()) for number, size in enumerate(sizes)]
+    pieces = [FilePiece("a.parquet", number, size, (), ()) for number, size in enumerate(sizes)]
     tasks = _share_out(pieces, num_tasks)
     assert [piece for task in tasks for piece in task] == pieces
     assert len(tasks) <= num_tasks
@@ -150,7 +150,7 @@ def test_every_row_group_is_in_one_task_and_no_task_is_empty(sizes: list[int], n
 
 @given(st.integers(1, 40))
 def test_tasks_have_about_equal_numbers_of_rows(num_tasks: int) -> None:
-    pieces = [Piece("a.parquet", number, 10, (), ()) for number in range(400)]
+    pieces = [FilePiece("a.parquet", number, 10, (), ()) for number in range(400)]
     sizes = [sum(piece.num_rows for piece in task) for task in _share_out(pieces, num_tasks)]
     assert max(sizes) - min(sizes) <= 10
 
@@ -295,7 +295,7 @@ def test_a_table_that_was_moved_as_it_is_has_the_same_fingerprint(tmp_path: Path
 
 def test_no_place_at_all() -> None:
     with pytest.raises(UserError) as caught:
-        open_source(Table(), IMPRESSIONS, no_spark, rows_per_task=1)
+        open_source(InputTable(), IMPRESSIONS, no_spark, rows_per_task=1)
     assert str(caught.value) == (
         "input.impressions: expected a path or a table, found neither; "
         "pass --impressions PATH or set input.impressions.path in the configuration"
@@ -379,7 +379,7 @@ def test_engagements_without_rows_may_be_allowed(tmp_path: Path) -> None:
 
 def test_a_scheme_that_nothing_serves() -> None:
     with pytest.raises(UserError, match="expected a file system for nowhere://"):
-        open_source(Table(path="nowhere://logs"), IMPRESSIONS, no_spark, rows_per_task=1)
+        open_source(InputTable(path="nowhere://logs"), IMPRESSIONS, no_spark, rows_per_task=1)
 
 
 def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from scrollpast.config import load_config
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.hashing import bucket_of, seeded_hash, xxhash64
 from scrollpast.mining.neighbours.days import DayWithNeighbours, mine_days
-from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 from scrollpast.mining.neighbours.publication import check_ledger
 from scrollpast.mining.neighbours.retriever import Retriever
 from scrollpast.record_schema import record_schema
@@ -386,7 +386,7 @@ def test_a_day_without_a_feature_of_the_tower_is_told(world: World, days: list[s
 
 def test_a_candidate_or_a_record_that_is_lost_stops_the_run(mined: list[DayWithNeighbours]) -> None:
     manifest = mined[0].manifest
-    ledger = np.array([[manifest.ledger[outcome.label]] for outcome in Outcome])
+    ledger = np.array([[manifest.ledger[outcome.label]] for outcome in CandidateOutcome])
     counts = {
         **manifest.input["records"],
         "num_candidates": int(ledger.sum()),

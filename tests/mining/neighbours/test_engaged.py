@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, Engaged
+from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, EngagedAds
 from scrollpast.record_schema import record_schema
 
 CLICK, HIDE, SERVED, NEIGHBOUR = 1, 11, 0, 100
@@ -27,26 +27,26 @@ def batch(*rows: tuple[int, Any, Any]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
 
 
-def ads_of(engaged: Engaged) -> list[list[int]]:
+def ads_of(engaged: EngagedAds) -> list[list[int]]:
     return [part.tolist() for part in np.split(engaged.ads, engaged.offsets[1:-1])]
 
 
 def test_positives_hides_and_reports_are_engagements_and_served_ads_and_neighbours_are_not() -> None:
     records = batch((5, [3, 1, 3], [(7, SERVED), (8, HIDE), (9, NEIGHBOUR), (1, 12)]))
-    assert ads_of(Engaged.of(np.array([5]), [records])) == [[1, 3, 8]]
+    assert ads_of(EngagedAds.of(np.array([5]), [records])) == [[1, 3, 8]]
 
 
 def test_all_days_count_and_other_users_do_not() -> None:
     first, second = batch((5, [3], []), (6, [4], [])), batch((4, [9], []), (6, [2], [(1, HIDE)]))
-    assert ads_of(Engaged.of(np.array([6, 5]), [first, second])) == [[1, 2, 4], [3]]
+    assert ads_of(EngagedAds.of(np.array([6, 5]), [first, second])) == [[1, 2, 4], [3]]
 
 
 def test_a_record_may_lack_its_lists() -> None:
-    assert ads_of(Engaged.of(np.array([1, 2]), [batch((1, None, None), (2, [], []))])) == [[], []]
+    assert ads_of(EngagedAds.of(np.array([1, 2]), [batch((1, None, None), (2, [], []))])) == [[], []]
 
 
 def test_no_users_engaged_with_nothing() -> None:
-    engaged = Engaged.of(np.zeros(0, np.int64), [batch((1, [2], []))])
+    engaged = EngagedAds.of(np.zeros(0, np.int64), [batch((1, [2], []))])
     assert (engaged.offsets.tolist(), engaged.ads.tolist()) == ([0], [])
 
 
@@ -64,7 +64,7 @@ ROWS = st.lists(
 @given(st.lists(ROWS, max_size=3), st.permutations(range(9)), st.integers(0, 9))
 def test_it_holds_exactly_the_pairs_of_the_records(days: Any, users: list[int], count: int) -> None:
     asked = np.array(users[:count], np.int64)
-    engaged = Engaged.of(asked, [batch(*rows) for rows in days])
+    engaged = EngagedAds.of(asked, [batch(*rows) for rows in days])
     pairs = {(user, ad) for rows in days for user, positives, _ in rows for ad in positives}
     pairs |= {
         (user, ad) for rows in days for user, _, negatives in rows for ad, kind in negatives if kind == HIDE

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scripts.bench.synthetic_days import plant_day
 
 from scrollpast.config import Neighbours
-from scrollpast.mining.neighbours.engaged import Engaged
-from scrollpast.mining.neighbours.outcomes import Outcome
-from scrollpast.mining.neighbours.query import Answer, Asking
+from scrollpast.mining.neighbours.engaged import EngagedAds
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
+from scrollpast.mining.neighbours.query import NeighbourQuery, NeighbourResult
 from scrollpast.mining.neighbours.records import with_neighbours
 from scrollpast.record_schema import record_schema
 from tests.mining.neighbours.planted_world import OPTIONS, PLAN, World, opened, records_of
@@ -34,17 +34,19 @@ def batch_of(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=record_schema(("age",)))
 
 
-def answered(world: World, rows: list[dict[str, Any]], options: Neighbours = OPTIONS) -> Answer:
+def answered(world: World, rows: list[dict[str, Any]], options: Neighbours = OPTIONS) -> NeighbourResult:
     batch = batch_of(rows)
-    engaged = Engaged.of(batch.column("user_id").to_numpy(), [batch])
-    return Asking(opened(world.export), options).answer(batch, engaged, np.ones(len(rows), np.bool_))
+    engaged = EngagedAds.of(batch.column("user_id").to_numpy(), [batch])
+    return NeighbourQuery(opened(world.export), options).answer(batch, engaged, np.ones(len(rows), np.bool_))
 
 
-def neighbours(answer: Answer) -> list[list[int]]:
+def neighbours(answer: NeighbourResult) -> list[list[int]]:
     return [part.tolist() for part in np.split(answer.ads, np.cumsum(answer.lengths)[:-1])]
 
 
-def checked(world: World, rows: list[dict[str, Any]], answer: Answer, options: Neighbours = OPTIONS) -> int:
+def checked(
+    world: World, rows: list[dict[str, Any]], answer: NeighbourResult, options: Neighbours = OPTIONS
+) -> int:
     """Neighbours that keep every rule."""
     found = with_neighbours(batch_of(rows), answer.lengths, answer.ads).to_pylist()
     engaged = {row["user_id"]: set(row["positive_ad_id"]) for row in rows}
@@ -80,7 +82,7 @@ def test_the_laws_hold_for_any_options(
     assert checked(world, some, answer, options) == len(answer.ads)
     assert answer.num_asked + answer.num_unplaced == len(some)
     assert answer.ledger.sum() == answer.num_candidates == answer.num_asked * (more + 1)
-    assert answer.ledger[Outcome.KEPT].sum() == len(answer.ads) == answer.lengths.sum()
+    assert answer.ledger[CandidateOutcome.KEPT].sum() == len(answer.ads) == answer.lengths.sum()
 
 
 def test_what_a_user_gets_does_not_depend_on_who_else_is_asked_for(world: World, rows: Any) -> None:
@@ -99,9 +101,9 @@ def test_a_user_whose_positives_the_towers_do_not_know_is_not_asked_for(world: W
 
 def test_who_is_not_wanted_is_left_alone(world: World, rows: Any) -> None:
     batch = batch_of(rows)
-    engaged = Engaged.of(batch.column("user_id").to_numpy(), [batch])
+    engaged = EngagedAds.of(batch.column("user_id").to_numpy(), [batch])
     is_wanted = np.arange(len(rows)) % 3 == 0
-    answer = Asking(opened(world.export), OPTIONS).answer(batch, engaged, is_wanted)
+    answer = NeighbourQuery(opened(world.export), OPTIONS).answer(batch, engaged, is_wanted)
     assert answer.num_asked + answer.num_unplaced == is_wanted.sum()
     for found, expected, wanted in zip(
         neighbours(answer), neighbours(answered(world, rows)), is_wanted, strict=True

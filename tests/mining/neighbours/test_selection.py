@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 from scrollpast.mining.neighbours.selection import (
     ABSENT,
     draw_chances,
@@ -19,7 +19,7 @@ from scrollpast.mining.neighbours.selection import (
     user_chances,
 )
 
-ENGAGED, ABOVE, NOT_DRAWN, KEPT = Outcome
+ENGAGED, ABOVE, NOT_DRAWN, KEPT = CandidateOutcome
 
 
 def bounds_of(*users: list[float], margin: float = 0.05, margin_from: Any = "lowest") -> list[float]:

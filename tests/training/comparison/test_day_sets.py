@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scrollpast.config import Comparison
+from scrollpast.config import ComparisonOptions
 from scrollpast.errors import UserError
 from scrollpast.training.comparison.arms import BUILT_IN
 from scrollpast.training.comparison.day_sets import content_of, parse_day_sets, read_day_sets
@@ -22,8 +22,8 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return toy_days(tmp_path_factory.mktemp("days"))
 
 
-def options(days: dict[str, str], **sets: list[str]) -> Comparison:
-    return Comparison(days=sets, evaluation_days=[days["evaluation"]])  # type: ignore[arg-type]
+def options(days: dict[str, str], **sets: list[str]) -> ComparisonOptions:
+    return ComparisonOptions(days=sets, evaluation_days=[days["evaluation"]])  # type: ignore[arg-type]
 
 
 def test_sets_are_named_on_the_command_line_once_or_again() -> None:
@@ -80,7 +80,7 @@ def test_no_days_and_days_that_are_not_published_are_told(days: dict[str, str], 
     with pytest.raises(UserError, match="--days: expected folders"):
         read_day_sets(options(days))
     with pytest.raises(UserError, match="--evaluate: expected folders"):
-        read_day_sets(Comparison(days={"filtered": [days["filtered"]]}))
+        read_day_sets(ComparisonOptions(days={"filtered": [days["filtered"]]}))
     with pytest.raises(UserError, match="a manifest, which publishes a day"):
         read_day_sets(options(days, filtered=[str(tmp_path / "ds=2026-11-20")]))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scrollpast.config import Comparison, load_config
+from scrollpast.config import ComparisonOptions, load_config
 from scrollpast.errors import CorruptShardError
 from scrollpast.training.comparison.arms import Cell
 from scrollpast.training.comparison.results import Result, is_there, result_name, run_folder
@@ -115,8 +115,10 @@ def test_two_ranks_with_half_a_batch_each_are_the_same_run(days: dict[str, str])
 
 def test_what_is_measured_on_names_the_result(days: dict[str, str]) -> None:
     later, before = (days["evaluation"],), (days["filtered"],)
-    name = result_name(Comparison(), later, before)
-    assert name != result_name(Comparison(max_users=5), later, before)
-    assert name != result_name(Comparison(), (*later, days["naive"]), before)
+    name = result_name(ComparisonOptions(), later, before)
+    assert name != result_name(ComparisonOptions(max_users=5), later, before)
+    assert name != result_name(ComparisonOptions(), (*later, days["naive"]), before)
     # What the table shows of it does not matter: all numbers are in the file.
-    assert name == result_name(Comparison(metrics=["auc"], baseline="in_batch", seeds=[9]), later, before)
+    assert name == result_name(
+        ComparisonOptions(metrics=["auc"], baseline="in_batch", seeds=[9]), later, before
+    )

@@ -14,7 +14,7 @@ import pytest
 from scrollpast.config import load_config
 from scrollpast.training.comparison import table as module
 from scrollpast.training.comparison.arms import plan
-from scrollpast.training.comparison.table import About, Table, is_lower_better, notes_of
+from scrollpast.training.comparison.table import About, ComparisonTable, is_lower_better, notes_of
 from scrollpast.training.comparison.verdicts import judge
 
 METRICS = ["recall@100", "served share in top 100", "slices/recall@100, new ads"]
@@ -31,7 +31,7 @@ ABOUT = About(
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table() -> ComparisonTable:
     """A long name, a better and a worse arm, two that have no days, and a metric that nobody has."""
     overrides = [
         "own_arms={eighteen_letters_x: {like: naive}}",
@@ -49,10 +49,10 @@ def table() -> Table:
         numbers[cell.name, METRICS[1]] = values
         numbers[cell.name, METRICS[2]] = np.full((2, 200), np.nan)
     judged = judge(numbers, "random", frozenset(filter(is_lower_better, METRICS)), num_resamples=200)
-    return Table(planned, METRICS, judged, ABOUT)
+    return ComparisonTable(planned, METRICS, judged, ABOUT)
 
 
-def test_the_text_fits_100_columns_and_says_every_verdict(table: Table) -> None:
+def test_the_text_fits_100_columns_and_says_every_verdict(table: ComparisonTable) -> None:
     lines = table.text().splitlines()
     assert max(map(len, lines)) <= 100
     line = next(line for line in lines if line.split()[:1] == ["eighteen_letters_x@1024"])
@@ -67,7 +67,7 @@ def test_the_text_fits_100_columns_and_says_every_verdict(table: Table) -> None:
     assert "200 users, 20 of them new, 1,234 ads, 2 seeds" in lines
 
 
-def test_programs_read_what_people_read(table: Table, tmp_path: Path) -> None:
+def test_programs_read_what_people_read(table: ComparisonTable, tmp_path: Path) -> None:
     table.write(str(tmp_path))
     assert (tmp_path / "comparison.txt").read_text() == table.text()
     content = json.loads((tmp_path / "comparison.json").read_text())
@@ -87,7 +87,9 @@ def test_programs_read_what_people_read(table: Table, tmp_path: Path) -> None:
         assert (row["verdict"] or "") in line
 
 
-def test_a_row_of_the_baseline_has_no_difference_and_one_that_nobody_has_no_value(table: Table) -> None:
+def test_a_row_of_the_baseline_has_no_difference_and_one_that_nobody_has_no_value(
+    table: ComparisonTable,
+) -> None:
     rows = table.rows()
     baseline, nobody = rows[0], rows[-1]
     assert baseline["value"] is not None
@@ -96,7 +98,7 @@ def test_a_row_of_the_baseline_has_no_difference_and_one_that_nobody_has_no_valu
     assert (nobody["num_users"], nobody["value"], nobody["verdict"]) == (0, None, None)
 
 
-def test_the_module_documents_every_field(table: Table) -> None:
+def test_the_module_documents_every_field(table: ComparisonTable) -> None:
     head, _, of_rows = str(module.__doc__).partition("A row, in JSON")
     documented = [re.findall(r"``(\w+)``", line.split("|")[1]) for line in head.splitlines() if "|" in line]
     assert {name for names in documented for name in names} == table.to_json().keys()
@@ -106,7 +108,7 @@ def test_the_module_documents_every_field(table: Table) -> None:
     assert [name for names in documented for name in names] == list(table.rows()[0])
 
 
-def test_notes_say_what_intervals_leave_out(table: Table) -> None:
+def test_notes_say_what_intervals_leave_out(table: ComparisonTable) -> None:
     assert notes_of(table.judged, 2, num_ads=101) == []
     assert notes_of(table.judged, 1, num_ads=101) == [
         "one seed: the intervals do not cover what another seed would have given"
@@ -118,7 +120,7 @@ def test_notes_say_what_intervals_leave_out(table: Table) -> None:
     ]
 
 
-def test_a_cut_that_holds_the_whole_catalogue_is_noted(table: Table) -> None:
+def test_a_cut_that_holds_the_whole_catalogue_is_noted(table: ComparisonTable) -> None:
     for num_ads in (99, 100):
         assert notes_of(table.judged, 2, num_ads=num_ads) == [
             f"recall@K and top K are trivial at K = 100: the catalogue has {num_ads} ads"

@@ -14,7 +14,7 @@ from scrollpast.errors import UserError
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.step_model import build
-from scrollpast.training.engine.trainer import Run
+from scrollpast.training.engine.trainer import Trainer
 from scrollpast.training.engine.warm_start import begin_from
 from tests.training.data.days import vocabulary
 from tests.training.runs import small_day, small_options, weights_of
@@ -33,12 +33,12 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> str:
     return small_day(tmp_path_factory.mktemp("day"))
 
 
-def run(day: str, out: Path, known: Vocabulary, *overrides: str) -> Run:
+def run(day: str, out: Path, known: Vocabulary, *overrides: str) -> Trainer:
     facts = {
         "vocabulary": {"uri": known.write(str(out.parent / "known")), "version": known.version},
         "days": [day],
     }
-    return Run(small_options(*overrides), [day], known, str(out), torch.device("cpu"), facts=facts)
+    return Trainer(small_options(*overrides), [day], known, str(out), torch.device("cpu"), facts=facts)
 
 
 def grown(**changes: object) -> Vocabulary:

@@ -15,7 +15,7 @@ from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
-from scrollpast.training.loss.objective import SOURCES, Contrast, Totals
+from scrollpast.training.loss.objective import SOURCES, ContrastiveLoss, Totals
 from tests.training.data.days import vocabulary
 from tests.training.runs import small_day, small_options
 
@@ -42,7 +42,7 @@ def contrast(
     given: StepInput = Preparation(known, options).of(batch, step)
     group = dist.group.WORLD
     assert group is not None
-    module = Contrast(
+    module = ContrastiveLoss(
         options.negatives,
         options.model,
         known,
@@ -112,7 +112,7 @@ def test_a_learned_temperature_gets_a_gradient_and_has_a_floor(day: str) -> None
     options, known = small_options("model.is_temperature_learned=true"), vocabulary()
     group = dist.group.WORLD
     assert group is not None
-    module = Contrast(options.negatives, options.model, known, device=torch.device("cpu"), group=group)
+    module = ContrastiveLoss(options.negatives, options.model, known, device=torch.device("cpu"), group=group)
     batch = Preparation(known, options).of(next(iter(AnchorStream([day], known, data_options(options)))), 0)
     users, ads = torch.randn(64, 4), torch.randn(batch.ads.stride(), 4)
     loss, _ = module(users, ads, batch)

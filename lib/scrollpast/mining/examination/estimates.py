@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scrollpast.config import Examination
+from scrollpast.config import ExaminationOptions
 from scrollpast.mining.examination.counts import SurfaceCounts
 from scrollpast.mining.examination.curve import Observed, connected_positions, fit_curve
 from scrollpast.mining.examination.dwell import DwellMixture, fit_dwell
@@ -71,7 +71,7 @@ class SurfaceEstimate:
     """Offered values of mining.examined, by option."""
 
 
-def estimate_surface(surface: str, counts: SurfaceCounts, options: Examination) -> SurfaceEstimate:
+def estimate_surface(surface: str, counts: SurfaceCounts, options: ExaminationOptions) -> SurfaceEstimate:
     """All that one surface's counts allow to say."""
     unclicked_dwell = counts.unclicked_dwell.sum(axis=0)
     mixture = fit_dwell(unclicked_dwell)
@@ -127,7 +127,7 @@ def _harvested(counts: SurfaceCounts) -> Observed:
     return Observed(clicks, exposures)
 
 
-def _why_not(name: str, observed: Observed, counts: SurfaceCounts, options: Examination) -> str | None:
+def _why_not(name: str, observed: Observed, counts: SurfaceCounts, options: ExaminationOptions) -> str | None:
     """The reason to abstain, or None."""
     if np.count_nonzero(counts.impressions.sum(axis=0)) < 2:
         return "every impression of the surface stands at one position"
@@ -196,7 +196,7 @@ def _examined_share(counts: SurfaceCounts, mixture: DwellMixture) -> tuple[float
     return float(share), float(spread)
 
 
-def _choose(estimates: dict[str, Estimate], options: Examination) -> tuple[str | None, str]:
+def _choose(estimates: dict[str, Estimate], options: ExaminationOptions) -> tuple[str | None, str]:
     if not estimates:
         return None, "no estimator can be identified"
     for name, estimate in estimates.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from scrollpast.config import Examination
+from scrollpast.config import ExaminationOptions
 from scrollpast.mining.examination.counts import UNITS, SurfaceCounts, lay_out
 from scrollpast.mining.examination.dwell import BINS_PER_UNIT, NUM_BINS
 from scrollpast.mining.io.contracts import (
@@ -38,7 +38,7 @@ _IMPRESSION = [REQUEST_ID, AD_ID, POSITION]
 
 
 def observe(
-    impressions: DataFrame, engagements: DataFrame, rules: Rules, options: Examination
+    impressions: DataFrame, engagements: DataFrame, rules: Rules, options: ExaminationOptions
 ) -> dict[str, SurfaceCounts]:
     """The counts of every surface.
 
@@ -60,7 +60,7 @@ def observe(
         clicked.unpersist()
 
 
-def _shown(impressions: DataFrame, rules: Rules, options: Examination) -> DataFrame:
+def _shown(impressions: DataFrame, rules: Rules, options: ExaminationOptions) -> DataFrame:
     """Whole impressions of the window whose labels are final, one row each."""
     from pyspark.sql import functions as sql
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scrollpast.config import FIGURES, Gate
-from scrollpast.mining.gate.day_metrics import Figure, Health
+from scrollpast.config import FIGURES, GateOptions
+from scrollpast.mining.gate.day_metrics import DayMetric, Health
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ class Verdict:
 
 
 def judge(
-    health: Health, trailing: Mapping[str, Health], options: Gate, *, engagements_required: bool = True
+    health: Health, trailing: Mapping[str, Health], options: GateOptions, *, engagements_required: bool = True
 ) -> Verdict:
     """Hold a day's figures against the bounds and, if they are enough, the trailing days'.
 
@@ -115,7 +115,7 @@ def judge(
     return Verdict(tuple(breaches), tuple(trailing), bands)
 
 
-def band_of(name: str, past: Sequence[Figure], cases: int | None, options: Gate) -> Band:
+def band_of(name: str, past: Sequence[DayMetric], cases: int | None, options: GateOptions) -> Band:
     """The band of a figure.
 
     Args:
@@ -167,7 +167,7 @@ def spell_days(days: Iterable[str]) -> str:
     return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def _judged(health: Health, options: Gate) -> list[tuple[str, Figure]]:
+def _judged(health: Health, options: GateOptions) -> list[tuple[str, DayMetric]]:
     """The figures that say something, in the order in which they are explained."""
     return [
         (name, health.figures[name])
@@ -176,7 +176,7 @@ def _judged(health: Health, options: Gate) -> list[tuple[str, Figure]]:
     ]
 
 
-def _out_of_bounds(health: Health, options: Gate, engagements_required: bool) -> Iterable[Breach]:
+def _out_of_bounds(health: Health, options: GateOptions, engagements_required: bool) -> Iterable[Breach]:
     for name, figure in _judged(health, options):
         bounds = options.bounds.get(name)
         if bounds is None:

@@ -126,7 +126,7 @@ def smallest(values: Ints, count: int) -> Ints:
 
 
 @dataclass(frozen=True)
-class Figure:
+class DayMetric:
     """One number of a day. A share is one of ``cases``; None where the number is a count."""
 
     value: float
@@ -137,7 +137,7 @@ class Figure:
 class Health:
     """The figures of a day, by name; one that cannot be told, for want of cases or input, is not there."""
 
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, DayMetric]
     lag_h: float
     """Hours from the end of the window to ``--as-of``, at most the longest reach of an engagement."""
     sketch: tuple[int, ...]
@@ -161,10 +161,10 @@ class Health:
         }
         recorded = (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE)
         figures = {
-            "impressions": Figure(float(num_impressions), None),
-            "recorded": Figure(float(sum(totals[outcome] for outcome in recorded)), None),
+            "impressions": DayMetric(float(num_impressions), None),
+            "recorded": DayMetric(float(sum(totals[outcome] for outcome in recorded)), None),
         }
-        figures |= {name: Figure(count / cases, cases) for name, (count, cases) in shares.items() if cases}
+        figures |= {name: DayMetric(count / cases, cases) for name, (count, cases) in shares.items() if cases}
         window = rules.window
         lag_us = min(max(window.as_of_us - window.end_us, 0), rules.longest_reach_us)
         return Health(figures, round(lag_us / HOUR_US, 3), signs.sketch)
@@ -191,7 +191,7 @@ class Health:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: it did not.
         """
-        figures = {name: Figure(**figure) for name, figure in content["figures"].items()}
+        figures = {name: DayMetric(**figure) for name, figure in content["figures"].items()}
         sketch = np.frombuffer(bytes.fromhex(content["sketch"]), ">i8").tolist()
         return Health(figures, float(content["lag_h"]), tuple(sketch))
 
@@ -234,9 +234,9 @@ def hardness(ledger: Ledger) -> tuple[float, int]:
     return (higher_cases * whole / cases if whole else 0.0), whole
 
 
-def _overlap(today: tuple[int, ...], earlier: tuple[int, ...]) -> Figure:
+def _overlap(today: tuple[int, ...], earlier: tuple[int, ...]) -> DayMetric:
     """What share of today's impressions an earlier day had: of the hashes up to where both sketches are whole."""
     known_to = min(sketch[-1] if len(sketch) == SKETCH_SIZE else 2**63 for sketch in (today, earlier))
     compared = [value for value in today if value <= known_to]
     seen = len(set(compared) & set(earlier))
-    return Figure(seen / max(len(compared), 1), len(compared))
+    return DayMetric(seen / max(len(compared), 1), len(compared))

@@ -63,7 +63,7 @@ def grace_s(config: Config) -> float:
     return config.output.orphan_grace_h * 3600
 
 
-def keep_aside(config: Config, day: date, manifest: Manifest) -> str:
+def hold_day(config: Config, day: date, manifest: Manifest) -> str:
     """Copy what was written of a day, and write its manifest there last.
 
     Returns:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from scrollpast.config import Log, Table
+from scrollpast.config import InputTable, Log
 from scrollpast.errors import UserError
 from scrollpast.mining.spark.map_in_arrow import TimeRange
 
@@ -28,7 +28,7 @@ class DayPartitions:
     last: date
 
     @staticmethod
-    def of(table: Table, rows: TimeRange | None) -> DayPartitions | None:
+    def of(table: InputTable, rows: TimeRange | None) -> DayPartitions | None:
         """Those of the days (UTC) that the range touches, and of `Log.day_slack` days around; None = all of it."""
         if not isinstance(table, Log) or table.day_column is None or rows is None:
             return None

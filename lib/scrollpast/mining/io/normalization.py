@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scrollpast.config import Impressions, Table
+from scrollpast.config import Impressions, InputTable
 from scrollpast.mining.io.contracts import DWELL_MS, POSITION, TableContract
 from scrollpast.mining.spark.map_in_arrow import Batches, BatchFunction
 
@@ -40,7 +40,7 @@ class Normalization:
 
     @classmethod
     def of(
-        cls, table: Table, contract: TableContract, schema: pa.Schema, null_ids: Sequence[str]
+        cls, table: InputTable, contract: TableContract, schema: pa.Schema, null_ids: Sequence[str]
     ) -> Normalization:
         """The changes that a table's options ask for.
 

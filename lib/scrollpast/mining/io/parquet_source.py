@@ -38,7 +38,7 @@ _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
-class Piece:
+class FilePiece:
     """One row group of a Parquet file: the columns it stores, and those that its folder's name gives."""
 
     path: str
@@ -55,7 +55,7 @@ class ParquetSource:
     num_rows: int | None
     fingerprint: str | None
     columns: tuple[str, ...]
-    tasks: tuple[tuple[Piece, ...], ...]
+    tasks: tuple[tuple[FilePiece, ...], ...]
     times: tuple[str, str] | None
     """First and last moment of the table, where its footers tell."""
     notes: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ def open_parquet(
     # A file may lack a nullable column that another has: its rows are filled with nulls.
     fields: dict[str, pa.Field] = {}
     num_files_with: Counter[str] = Counter()
-    pieces: list[Piece] = []
+    pieces: list[FilePiece] = []
     total = 0
     values = _values_from_paths(path, files, contract)
     for fragment, footer, from_path in zip(fragments, footers, values, strict=True):
@@ -119,7 +119,7 @@ def open_parquet(
         for group in range(footer.num_row_groups):
             if rows is None or _may_hold(footer.row_group(group), rows):
                 num_rows = footer.row_group(group).num_rows
-                pieces.append(Piece(fragment.path, group, num_rows, stored, tuple(from_path.items())))
+                pieces.append(FilePiece(fragment.path, group, num_rows, stored, tuple(from_path.items())))
     contract.check(pa.schema(fields.values()), fragments[0].path)
     if total == 0 and not may_be_empty:
         raise UserError(
@@ -309,10 +309,10 @@ def _times(footers: Iterable[pq.FileMetaData], rows: TimeRange) -> tuple[str, st
     return first.as_py().isoformat(), last.as_py().isoformat()
 
 
-def _share_out(pieces: list[Piece], num_tasks: int) -> tuple[tuple[Piece, ...], ...]:
+def _share_out(pieces: list[FilePiece], num_tasks: int) -> tuple[tuple[FilePiece, ...], ...]:
     """Neighbouring row groups to tasks of about equal numbers of rows; no task is empty."""
     total = sum(piece.num_rows for piece in pieces)
-    tasks: list[list[Piece]] = [[] for _ in range(num_tasks)]
+    tasks: list[list[FilePiece]] = [[] for _ in range(num_tasks)]
     before = 0
     for piece in pieces:
         middle = before + piece.num_rows / 2
@@ -321,7 +321,7 @@ def _share_out(pieces: list[Piece], num_tasks: int) -> tuple[tuple[Piece, ...], 
     return tuple(tuple(task) for task in tasks if task)
 
 
-def _read_pieces(uri: str, pieces: Iterable[Piece], columns: tuple[str, ...]) -> Batches:
+def _read_pieces(uri: str, pieces: Iterable[FilePiece], columns: tuple[str, ...]) -> Batches:
     store, _ = filesystem.resolve(uri)
     for path, group in groupby(pieces, key=lambda piece: piece.path):
         same_file = list(group)

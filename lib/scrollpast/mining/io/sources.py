@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from scrollpast.config import Table
+from scrollpast.config import InputTable
 from scrollpast.errors import UserError
 from scrollpast.mining.io.contracts import TableContract
 from scrollpast.mining.io.day_partitions import DayPartitions
@@ -66,7 +66,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def open_source(
-    table: Table,
+    table: InputTable,
     contract: TableContract,
     get_spark: Callable[[], SparkSession],
     *,

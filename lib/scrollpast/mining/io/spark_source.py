@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from scrollpast.config import Table
+from scrollpast.config import InputTable
 from scrollpast.errors import UserError
 from scrollpast.mining.io.contracts import TableContract
 from scrollpast.mining.io.day_partitions import DayPartitions
@@ -60,7 +60,11 @@ class SparkSource:
 
 
 def open_with_spark(
-    table: Table, contract: TableContract, spark: SparkSession, rows: TimeRange | None, num_tasks: int | None
+    table: InputTable,
+    contract: TableContract,
+    spark: SparkSession,
+    rows: TimeRange | None,
+    num_tasks: int | None,
 ) -> SparkSource:
     """Find the table, hold its schema against the contract, and leave all else to Spark.
 
@@ -101,7 +105,7 @@ def open_with_spark(
     return SparkSource(place, schema, num_rows=None, fingerprint=fingerprint, frame=frame, notes=notes)
 
 
-def _files_of_other_formats(table: Table) -> list[str]:
+def _files_of_other_formats(table: InputTable) -> list[str]:
     """Paths of files that Spark is to skip: they have another suffix than the format's, which all others have.
 
     Empty where only Spark can look at the path, or where the options choose files by their names.
@@ -119,7 +123,7 @@ def _files_of_other_formats(table: Table) -> list[str]:
     return [file.path[len(path) :].lstrip("/") for file in skipped]
 
 
-def _read_with_spark(table: Table, spark: SparkSession, *, only_suffix: bool) -> DataFrame:
+def _read_with_spark(table: InputTable, spark: SparkSession, *, only_suffix: bool) -> DataFrame:
     if table.table is not None:
         return spark.table(table.table)
     reader = spark.read.format(table.format).options(**table.options)

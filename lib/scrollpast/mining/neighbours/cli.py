@@ -9,7 +9,7 @@ from scrollpast.config import Neighbours, load_config
 from scrollpast.mining.neighbours.coverage import Search
 from scrollpast.mining.neighbours.days import DayWithNeighbours, mine_days
 from scrollpast.mining.neighbours.inputs import Towers
-from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 from scrollpast.mining.neighbours.publication import RECORDS, WITHOUT
 from scrollpast.mining.neighbours.shard_tasks import OpenRetriever
 from scrollpast.mining.spark.run_metrics import watch
@@ -52,7 +52,7 @@ def summary(done: Sequence[DayWithNeighbours], options: Neighbours) -> str:
     manifests = [day.manifest for day in done]
     total = sum(sum(manifest.ledger.values()) for manifest in manifests)
     lines = [f"{'outcome':<14}{'candidates':>15}  {'share':>7}  meaning"]
-    for outcome in Outcome:
+    for outcome in CandidateOutcome:
         count = sum(manifest.ledger[outcome.label] for manifest in manifests)
         lines.append(f"{outcome.label:<14}{count:>15,}  {count / max(total, 1):>7.2%}  {outcome.meaning}")
     ranks = f"ads of ranks {options.first_rank:,} to {options.last_rank:,}, for every user asked for"
@@ -61,7 +61,7 @@ def summary(done: Sequence[DayWithNeighbours], options: Neighbours) -> str:
         sum(manifest.input["records"][name] for manifest in manifests) for name in RECORDS
     )
     without = sum(manifest.input.get(WITHOUT, 0) for manifest in manifests)
-    kept = sum(manifest.ledger[Outcome.KEPT.label] for manifest in manifests)
+    kept = sum(manifest.ledger[CandidateOutcome.KEPT.label] for manifest in manifests)
     lines += [
         "",
         f"{asked:,} records asked for, {kept / max(asked, 1):.1f} neighbours each",

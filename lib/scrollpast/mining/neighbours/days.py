@@ -20,8 +20,8 @@ import pyarrow as pa
 from scrollpast.config import Config
 from scrollpast.mining.gate.held_days import grace_s
 from scrollpast.mining.neighbours.coverage import Search, is_exact
-from scrollpast.mining.neighbours.inputs import Day, Towers, check_fit, read_days
-from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.inputs import NeighbourDay, Towers, check_fit, read_days
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 from scrollpast.mining.neighbours.publication import (
     check_ledger,
     describe,
@@ -116,7 +116,7 @@ def mine_days(
     if to_do and sample is not None:
         work = replace(work, highest_chance=_highest_chance(get_spark(), days, work, sample))
 
-    def done(day: Day, inputs: dict[str, Any], manifest: Manifest | None) -> DayWithNeighbours:
+    def done(day: NeighbourDay, inputs: dict[str, Any], manifest: Manifest | None) -> DayWithNeighbours:
         if manifest is not None:
             manifest = obey(day.out_uri, manifest, folders)
             return DayWithNeighbours(day.out_uri, manifest, is_new=False)
@@ -141,7 +141,7 @@ def mine_days(
 def _mine_day(
     spark: SparkSession,
     config: Config,
-    day: Day,
+    day: NeighbourDay,
     made_from: dict[str, Any],
     work: Work,
     open_retriever: OpenRetriever,
@@ -157,7 +157,7 @@ def _mine_day(
         parcels = _on_shards(spark, shards.shards, mine)
     found = [unpack(parcel) for parcel in parcels]
     num_ranks = config.neighbours.last_rank - config.neighbours.first_rank + 1
-    ledger = np.zeros((len(Outcome), num_ranks), np.int64)
+    ledger = np.zeros((len(CandidateOutcome), num_ranks), np.int64)
     counts: Counter[str] = Counter()
     for columns, words in found:
         ledger += columns["ledger"].reshape(ledger.shape)
@@ -181,7 +181,7 @@ def _mine_day(
 def _choose_search(
     get_spark: Callable[[], SparkSession],
     config: Config,
-    day: Day,
+    day: NeighbourDay,
     work: Work,
     open_retriever: OpenRetriever,
     num_ads: int,
@@ -203,7 +203,7 @@ def _choose_search(
     return Search(**unpack(parcel)[1])
 
 
-def _highest_chance(spark: SparkSession, days: Sequence[Day], work: Work, sample: int) -> int:
+def _highest_chance(spark: SparkSession, days: Sequence[NeighbourDay], work: Work, sample: int) -> int:
     """The chance of the last user in the sample: users with a positive on any day, those with the smallest."""
     seed = work.options.seed
 

@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Engaged:
+class EngagedAds:
     """Distinct ads of U users: those of user u are ``ads[offsets[u]:offsets[u + 1]]``, ascending."""
 
     offsets: Integers
@@ -28,7 +28,7 @@ class Engaged:
     ads: Integers
 
     @staticmethod
-    def of(user_ids: Integers, batches: Iterable[pa.RecordBatch]) -> Engaged:
+    def of(user_ids: Integers, batches: Iterable[pa.RecordBatch]) -> EngagedAds:
         """Gather from records what these users engaged with.
 
         Args:
@@ -49,11 +49,11 @@ class Engaged:
         is_first = np.ones(len(users), np.bool_)
         is_first[1:] = (users[1:] != users[:-1]) | (ads[1:] != ads[:-1])
         users, ads = users[is_first], ads[is_first]
-        return Engaged(np.searchsorted(users, np.arange(len(user_ids) + 1)), ads)
+        return EngagedAds(np.searchsorted(users, np.arange(len(user_ids) + 1)), ads)
 
-    def of_some(self, first: int, stop: int) -> Engaged:
+    def of_some(self, first: int, stop: int) -> EngagedAds:
         """The same of the users ``first`` to ``stop`` (exclusive) only."""
-        return Engaged(self.offsets[first : stop + 1], self.ads)
+        return EngagedAds(self.offsets[first : stop + 1], self.ads)
 
     def holds(self, users: Integers, ads: Integers) -> NDArray[np.bool_]:
         """Whether each user, by number [P], engaged with the ad [P]: bool [P]."""

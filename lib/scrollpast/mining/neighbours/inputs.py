@@ -30,7 +30,7 @@ class Towers(Protocol):
 
 
 @dataclass(frozen=True)
-class Day:
+class NeighbourDay:
     """A published day, and where the one with neighbours goes (empty: it only rules out what was engaged with)."""
 
     uri: str
@@ -46,7 +46,7 @@ class Day:
         )
 
 
-def read_days(uris: Sequence[str], out: str | None, but: Sequence[Day] = ()) -> list[Day]:
+def read_days(uris: Sequence[str], out: str | None, but: Sequence[NeighbourDay] = ()) -> list[NeighbourDay]:
     """Published days, each once.
 
     Args:
@@ -57,19 +57,19 @@ def read_days(uris: Sequence[str], out: str | None, but: Sequence[Day] = ()) -> 
     Raises:
         UserError: a day is not published, or is the one that it would be written to, or two have one date.
     """
-    days: list[Day] = []
+    days: list[NeighbourDay] = []
     for uri in map(day_folder, uris):
         if any(files.resolve(uri) == files.resolve(other.uri) for other in (*days, *but)):
             continue
         manifest = read_manifest(uri)
-        day = Day(uri, manifest, "" if out is None else files.join(out, f"ds={manifest.ds}"))
+        day = NeighbourDay(uri, manifest, "" if out is None else files.join(out, f"ds={manifest.ds}"))
         if out is not None:
             _check_place(day, days, out)
         days.append(day)
     return days
 
 
-def _check_place(day: Day, before: Sequence[Day], out: str) -> None:
+def _check_place(day: NeighbourDay, before: Sequence[NeighbourDay], out: str) -> None:
     if files.resolve(day.uri) == files.resolve(day.out_uri):
         raise UserError(
             f"--out {out}",
@@ -86,7 +86,7 @@ def _check_place(day: Day, before: Sequence[Day], out: str) -> None:
         )
 
 
-def check_fit(options: Neighbours, days: Sequence[Day], towers: Towers) -> None:
+def check_fit(options: Neighbours, days: Sequence[NeighbourDay], towers: Towers) -> None:
     """See that the export has ads of the wanted ranks, and the days the features that its user tower looks at.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Outcome(IntEnum):
+class CandidateOutcome(IntEnum):
     """Outcomes in the order in which they are decided: the first that applies is the candidate's."""
 
     ENGAGED = 0
@@ -24,8 +24,8 @@ class Outcome(IntEnum):
 
 
 _MEANINGS = {
-    Outcome.ENGAGED: "the user engaged with the ad, hid it or reported it",
-    Outcome.ABOVE_MARGIN: "scores as a positive does: taken for a false negative",
-    Outcome.NOT_DRAWN: "others were drawn for the user",
-    Outcome.KEPT: "a neighbour in the record",
+    CandidateOutcome.ENGAGED: "the user engaged with the ad, hid it or reported it",
+    CandidateOutcome.ABOVE_MARGIN: "scores as a positive does: taken for a false negative",
+    CandidateOutcome.NOT_DRAWN: "others were drawn for the user",
+    CandidateOutcome.KEPT: "a neighbour in the record",
 }

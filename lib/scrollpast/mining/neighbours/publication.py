@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from scrollpast.config import NEIGHBOUR_CODE, Neighbours
 from scrollpast.errors import ScrollpastError, UserError
-from scrollpast.mining.neighbours.inputs import Day, Towers
-from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.inputs import NeighbourDay, Towers
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_manifest
 from scrollpast.shards.vocabulary_of_days import referenced_vocabulary, vocabulary_reference
@@ -34,7 +34,9 @@ _CHANGES = {
 }
 
 
-def describe(day: Day, engaged_in: Sequence[Day], towers: Towers, sample: int | None) -> dict[str, Any]:
+def describe(
+    day: NeighbourDay, engaged_in: Sequence[NeighbourDay], towers: Towers, sample: int | None
+) -> dict[str, Any]:
     """What a day with neighbours is made from, as its manifest's ``input``.
 
     Args:
@@ -49,7 +51,7 @@ def describe(day: Day, engaged_in: Sequence[Day], towers: Towers, sample: int | 
     }
 
 
-def _place(day: Day) -> dict[str, str]:
+def _place(day: NeighbourDay) -> dict[str, str]:
     shards = "\n".join(f"{entry.path} {entry.sha256}" for entry in day.manifest.shards)
     if day.manifest.revocation_file is not None:
         shards += f"\n{day.manifest.revocation_file}"
@@ -109,7 +111,7 @@ def check_ledger(
     """
     for what, expected, found in (
         ("candidates", counts["num_candidates"], int(ledger.sum())),
-        ("neighbours in records", counts["num_neighbours"], int(ledger[Outcome.KEPT].sum())),
+        ("neighbours in records", counts["num_neighbours"], int(ledger[CandidateOutcome.KEPT].sum())),
         ("records read", served.num_records, sum(counts[name] for name in RECORDS)),
         ("records written", served.num_records, sum(entry.num_records for entry in shards)),
     ):
@@ -127,7 +129,9 @@ def ledger_table(ledger: NDArray[np.int64], first_rank: int) -> pa.Table:
     outcomes, ranks = np.nonzero(ledger)
     return pa.table(
         {
-            "outcome": pa.array([Outcome(outcome).label for outcome in outcomes.tolist()], pa.string()),
+            "outcome": pa.array(
+                [CandidateOutcome(outcome).label for outcome in outcomes.tolist()], pa.string()
+            ),
             "rank": pa.array(first_rank + ranks),
             "count": pa.array(ledger[outcomes, ranks]),
         }
@@ -135,7 +139,7 @@ def ledger_table(ledger: NDArray[np.int64], first_rank: int) -> pa.Table:
 
 
 def make_manifest(
-    day: Day,
+    day: NeighbourDay,
     *,
     options: Neighbours,
     made_from: dict[str, Any],
@@ -157,7 +161,7 @@ def make_manifest(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         config={**served.config, "neighbours": options.model_dump(mode="json")},
         input={**made_from, "records": {name: counts[name] for name in RECORDS}, WITHOUT: counts[WITHOUT]},
-        ledger={outcome.label: int(ledger[outcome].sum()) for outcome in Outcome},
+        ledger={outcome.label: int(ledger[outcome].sum()) for outcome in CandidateOutcome},
         num_negatives=counts["num_negatives"],
         kinds={**served.kinds, "neighbour": NEIGHBOUR_CODE},
         shards=tuple(shards),

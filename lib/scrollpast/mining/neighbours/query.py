@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Neighbours
 from scrollpast.mining.neighbours.coverage import Search, choose_search
-from scrollpast.mining.neighbours.engaged import Engaged, list_lengths
-from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.engaged import EngagedAds, list_lengths
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 from scrollpast.mining.neighbours.retriever import Integers, Retriever
 from scrollpast.mining.neighbours.selection import draw_chances, margin_bounds, select
 from scrollpast.record_schema import UNKNOWN, USER_FEATURE_PREFIX, USER_ID
@@ -22,7 +22,7 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
-class Answer:
+class NeighbourResult:
     """The neighbours of R records, and what became of all candidates."""
 
     lengths: Integers
@@ -37,10 +37,10 @@ class Answer:
     num_without: int
     """Records whose users were asked for, and got no neighbour"""
     ledger: Integers
-    """int64 [outcomes, ranks]: candidates by `Outcome` and by rank, from the first of the range on"""
+    """int64 [outcomes, ranks]: candidates by `CandidateOutcome` and by rank, from the first of the range on"""
 
 
-class Asking:
+class NeighbourQuery:
     """Asks an opened export for the neighbours of records.
 
     Memory beside the retriever's: 12 bytes for every rank and user that is searched, and about 100 for every one that
@@ -54,7 +54,9 @@ class Asking:
             retriever.ad_ids, np.zeros(len(retriever.ad_ids), np.int64), {}, {}, num_user_rows=2
         )
 
-    def answer(self, batch: pa.RecordBatch, engaged: Engaged, is_wanted: NDArray[np.bool_]) -> Answer:
+    def answer(
+        self, batch: pa.RecordBatch, engaged: EngagedAds, is_wanted: NDArray[np.bool_]
+    ) -> NeighbourResult:
         """The neighbours of some records.
 
         Args:
@@ -70,10 +72,10 @@ class Asking:
         asked = np.flatnonzero(is_asked)
         num_unplaced = int((is_wanted & ~is_placed).sum())
         num_ranks = options.last_rank - options.first_rank + 1
-        ledger = np.zeros((len(Outcome), num_ranks), np.int64)
+        ledger = np.zeros((len(CandidateOutcome), num_ranks), np.int64)
         if not len(asked):
             nobody = np.zeros(batch.num_rows, np.int64)
-            return Answer(nobody, np.zeros(0, np.int64), 0, num_unplaced, 0, 0, ledger)
+            return NeighbourResult(nobody, np.zeros(0, np.int64), 0, num_unplaced, 0, 0, ledger)
         is_of_asked = is_asked[record_of]
         user_UD = self._embed(batch, asked, ads[is_of_asked], lengths[asked])
 
@@ -108,12 +110,12 @@ class Asking:
             spread(draw_chances(options.seed, user_ids[users], ad_P)),
             options.negatives_per_user,
         )
-        for of_outcome in Outcome:
+        for of_outcome in CandidateOutcome:
             ledger[of_outcome] = (outcome == of_outcome).sum(axis=0)
-        is_kept = outcome[users, candidates] == Outcome.KEPT
+        is_kept = outcome[users, candidates] == CandidateOutcome.KEPT
         kept_record, kept_ad = asked[users[is_kept]], ad_P[is_kept]
         order = np.lexsort((kept_ad, kept_record))
-        return Answer(
+        return NeighbourResult(
             lengths=np.bincount(kept_record, minlength=batch.num_rows),
             ads=kept_ad[order],
             num_asked=len(asked),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.hashing import seeded_hash
-from scrollpast.mining.neighbours.outcomes import Outcome
+from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 
 ABSENT = -1
 """In place of an outcome: the index had no ad for this rank."""
@@ -59,15 +59,15 @@ def select(
         chances: who has the smallest is drawn first.
         most: candidates kept for a user.
     """
-    outcome = np.full(is_candidate.shape, Outcome.NOT_DRAWN, np.int8)
-    outcome[scores > bounds[:, None]] = Outcome.ABOVE_MARGIN
-    outcome[is_engaged] = Outcome.ENGAGED
+    outcome = np.full(is_candidate.shape, CandidateOutcome.NOT_DRAWN, np.int8)
+    outcome[scores > bounds[:, None]] = CandidateOutcome.ABOVE_MARGIN
+    outcome[is_engaged] = CandidateOutcome.ENGAGED
     outcome[~is_candidate] = ABSENT
-    qualifies = outcome == Outcome.NOT_DRAWN
+    qualifies = outcome == CandidateOutcome.NOT_DRAWN
     drawn = np.lexsort((chances, ~qualifies), axis=1)[:, :most]
     is_kept = np.zeros(qualifies.shape, np.bool_)
     np.put_along_axis(is_kept, drawn, True, axis=1)
-    outcome[is_kept & qualifies] = Outcome.KEPT
+    outcome[is_kept & qualifies] = CandidateOutcome.KEPT
     return outcome
 
 

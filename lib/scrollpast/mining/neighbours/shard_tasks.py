@@ -12,8 +12,8 @@ import pyarrow as pa
 from scrollpast.config import Neighbours
 from scrollpast.errors import ScrollpastError
 from scrollpast.mining.neighbours.coverage import SAMPLE_USERS
-from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, Engaged, list_lengths
-from scrollpast.mining.neighbours.query import Answer, Asking
+from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, EngagedAds, list_lengths
+from scrollpast.mining.neighbours.query import NeighbourQuery, NeighbourResult
 from scrollpast.mining.neighbours.records import with_neighbours
 from scrollpast.mining.neighbours.retriever import Retriever
 from scrollpast.mining.neighbours.selection import user_chances
@@ -68,7 +68,7 @@ def mine_shard(
 ) -> bytes:
     """Write a shard of ``day`` anew, with neighbours, into the day at ``out_uri``.
 
-    Memory: the retriever, the shard with its neighbours, what its users engaged with, and what `Asking` says.
+    Memory: the retriever, the shard with its neighbours, what its users engaged with, and what `NeighbourQuery` says.
 
     Returns:
         A parcel: the ledger [outcomes · ranks], the entry of the new shard, and counts.
@@ -92,9 +92,9 @@ def mine_shard(
                     )
 
     own = decode_frames(content, frames, engagements, shard.uri, remedy=shard.remedy)
-    engaged = Engaged.of(own.column(USER_ID).to_numpy(), engaged_in())
+    engaged = EngagedAds.of(own.column(USER_ID).to_numpy(), engaged_in())
     parts: list[pa.RecordBatch] = []
-    answers: list[Answer] = []
+    answers: list[NeighbourResult] = []
     num_left_out = 0
     # An empty shard is one empty batch.
     for first in range(0, max(1, len(frames)), USERS_AT_ONCE):
@@ -138,11 +138,11 @@ def measure_search(shard: PublishedShard, day: DayShards, work: Work, open_retri
     return pack({}, **asdict(_asking(work, open_retriever).choose_search(batch, SAMPLE_USERS)))
 
 
-_opened: dict[tuple[str, Neighbours, int | None], Asking] = {}
+_opened: dict[tuple[str, Neighbours, int | None], NeighbourQuery] = {}
 """What this worker has opened: an export is large, and the same for all tasks of a run."""
 
 
-def _asking(work: Work, open_retriever: OpenRetriever) -> Asking:
+def _asking(work: Work, open_retriever: OpenRetriever) -> NeighbourQuery:
     key = (work.export_fingerprint, work.options, work.num_probes)
     if key not in _opened:
         _opened.clear()
@@ -154,5 +154,5 @@ def _asking(work: Work, open_retriever: OpenRetriever) -> Asking:
                 found="another one: it was replaced meanwhile",
                 remedy="run again",
             )
-        _opened[key] = Asking(retriever, work.options, work.num_probes)
+        _opened[key] = NeighbourQuery(retriever, work.options, work.num_probes)
     return _opened[key]

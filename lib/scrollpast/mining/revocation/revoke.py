@@ -24,7 +24,13 @@ from scrollpast.mining.io.sources import open_source, run
 from scrollpast.mining.publication import iso
 from scrollpast.mining.rules.rules import HOUR_US, Rules, Window, epoch_us
 from scrollpast.mining.scan import scan_engagements
-from scrollpast.mining.spark.map_in_arrow import PARCEL, TimeRange, by_bucket, collect_table, map_batches
+from scrollpast.mining.spark.map_in_arrow import (
+    SHUFFLE_MESSAGE,
+    TimeRange,
+    by_bucket,
+    collect_table,
+    map_batches,
+)
 from scrollpast.mining.spark.packed_columns import concatenate, unpack
 from scrollpast.mining.spark.progress import progress
 from scrollpast.privacy.user_keys import check_user_key, read_user_key
@@ -115,7 +121,7 @@ def revoke_negatives(
                     yield _contradicted(engaged, shard, number, rules)
 
     with progress(spark, "hold negatives against engagements", source.num_rows):
-        scanned = run(source, spark, scan, PARCEL)
+        scanned = run(source, spark, scan, SHUFFLE_MESSAGE)
         parcels = by_bucket(scanned, rules.num_buckets, config.spark.num_partitions)
         found = collect_table(map_batches(parcels, find, _FOUND))
     shared_shards.unpersist()

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from scrollpast.config import Confidence, Examined, Kind, Mining
+from scrollpast.config import Confidence, ExaminedOptions, Kind, Mining
 from scrollpast.mining.io.contracts import CREATED_AT
 from scrollpast.privacy.suppression import UserSet
 from scrollpast.privacy.user_keys import UserKey
@@ -100,7 +100,7 @@ class Rules:
     guard_before_us: int
     guard_after_us: int
     guard_keys: tuple[str, ...]
-    examined: Examined
+    examined: ExaminedOptions
     confidence: Confidence
     negatives_per_user: int
     strategy: str

@@ -16,7 +16,7 @@ BITS_PER_USER = 16
 
 
 @dataclass(frozen=True)
-class AnchoredUsers:
+class UserBloomFilter:
     """A Bloom filter over ``xxhash64(user_id)``: no member is missed, few others pass.
 
     A row that passes wrongly costs its way through the exchange and ends as ``unanchored`` behind it, like
@@ -26,7 +26,7 @@ class AnchoredUsers:
     words: NDArray[np.uint64]
 
     @classmethod
-    def of(cls, hashes: Iterable[NDArray[np.int64]]) -> AnchoredUsers:
+    def of(cls, hashes: Iterable[NDArray[np.int64]]) -> UserBloomFilter:
         parts = list(hashes)
         num_users = sum(len(part) for part in parts)
         num_bits = 1 << max(12, (num_users * BITS_PER_USER - 1).bit_length())

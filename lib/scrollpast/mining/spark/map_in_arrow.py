@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1 << 18
 """Rows that are judged at once: enough to amortise a NumPy call, few enough to stay in the cache."""
 
-PARCEL = "bucket int, content string, payload binary"
+SHUFFLE_MESSAGE = "bucket int, content string, payload binary"
 """What crosses Spark's exchange: a parcel, what it holds, and the bucket it goes to."""
 _EXCHANGED_PARTITIONS_AT_MOST = 200
 

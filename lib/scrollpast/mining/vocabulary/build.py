@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scrollpast.config import Config, Table
+from scrollpast.config import Config, InputTable
 from scrollpast.errors import UserError
 from scrollpast.hashing import hash_column, ids_of
 from scrollpast.mining.io.contracts import AD_ID, ADS, CATEGORY
@@ -40,7 +40,7 @@ _TAKEN_NAMES = ("row", AD_ID, RAW_ID, AD, "count")
 def build_vocabulary(
     config: Config,
     manifests: Sequence[str],
-    ads: Table,
+    ads: InputTable,
     get_spark: Callable[[], SparkSession],
     *,
     features: Sequence[str] = (),

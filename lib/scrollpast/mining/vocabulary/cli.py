@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scrollpast.config import Table, load_config
+from scrollpast.config import InputTable, load_config
 from scrollpast.errors import UserError
 from scrollpast.mining.spark.run_metrics import watch
 from scrollpast.mining.spark.session import session_when_needed
@@ -29,7 +29,7 @@ def build(arguments: argparse.Namespace) -> int:
     out = arguments.out or config.output.path
     if out is None:
         raise UserError("--out", expected="a folder", found="none", remedy="pass --out or set output.path")
-    ads = config.input.ads if arguments.ads is None else Table(path=arguments.ads)
+    ads = config.input.ads if arguments.ads is None else InputTable(path=arguments.ads)
     days = [read_manifest(uri) for uri in arguments.days]
     with (
         watch(config.metrics, "build_vocabulary"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scrollpast.config import Comparison, Config, Training
+from scrollpast.config import ComparisonOptions, Config, Training
 from scrollpast.config.validation_errors import explain
 from scrollpast.errors import UserError
 
@@ -91,7 +91,7 @@ class Planned:
     skipped: tuple[Skipped, ...]
 
 
-def plan(options: Comparison, day_sets: Collection[str]) -> Planned:
+def plan(options: ComparisonOptions, day_sets: Collection[str]) -> Planned:
     """The cells of a comparison.
 
     The arms come in the order of `BUILT_IN`, then the configuration's own, whatever order they are named in.
@@ -151,7 +151,7 @@ def training_of(training: Training, arm: Arm, ratio: int, seed: int) -> Training
     return training
 
 
-def _own(name: str, options: Comparison) -> Arm:
+def _own(name: str, options: ComparisonOptions) -> Arm:
     own = options.own_arms[name]
     like = BUILT_IN[own.like]
     return Arm(name, like.days, like.sources, _merged(like.changes, own.training))

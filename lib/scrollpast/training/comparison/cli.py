@@ -20,10 +20,10 @@ from scrollpast.training.comparison.arms import plan
 from scrollpast.training.comparison.day_sets import parse_day_sets, read_day_sets
 from scrollpast.training.comparison.execution import Execution, planned_runs, read_results
 from scrollpast.training.comparison.results import Result
-from scrollpast.training.comparison.table import JSON_NAME, About, Table, is_lower_better, notes_of
+from scrollpast.training.comparison.table import JSON_NAME, About, ComparisonTable, is_lower_better, notes_of
 from scrollpast.training.comparison.verdicts import judge
 from scrollpast.training.engine.console import silence_libraries
-from scrollpast.training.engine.distributed import agreement, process_group
+from scrollpast.training.engine.distributed import process_group, raise_on_all_ranks
 from scrollpast.training.evaluation.held_out import refuse_leaks
 
 
@@ -32,7 +32,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if not arguments.debug:
         silence_libraries()
     with process_group() as device:
-        with agreement():
+        with raise_on_all_ranks():
             config = load_config(arguments.config, [*arguments.set, *_overrides(arguments)])
         table = run_comparison(config, device)
         if table is None:
@@ -45,7 +45,7 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_comparison(config: Config, device: torch.device) -> Table | None:
+def run_comparison(config: Config, device: torch.device) -> ComparisonTable | None:
     """Do what is left of a comparison, and write its table. All ranks call it together.
 
     Returns:
@@ -57,7 +57,7 @@ def run_comparison(config: Config, device: torch.device) -> Table | None:
         ScrollpastError: a run failed; the results of those before it stay.
     """
     options, training = config.comparison, config.training
-    with agreement():
+    with raise_on_all_ranks():
         if options.path is None:
             raise UserError(
                 "--out", expected="a folder", found="none", remedy="pass --out or set comparison.path"
@@ -72,7 +72,7 @@ def run_comparison(config: Config, device: torch.device) -> Table | None:
             print(f"skipped: {skipped.arm}: {skipped.reason}", flush=True)
     if not Execution(options, days, vocabulary, vocabulary_uri, device).finish(runs):
         return None
-    with agreement():
+    with raise_on_all_ranks():
         results = read_results(runs)
         of_cells: dict[str, list[Result]] = {}
         for run, result in zip(runs, results, strict=True):
@@ -96,7 +96,7 @@ def run_comparison(config: Config, device: torch.device) -> Table | None:
             vocabulary=vocabulary.version,
             notes=[*days.notes, *notes_of(judged, len(options.seeds), num_ads=results[0].facts["num_ads"])],
         )
-        table = Table(planned, options.metrics, judged, about)
+        table = ComparisonTable(planned, options.metrics, judged, about)
         if dist.get_rank() == 0:
             table.write(options.path)
     return table

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from scrollpast.config import Comparison
+from scrollpast.config import ComparisonOptions
 from scrollpast.config.comparison_options import DaySet
 from scrollpast.errors import UserError
 from scrollpast.job_commands import mine_command
@@ -63,7 +63,7 @@ def parse_day_sets(words: Sequence[str]) -> dict[str, list[str]]:
     return sets
 
 
-def read_day_sets(options: Comparison) -> DaySets:
+def read_day_sets(options: ComparisonOptions) -> DaySets:
     """The days of a configuration, read from their manifests.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from scrollpast.config import Comparison, Training
+from scrollpast.config import ComparisonOptions, Training
 from scrollpast.errors import ScrollpastError
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
@@ -22,7 +22,7 @@ from scrollpast.training.comparison.arms import Cell, Planned, training_of
 from scrollpast.training.comparison.day_sets import DaySets
 from scrollpast.training.comparison.results import Result, is_there, result_name, run_folder
 from scrollpast.training.engine.checkpoint import chosen_checkpoint
-from scrollpast.training.engine.distributed import agreement
+from scrollpast.training.engine.distributed import raise_on_all_ranks
 from scrollpast.training.evaluation.held_out import HeldOut, read_held_out
 from scrollpast.training.evaluation.report import measure
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
@@ -40,7 +40,12 @@ class PlannedRun:
 
 
 def planned_runs(
-    planned: Planned, training: Training, options: Comparison, days: DaySets, vocabulary: Vocabulary, out: str
+    planned: Planned,
+    training: Training,
+    options: ComparisonOptions,
+    days: DaySets,
+    vocabulary: Vocabulary,
+    out: str,
 ) -> list[PlannedRun]:
     """All runs, in the order in which they are done: every arm with the first seed, then with the next.
 
@@ -63,7 +68,7 @@ class Execution:
 
     def __init__(
         self,
-        options: Comparison,
+        options: ComparisonOptions,
         days: DaySets,
         vocabulary: Vocabulary,
         vocabulary_uri: str,
@@ -95,13 +100,13 @@ class Execution:
         return True
 
     def _measure(self, run: PlannedRun, step: int) -> None:
-        with agreement():
+        with raise_on_all_ranks():
             checkpoint = chosen_checkpoint(run.folder, run.options.evaluation.metric)
             towers, held_out = read_towers(checkpoint, self._vocabulary), self._later_users(run)
         # As the evaluation job does it, on the CPU: a checkpoint's numbers are the same wherever it was trained.
         device = torch.device("cpu")
         users, ads = embed_users(towers, held_out, device), embed_ads(towers, self._vocabulary, device)
-        with agreement():
+        with raise_on_all_ranks():
             if self._is_first:
                 numbers = measure(users, ads, held_out, self._vocabulary)
                 facts = {

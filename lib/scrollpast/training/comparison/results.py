@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scrollpast import __version__
-from scrollpast.config import Comparison, Training
+from scrollpast.config import ComparisonOptions, Training
 from scrollpast.errors import CorruptShardError
 from scrollpast.record_schema import USER_ID
 from scrollpast.shards import filesystem as files
@@ -106,7 +106,7 @@ def run_folder(
     )
 
 
-def result_name(options: Comparison, evaluation: tuple[str, ...], history: tuple[str, ...]) -> str:
+def result_name(options: ComparisonOptions, evaluation: tuple[str, ...], history: tuple[str, ...]) -> str:
     """The name of a result that was measured on these days."""
     measured = {
         "days": content_of(evaluation),

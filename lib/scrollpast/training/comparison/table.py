@@ -95,7 +95,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """A comparison that is done."""
 
     planned: Planned

@@ -29,11 +29,11 @@ NUMBERS = (
     "shard",
     "record",
 )
-"""What `Piece.numbers` holds, in this order, before the codes of the user features."""
+"""What `AnchorPiece.numbers` holds, in this order, before the codes of the user features."""
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnchorPiece:
     """n anchors of a batch; `AnchorBatch` says what the values mean."""
 
     numbers: Integers
@@ -56,13 +56,13 @@ class Piece:
     def __len__(self) -> int:
         return len(self.weights)
 
-    def cut(self, sizes: Sequence[int]) -> list[Piece]:
+    def cut(self, sizes: Sequence[int]) -> list[AnchorPiece]:
         """The piece in parts of these sizes, which add up to it; views of the same memory."""
         bounds = np.cumsum([0, *sizes])
         history = np.append(0, np.cumsum(self.history_lengths))[bounds]
         known = np.append(0, np.cumsum(self.known_lengths))[bounds]
         return [
-            Piece(
+            AnchorPiece(
                 numbers=self.numbers[:, first:stop],
                 weights=self.weights[first:stop],
                 hard_numbers=self.hard_numbers[:, first:stop],
@@ -78,11 +78,11 @@ class Piece:
         ]
 
 
-def concatenate(pieces: Sequence[Piece]) -> Piece:
+def concatenate(pieces: Sequence[AnchorPiece]) -> AnchorPiece:
     """Pieces one after the other as one."""
     if len(pieces) == 1:
         return pieces[0]
-    return Piece(
+    return AnchorPiece(
         numbers=np.concatenate([piece.numbers for piece in pieces], axis=1),
         weights=np.concatenate([piece.weights for piece in pieces]),
         hard_numbers=_joined([piece.hard_numbers for piece in pieces]),
@@ -113,7 +113,7 @@ def expand(
     seed: int,
     epoch: int,
     is_padding: bool = False,
-) -> Piece:
+) -> AnchorPiece:
     """The columns of some anchors.
 
     Args:
@@ -151,7 +151,7 @@ def expand(
         ends_with_day=False, stream=_NEIGHBOUR_STREAM, seed=seed, epoch=epoch,
     )  # fmt: skip
     weights = np.zeros(num_anchors, np.float32) if is_padding else positives.weights[anchors]
-    return Piece(
+    return AnchorPiece(
         numbers,
         weights,
         hard_numbers,

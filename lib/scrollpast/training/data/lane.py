@@ -11,7 +11,7 @@ import pyarrow as pa
 from scrollpast.shards.reader import PublishedShard
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import Block, Integers
-from scrollpast.training.data.expansion import Piece, concatenate, expand
+from scrollpast.training.data.expansion import AnchorPiece, concatenate, expand
 from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.order import permutation
 from scrollpast.training.data.plan import Segment
@@ -22,7 +22,7 @@ _EXPANDED_ANCHORS = 2048
 
 
 @dataclass(frozen=True)
-class Run:
+class AnchorRun:
     """Anchors of one block that follow each other in a lane: numbers of ``block.positives``, int64 [n]."""
 
     block: Block
@@ -43,12 +43,14 @@ class LaneReader:
     options: DataOptions
     cache: BlockCache
 
-    def pieces(self, segments: Sequence[Segment], epoch: int, position: int, size: int) -> Generator[Piece]:
+    def pieces(
+        self, segments: Sequence[Segment], epoch: int, position: int, size: int
+    ) -> Generator[AnchorPiece]:
         """The anchors from ``position`` on in pieces of ``size``; the last one is smaller where they end before.
 
         Memory, beside the cache: the bytes of one shard, one block decoded, one piece.
         """
-        held: list[Piece] = []
+        held: list[AnchorPiece] = []
         missing = size
         for run in self._runs(segments, epoch, position):
             for part in self._parts(run, epoch, missing, size):
@@ -60,7 +62,7 @@ class LaneReader:
         if held:
             yield concatenate(held)
 
-    def _parts(self, run: Run, epoch: int, first_size: int, size: int) -> Iterator[Piece]:
+    def _parts(self, run: AnchorRun, epoch: int, first_size: int, size: int) -> Iterator[AnchorPiece]:
         """A run's anchors in parts: the first of ``first_size``, the others of ``size``, the last one of the rest.
 
         A lane's share of a batch may be small, and a call costs as much as a hundred anchors: many parts are
@@ -84,7 +86,7 @@ class LaneReader:
             yield from expanded.cut(sizes)
             at, first_size = stop, size
 
-    def _runs(self, segments: Sequence[Segment], epoch: int, skipped: int) -> Iterator[Run]:
+    def _runs(self, segments: Sequence[Segment], epoch: int, skipped: int) -> Iterator[AnchorRun]:
         """What lies behind the first ``skipped`` anchors; a shard that is skipped whole is not read."""
         shard: ShardBlocks | None = None
         for segment in segments:
@@ -112,7 +114,7 @@ class LaneReader:
             verify=options.verify,
         )
 
-    def _runs_of(self, shard: ShardBlocks, segment: Segment, epoch: int, skipped: int) -> Iterator[Run]:
+    def _runs_of(self, shard: ShardBlocks, segment: Segment, epoch: int, skipped: int) -> Iterator[AnchorRun]:
         options, offsets, bounds = self.options, shard.anchor_offsets, shard.bounds
         firsts = np.clip(offsets[bounds[:-1]], segment.first, segment.stop)
         stops = np.clip(offsets[bounds[1:]], segment.first, segment.stop)
@@ -128,5 +130,5 @@ class LaneReader:
             anchors = np.arange(first, stop) - offsets[bounds[number]]
             if options.shuffle:
                 anchors = anchors[permutation(len(anchors), options.seed, *keys, number)]
-            yield Run(shard.block(number), np.ascontiguousarray(anchors[skipped:]), segment.is_padding)
+            yield AnchorRun(shard.block(number), np.ascontiguousarray(anchors[skipped:]), segment.is_padding)
             skipped = 0

@@ -15,7 +15,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import block_features
 from scrollpast.training.data.counting import count_anchors
 from scrollpast.training.data.stream import AnchorStream
-from scrollpast.training.engine.distributed import agreement
+from scrollpast.training.engine.distributed import raise_on_all_ranks
 from scrollpast.training.engine.resume import data_options
 
 
@@ -25,11 +25,11 @@ def open_stream(
     """The rank's part of the data; the ranks share the work of counting."""
     counts: NDArray[np.int64] | None = None
     if num_ranks > 1:
-        with agreement():
+        with raise_on_all_ranks():
             shards = ShardReader(days, features=block_features(vocabulary)).shards
             counts = count_anchors(shards, vocabulary, rank=rank, num_ranks=num_ranks)
         dist.all_reduce(torch.from_numpy(counts))
-    with agreement():
+    with raise_on_all_ranks():
         return AnchorStream(
             days, vocabulary, data_options(options), rank=rank, num_ranks=num_ranks, counts=counts
         )

@@ -16,7 +16,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.block import block_features
 from scrollpast.training.data.counting import count_anchors
-from scrollpast.training.data.expansion import NUMBERS, Piece, concatenate
+from scrollpast.training.data.expansion import NUMBERS, AnchorPiece, concatenate
 from scrollpast.training.data.lane import LaneReader
 from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.order import permutation
@@ -170,7 +170,9 @@ class AnchorStream:
             parts.append(f"{self.shards[shard].uri}, records {records.min():,} to {records.max():,}")
         return "; ".join(parts)
 
-    def _sources(self, epoch: int, position: int) -> list[Prefetched[Piece]] | list[Generator[Piece]]:
+    def _sources(
+        self, epoch: int, position: int
+    ) -> list[Prefetched[AnchorPiece]] | list[Generator[AnchorPiece]]:
         """The rank's part of every batch, cut by lanes among the threads; in the order of the lanes."""
         num_threads = self.options.num_workers
         shares = np.array_split(np.array(self._own_lanes), max(1, min(num_threads, len(self._own_lanes))))
@@ -179,7 +181,7 @@ class AnchorStream:
             return pieces
         return [Prefetched(source, self.options.prefetch_batches) for source in pieces]
 
-    def _pieces(self, lanes: Sequence[int], epoch: int, position: int) -> Generator[Piece]:
+    def _pieces(self, lanes: Sequence[int], epoch: int, position: int) -> Generator[AnchorPiece]:
         options, size = self.options, self._lanes.lane_batch
         order = np.arange(len(self.shards))
         if options.shuffle:
@@ -194,7 +196,7 @@ class AnchorStream:
         for parts in zip_longest(*readers):
             yield concatenate([piece for piece in parts if piece is not None])
 
-    def _batch(self, piece: Piece, epoch: int, position: int) -> AnchorBatch:
+    def _batch(self, piece: AnchorPiece, epoch: int, position: int) -> AnchorBatch:
         numbers = {name: torch.from_numpy(row) for name, row in zip(NUMBERS, piece.numbers, strict=False)}
         codes = zip(self._vocabulary.user_features, piece.numbers[len(NUMBERS) :], strict=True)
         hard = [torch.from_numpy(values) for values in (*piece.hard_numbers, *piece.hard_weights)]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from scrollpast.training.engine.step_input import StepInput
-from scrollpast.training.engine.step_runner import Done
+from scrollpast.training.engine.step_runner import StepResult
 from scrollpast.training.loss.objective import Totals
 
 
-class Reading:
+class PendingStep:
     """The totals of a step that was launched, copied while the device goes on.
 
     Args:
@@ -19,7 +19,7 @@ class Reading:
         position: of the data set behind it.
     """
 
-    def __init__(self, done: Done, position: dict[str, Any]) -> None:
+    def __init__(self, done: StepResult, position: dict[str, Any]) -> None:
         self._done, self.position = done, position
         self._numbers, self._copied = done.totals, None
         if done.totals.is_cuda:

@@ -68,7 +68,7 @@ def local_world_size() -> int:
 
 
 @contextmanager
-def agreement() -> Iterator[None]:
+def raise_on_all_ranks() -> Iterator[None]:
     """Do something on all ranks that may fail on some: then all of them fail, and the first rank says why.
 
     Without it the ranks that succeeded would wait for the others until the time-out.

@@ -15,7 +15,7 @@ CURVE_NAME = "curve.jsonl"
 _SCALARS = "tensorboard"
 
 
-class Curves:
+class MetricsLogger:
     """Points of a run, written by one rank.
 
     ``curve.jsonl`` has a line for every logged step and every evaluation. It is written anew, whole, with every
@@ -34,7 +34,7 @@ class Curves:
             self._points = [point for point in read_curve(run_uri) if point["step"] <= first_step]
             self._scalars = SummaryWriter(files.join(run_uri, _SCALARS), purge_step=first_step + 1)
 
-    def __enter__(self) -> Curves:
+    def __enter__(self) -> MetricsLogger:
         return self
 
     def __exit__(

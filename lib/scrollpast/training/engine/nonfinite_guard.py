@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-class Soundness:
+class NonFiniteGuard:
     """Whether every loss so far was finite, known on the device alone.
 
     From the first loss on that is not, nothing changes any more: no row of a table, no weight, no optimizer's state.

@@ -11,7 +11,7 @@ from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.precision import precision_of
 from scrollpast.training.engine.step_input import StepInput
-from scrollpast.training.loss.objective import Contrast
+from scrollpast.training.loss.objective import ContrastiveLoss
 from scrollpast.training.model.initialization import fill_tables
 from scrollpast.training.model.optimizers import fuse_table_optimizer
 from scrollpast.training.model.sharding import shard
@@ -21,9 +21,9 @@ _FIRST_WEIGHT_BOUND = 0.05
 
 
 class StepModel(nn.Module):
-    """A step's input → its loss on this rank, and the totals of all ranks (see `Contrast`)."""
+    """A step's input → its loss on this rank, and the totals of all ranks (see `ContrastiveLoss`)."""
 
-    def __init__(self, towers: TwoTower, contrast: Contrast) -> None:
+    def __init__(self, towers: TwoTower, contrast: ContrastiveLoss) -> None:
         super().__init__()
         self.towers = towers
         self.contrast = contrast
@@ -57,7 +57,7 @@ def build(
     if options.model.compile:
         for tower in (towers.user_tower, towers.ad_tower):
             tower.layers.compile()  # in place: names in the state stay what they are
-    contrast = Contrast(
+    contrast = ContrastiveLoss(
         options.negatives,
         options.model,
         vocabulary,

@@ -14,7 +14,7 @@ from scrollpast.training.engine.step_input import StepInput
 from scrollpast.training.model.optimizers import TrainingOptimizer
 
 
-class Done(NamedTuple):
+class StepResult(NamedTuple):
     """A step that was launched; what it told may still be under way on the device."""
 
     batch: StepInput
@@ -25,13 +25,13 @@ class Done(NamedTuple):
     """Of all ranks, see `Contrast`."""
 
 
-Forward = Callable[[StepInput], tuple[torch.Tensor, Done]]
+Forward = Callable[[StepInput], tuple[torch.Tensor, StepResult]]
 
 
 class Stepping(Protocol):
     """Takes a step for every input."""
 
-    def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
+    def steps(self, inputs: Iterator[StepInput]) -> Iterator[StepResult]:
         """Train on the inputs, one step each; hands out what each step was and told."""
         ...
 
@@ -46,7 +46,7 @@ class PlainStepping:
     def __init__(self, forward: Forward, optimizer: TrainingOptimizer, device: torch.device) -> None:
         self._forward, self._optimizer, self._device = forward, optimizer, device
 
-    def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
+    def steps(self, inputs: Iterator[StepInput]) -> Iterator[StepResult]:
         is_gpu = self._device.type == "cuda"
         for batch in _copied_ahead(inputs, self._device) if is_gpu else inputs:
             self._optimizer.combined.zero_grad()
@@ -96,7 +96,7 @@ class SparseDistStepping:
             model, optimizer.combined, device, custom_model_fwd=forward
         )
 
-    def steps(self, inputs: Iterator[StepInput]) -> Iterator[Done]:
+    def steps(self, inputs: Iterator[StepInput]) -> Iterator[StepResult]:
         while True:
             try:
                 done = self._pipeline.progress(inputs)

@@ -20,15 +20,15 @@ from scrollpast.errors import ScrollpastError
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.prefetch import Prefetched
 from scrollpast.training.data.rank_stream import open_stream
-from scrollpast.training.engine.async_metrics import Reading
+from scrollpast.training.engine.async_metrics import PendingStep
 from scrollpast.training.engine.checkpoint import Checkpoint, CheckpointWriter, restore
 from scrollpast.training.engine.console import Rate, StepProgress
-from scrollpast.training.engine.distributed import agreement
-from scrollpast.training.engine.metrics_log import Curves
+from scrollpast.training.engine.distributed import raise_on_all_ranks
+from scrollpast.training.engine.metrics_log import MetricsLogger
 from scrollpast.training.engine.resume import why_finished
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.engine.step_model import StepModel, build
-from scrollpast.training.engine.step_runner import Done, PlainStepping, SparseDistStepping, Stepping
+from scrollpast.training.engine.step_runner import PlainStepping, SparseDistStepping, Stepping, StepResult
 from scrollpast.training.engine.warm_start import begin_from
 from scrollpast.training.loss.objective import Totals
 from scrollpast.training.model.optimizers import TrainingOptimizer
@@ -85,7 +85,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """How a run ended."""
 
     reason: str
@@ -96,7 +96,7 @@ class Outcome:
     """False where the run had been finished before and nothing was trained."""
 
 
-class Run:
+class Trainer:
     """One training run of this rank; every rank has one, with the same arguments.
 
     Args:
@@ -129,9 +129,9 @@ class Run:
         self._evaluator = evaluator
         self.stream = open_stream(options, days, vocabulary, self._rank, self._num_ranks)
         if resumed is not None:
-            with agreement():
+            with raise_on_all_ranks():
                 self.stream.load_state_dict(resumed.facts["data"])
-        with agreement():
+        with raise_on_all_ranks():
             self.model = build(options, vocabulary, device, group)
             self._optimizer = TrainingOptimizer(
                 self.model, options.optimizer, self.step_model.contrast.soundness
@@ -160,7 +160,7 @@ class Run:
         assert isinstance(unwrapped, StepModel)
         return unwrapped
 
-    def train(self) -> Outcome:
+    def train(self) -> TrainingResult:
         """Train to the end, or until asked to stop.
 
         Raises:
@@ -173,16 +173,16 @@ class Run:
                 StepProgress(self._total_steps(), progress.step, is_shown=self._rank == 0)
             )
             self._curves = open_things.enter_context(
-                Curves(self._run_uri, progress.step, is_writing=self._rank == 0)
+                MetricsLogger(self._run_uri, progress.step, is_writing=self._rank == 0)
             )
             open_things.enter_context(self._stopping_on_sigterm())
             reason = self._finished()
             self._rate = Rate()
             inputs = self._inputs()
             open_things.callback(inputs.close)
-            under_way: deque[Reading] = deque()
+            under_way: deque[PendingStep] = deque()
             for done in self._stepping.steps(inputs) if reason is None else ():
-                under_way.append(Reading(done, self.stream.state_after(done.batch.anchors)))
+                under_way.append(PendingStep(done, self.stream.state_after(done.batch.anchors)))
                 is_due = self._is_due(progress.step + len(under_way), under_way[-1].position["epoch"])
                 is_stopping = False
                 while len(under_way) > (0 if is_due or is_stopping else self._lag):
@@ -201,7 +201,7 @@ class Run:
                     break
             self._checkpoints.wait()
         assert reason is not None
-        return Outcome(reason, progress.step, self._last_uri())
+        return TrainingResult(reason, progress.step, self._last_uri())
 
     def _is_due(self, step: int, epoch: int) -> bool:
         """Whether there is something to do after a step that wants the model as it is just then."""
@@ -210,7 +210,7 @@ class Run:
         is_to_save = step % options.checkpoints.every_steps == 0
         return is_to_evaluate or is_to_save or self._why_finished(step, epoch) is not None
 
-    def _conclude(self, reading: Reading) -> bool:
+    def _conclude(self, reading: PendingStep) -> bool:
         """Take into account what a step told, once it is done; returns whether a rank was asked to stop.
 
         Raises:
@@ -254,12 +254,12 @@ class Run:
             with closing(Prefetched(inputs, num_ahead)) as ready:
                 yield from ready
 
-    def _forward(self, batch: StepInput) -> tuple[torch.Tensor, Done]:
+    def _forward(self, batch: StepInput) -> tuple[torch.Tensor, StepResult]:
         self._optimizer.at_step(batch.step)
         loss, totals = self.model(batch)
-        return loss, Done(batch, loss.detach(), totals)
+        return loss, StepResult(batch, loss.detach(), totals)
 
-    def _stop_at_non_finite(self, reading: Reading) -> None:
+    def _stop_at_non_finite(self, reading: PendingStep) -> None:
         """Steps launched after it have changed nothing (see `Soundness`): the model is what it was before it."""
         value, batch = reading.own_loss(), reading.batch
         own = None if math.isfinite(value) else (value, self.stream.describe_origin(batch.anchors))
@@ -271,7 +271,7 @@ class Run:
             ((v, o) for v, o in (x for x in origins if x)), (math.nan, "a batch of all ranks")
         )
         remedy = self._rescue()
-        with agreement():
+        with raise_on_all_ranks():
             raise NonFiniteLoss(
                 f"step {batch.step + 1:,}, {origin}",
                 expected="a finite loss",

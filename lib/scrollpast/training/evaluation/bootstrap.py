@@ -12,7 +12,7 @@ _CELLS_AT_ONCE = 1 << 23
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanEstimate:
     """A mean over users, and where it lies in 95 of 100 samples of users."""
 
     mean: float
@@ -24,7 +24,7 @@ class Estimate:
 
 def estimates(
     values: Mapping[str, NDArray[np.float64]], *, seed: int = 0, num_resamples: int = 1000
-) -> dict[str, Estimate | None]:
+) -> dict[str, MeanEstimate | None]:
     """Means of numbers of the same users with percentile intervals; None where no user has the number.
 
     The bootstrap resamples users, not queries or ads, as what one user does hangs together. Each user's number
@@ -37,7 +37,7 @@ def estimates(
     """
     table = np.stack(list(values.values()), axis=1)
     means = resampled_means(table, seed=seed, num_resamples=num_resamples)
-    found: dict[str, Estimate | None] = {}
+    found: dict[str, MeanEstimate | None] = {}
     for at, name in enumerate(values):
         own = table[~np.isnan(table[:, at]), at]
         if not len(own):
@@ -45,7 +45,7 @@ def estimates(
             continue
         drawn = means[~np.isnan(means[:, at]), at]
         low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (own.mean(), own.mean())
-        found[name] = Estimate(float(own.mean()), float(low), float(high), len(own))
+        found[name] = MeanEstimate(float(own.mean()), float(low), float(high), len(own))
     return found
 
 

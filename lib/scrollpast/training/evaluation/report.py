@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.evaluation import metrics
-from scrollpast.training.evaluation.bootstrap import Estimate, estimates
+from scrollpast.training.evaluation.bootstrap import MeanEstimate, estimates
 from scrollpast.training.evaluation.held_out import HeldOut
 from scrollpast.training.evaluation.ranking import (
     Search,
@@ -38,7 +38,7 @@ class Report:
     ``quantised/`` stands for the exported index of whatever kind.
     """
 
-    estimates: dict[str, Estimate | None]
+    estimates: dict[str, MeanEstimate | None]
     per_user: dict[str, NDArray[np.float64]]
     """float64 [U] by the same names, in the order of ``user_id``: two reports of the same users can be compared"""
     user_id: NDArray[np.int64]

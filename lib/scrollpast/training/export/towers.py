@@ -43,7 +43,7 @@ from scrollpast.training.serving.export_files import (
 )
 
 
-class Index(Protocol):
+class SavableIndex(Protocol):
     """An index of ads, ready to be saved."""
 
     def save(self, path: str) -> None:
@@ -51,7 +51,7 @@ class Index(Protocol):
         ...
 
 
-BuildIndex = Callable[[NDArray[np.float32]], Index]
+BuildIndex = Callable[[NDArray[np.float32]], SavableIndex]
 """Embeddings of ads float32 [R, D], row 0 included → an index of rows 1 …"""
 
 

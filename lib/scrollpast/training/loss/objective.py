@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from scrollpast.config.training_options import DrawCorrection, Model, Negatives, Source
+from scrollpast.config.training_options import DrawCorrection, Model, Negatives, SourceOptions
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
-from scrollpast.training.engine.nonfinite_guard import Soundness
+from scrollpast.training.engine.nonfinite_guard import NonFiniteGuard
 from scrollpast.training.engine.precision import precision_of
 from scrollpast.training.engine.schedule import Ramp
 from scrollpast.training.engine.step_input import StepInput
@@ -71,7 +71,7 @@ class Totals:
         return {name: mass / total if total else 0.0 for name, mass in zip(SOURCES, self.masses, strict=True)}
 
 
-class Contrast(nn.Module):
+class ContrastiveLoss(nn.Module):
     """The loss over the embeddings of a step's users and ads.
 
     Args:
@@ -92,7 +92,7 @@ class Contrast(nn.Module):
         super().__init__()
         self.is_stop_requested = False
         """Set it to tell all ranks, with the next step's result, that this one was asked to stop."""
-        self.soundness = Soundness(device)
+        self.soundness = NonFiniteGuard(device)
         self._options, self._num_rows = options, vocabulary.num_rows
         precision = precision_of(model.logits_precision, device)
         self._products = None if precision == torch.float32 else precision
@@ -245,7 +245,7 @@ class Contrast(nn.Module):
         )
 
 
-def _log_weight(source: Source, step: int) -> float | None:
+def _log_weight(source: SourceOptions, step: int) -> float | None:
     """The logarithm of a source's weight in a step; None where it takes no part."""
     schedule = source.schedule
     factor = Ramp(schedule.initial, schedule.start_step, schedule.ramp_steps).at(step)

@@ -14,7 +14,7 @@ from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from scrollpast.config.training_options import Optimizer
-from scrollpast.training.engine.nonfinite_guard import Soundness
+from scrollpast.training.engine.nonfinite_guard import NonFiniteGuard
 from scrollpast.training.engine.schedule import warm_up
 
 
@@ -43,7 +43,7 @@ class TrainingOptimizer:
     """
 
     def __init__(
-        self, model: DistributedModelParallel, options: Optimizer, soundness: Soundness | None = None
+        self, model: DistributedModelParallel, options: Optimizer, soundness: NonFiniteGuard | None = None
     ) -> None:
         self._options = options
 

@@ -13,7 +13,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from scrollpast.config.training_options import Model
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.engine.nonfinite_guard import Soundness
+from scrollpast.training.engine.nonfinite_guard import NonFiniteGuard
 from scrollpast.training.model.layers import layers_of
 
 USER, HISTORY, AD = "user", "history", "ad"
@@ -54,7 +54,7 @@ class Tower(nn.Module):
         super().__init__()
         self.layers = layers_of([num_inputs, *widths, num_outputs])
         self._precision = precision
-        self.soundness: Soundness | None = None
+        self.soundness: NonFiniteGuard | None = None
         """Keeps gradients of a loss that is not finite from the tables, where it is set."""
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
