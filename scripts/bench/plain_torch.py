@@ -55,23 +55,23 @@ class PlainTwoTower(nn.Module):
 
     def forward(self, batch: StepInput) -> torch.Tensor:
         anchors = batch.anchors
-        num_anchors, num_hard = anchors.hard_row.shape
+        num_anchors, num_hard = anchors.hard.row.shape
         offsets = anchors.history_lengths.cumsum(0) - anchors.history_lengths
         history = self.history(anchors.history_rows, offsets)
         users = nn.functional.normalize(
             self.user_tower(torch.cat([self.user(anchors.user_row), history], 1)), dim=1
         )
-        rows = torch.cat([anchors.ad_row, anchors.hard_row.view(-1), batch.random_row])
+        rows = torch.cat([anchors.ad_row, anchors.hard.row.view(-1), batch.rows["random"]])
         ads = nn.functional.normalize(self.ad_tower(self.ad(rows)), dim=1)
-        positive, hard, random = ads.split([num_anchors, num_anchors * num_hard, len(batch.random_row)])
+        positive, hard, random = ads.split([num_anchors, num_anchors * num_hard, len(batch.rows["random"])])
         in_batch = self.scale * users @ positive.T - self.log_q[anchors.ad_row]
         same = (anchors.user_id[:, None] == anchors.user_id) | (anchors.ad_row[:, None] == anchors.ad_row)
         in_batch = in_batch.masked_fill(same, -torch.inf)
-        drawn = self.scale * users @ random.T - self.random_log_q[batch.random_row]
-        drawn = drawn.masked_fill(anchors.ad_row[:, None] == batch.random_row, -torch.inf)
+        drawn = self.scale * users @ random.T - self.random_log_q[batch.rows["random"]]
+        drawn = drawn.masked_fill(anchors.ad_row[:, None] == batch.rows["random"], -torch.inf)
         own = self.scale * (users[:, None] * hard.view(num_anchors, num_hard, -1)).sum(2)
-        own = (own + anchors.hard_weight.log()).masked_fill(
-            anchors.hard_row == anchors.ad_row[:, None], -torch.inf
+        own = (own + anchors.hard.weight.log()).masked_fill(
+            anchors.hard.row == anchors.ad_row[:, None], -torch.inf
         )
         score = self.scale * (users * positive).sum(1, keepdim=True)
         logits = torch.cat([score, in_batch, drawn, own], 1)

@@ -165,12 +165,17 @@ class Negatives(Section):
     random: Random = Random()
     hard: Hard = Hard()
     neighbour: Neighbour = Neighbour()
+    others: dict[str, SourceOptions] = {}
+    """Sources that a module registered (`scrollpast.training.loss.sources.registry.register`), by name."""
     positive_log_q: Literal["exact", "sampled"] = "exact"
     """The positive's own correction: none, as it is there with certainty; or that of an in-batch draw."""
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Negatives:
-        if not any(source.enabled for source in (self.in_batch, self.random, self.hard, self.neighbour)):
+        if not any(
+            source.enabled
+            for source in (self.in_batch, self.random, self.hard, self.neighbour, *self.others.values())
+        ):
             raise ValueError("must enable at least one source of negatives, got none")
         if self.positive_log_q == "sampled" and not (self.in_batch.enabled and self.in_batch.log_q):
             raise ValueError("must enable in_batch with log_q for positive_log_q 'sampled', got it without")

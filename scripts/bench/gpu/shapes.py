@@ -104,7 +104,9 @@ def work_of(inputs: Sequence[StepInput], options: Training) -> Work:
             # one number of state each.
             table_bytes += len(values) * row + 2 * len(lengths) * row + num_changed * 2 * (row + _BYTES)
             copied += values.nbytes + lengths.nbytes
-        copied += sum(tensor.nbytes for tensor in step.anchors.tensors()) + step.random_row.nbytes
+        copied += sum(tensor.nbytes for tensor in step.anchors.tensors()) + sum(
+            row.nbytes for row in step.rows.values()
+        )
     first = inputs[0]
     num_anchors, num_ads = len(first.anchors), first.ads.stride()
     user_widths = [2 * model.embedding_dim, *model.user_layers, model.output_dim]
@@ -115,6 +117,6 @@ def work_of(inputs: Sequence[StepInput], options: Training) -> Work:
 
     # A product forward, and two backward: by the inputs and by the weights.
     towers = 6 * (num_anchors * layers(user_widths) + num_ads * layers(ad_widths))
-    num_candidates = num_anchors + len(first.random_row) + 1 + first.anchors.num_hard
+    num_candidates = num_anchors + len(first.rows["random"]) + 1 + first.anchors.hard.count
     logits = 6 * num_anchors * num_candidates * model.output_dim
     return Work(table_bytes / count, towers, logits, copied / count)

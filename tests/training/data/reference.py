@@ -33,22 +33,22 @@ def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
                 "origin": tuple(batch.origin[i].tolist()),
                 "hard": [
                     {
-                        "row": int(batch.hard_row[i, k]),
-                        "id": int(batch.hard_id[i, k]),
-                        "weight": float(batch.hard_weight[i, k]),
-                        "request": int(batch.hard_request[i, k]),
-                        "log_q": float(batch.hard_log_q[i, k]),
+                        "row": int(batch.hard.row[i, k]),
+                        "id": int(batch.hard.id[i, k]),
+                        "weight": float(batch.hard.weight[i, k]),
+                        "request": int(batch.hard.request[i, k]),
+                        "log_q": float(batch.hard.log_q[i, k]),
                     }
-                    for k in range(batch.num_hard)
+                    for k in range(batch.hard.count)
                 ],
                 "neighbours": [
                     {
-                        "row": int(batch.neighbour_row[i, j]),
-                        "id": int(batch.neighbour_id[i, j]),
-                        "weight": float(batch.neighbour_weight[i, j]),
-                        "log_q": float(batch.neighbour_log_q[i, j]),
+                        "row": int(batch.neighbour.row[i, j]),
+                        "id": int(batch.neighbour.id[i, j]),
+                        "weight": float(batch.neighbour.weight[i, j]),
+                        "log_q": float(batch.neighbour.log_q[i, j]),
                     }
-                    for j in range(batch.num_neighbours)
+                    for j in range(batch.neighbour.count)
                 ],
             }
         )

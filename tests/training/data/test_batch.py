@@ -23,14 +23,14 @@ def batch(tmp_path: Path) -> AnchorBatch:
 
 
 def test_shapes_and_types_are_those_that_the_batch_promises(batch: AnchorBatch) -> None:
-    assert (len(batch), batch.num_hard, batch.num_neighbours) == (16, 3, 2)
-    hard, near = (batch.hard_weight, batch.hard_log_q), (batch.neighbour_weight, batch.neighbour_log_q)
+    assert (len(batch), batch.hard.count, batch.neighbour.count) == (16, 3, 2)
+    hard, near = (batch.hard.weight, batch.hard.log_q), (batch.neighbour.weight, batch.neighbour.log_q)
     floats = {id(tensor) for tensor in (batch.weight, *hard, *near)}
     for tensor in batch.tensors():
         assert tensor.dtype == (torch.float32 if id(tensor) in floats else torch.int64)
-    for neighbour in (batch.neighbour_row, batch.neighbour_id, *near):
+    for neighbour in (batch.neighbour.row, batch.neighbour.id, *near):
         assert neighbour.shape == (16, 2)
-    for drawn in (batch.hard_row, batch.hard_id, batch.hard_request, *hard):
+    for drawn in (batch.hard.row, batch.hard.id, batch.hard.request, *hard):
         assert drawn.shape == (16, 3)
     assert batch.origin.shape == (16, 2)
     assert batch.history_lengths.sum() == len(batch.history_rows)

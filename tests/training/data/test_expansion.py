@@ -108,8 +108,8 @@ def _drawn(
     draws = []
     for _ in range(num_epochs):
         (batch,) = stream
-        present = getattr(batch, f"{source}_weight")[0] > 0
-        draws.append(tuple(getattr(batch, f"{source}_id")[0][present].tolist()))
+        of_source = getattr(batch, source)
+        draws.append(tuple(of_source.id[0][of_source.weight[0] > 0].tolist()))
     return draws
 
 
@@ -229,8 +229,8 @@ def test_the_stated_q_makes_the_estimate_of_a_sum_over_the_pool_unbiased(tmp_pat
     by_first, by_second = [], []
     for _ in range(4000):
         (batch,) = stream
-        first, second = batch.hard_id[0].tolist()
-        q_first, q_second = batch.hard_log_q[0].exp().tolist()
+        first, second = batch.hard.id[0].tolist()
+        q_first, q_second = batch.hard.log_q[0].exp().tolist()
         by_first.append(value[first] / q_first)
         by_second.append(value[first] + value[second] / q_second)
     for estimates in (by_first, by_second):

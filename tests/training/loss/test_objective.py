@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,11 +12,17 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from scrollpast.config.training_options import SourceOptions
+from scrollpast.errors import UserError
+from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
-from scrollpast.training.loss.objective import SOURCES, ContrastiveLoss, Totals
+from scrollpast.training.loss.objective import ContrastiveLoss, Totals
+from scrollpast.training.loss.sampled_softmax import Shared
+from scrollpast.training.loss.sources.registry import register, source_names, unregister
+from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 from tests.training.data.days import vocabulary
 from tests.training.runs import small_day, small_options
 
@@ -62,13 +69,13 @@ def contrast(
 def test_all_sources_share_the_push(day: str) -> None:
     loss, totals, _ = contrast(day, *ALL)
     shares = totals.gradient_shares
-    assert list(shares) == list(SOURCES)
+    assert list(shares) == list(source_names())
     assert all(share > 0 for share in shares.values())
     assert sum(shares.values()) == pytest.approx(1.0)
     assert totals.mean_loss == pytest.approx(float(loss), rel=1e-6)
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", source_names())
 def test_a_source_that_is_off_has_no_part_and_the_loss_is_smaller(day: str, source: str) -> None:
     whole, _, _ = contrast(day, *ALL)
     less, totals, _ = contrast(day, *ALL, f"negatives.{source}.enabled=false")
@@ -76,7 +83,7 @@ def test_a_source_that_is_off_has_no_part_and_the_loss_is_smaller(day: str, sour
     assert less < whole
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", source_names())
 def test_a_schedule_is_a_factor_of_the_weight(day: str, source: str) -> None:
     ramp = [
         f"negatives.{source}.schedule.{option}" for option in ("initial=0", "start_step=10", "ramp_steps=10")
@@ -93,8 +100,8 @@ def test_a_schedule_is_a_factor_of_the_weight(day: str, source: str) -> None:
 
 
 def test_a_step_without_any_source_learns_nothing(day: str) -> None:
-    off = [f"negatives.{source}.schedule.initial=0" for source in SOURCES]
-    off += [f"negatives.{source}.schedule.start_step=5" for source in SOURCES]
+    off = [f"negatives.{source}.schedule.initial=0" for source in source_names()]
+    off += [f"negatives.{source}.schedule.start_step=5" for source in source_names()]
     loss, totals, gradients = contrast(day, *ALL, *off)
     assert (float(loss), totals.mean_loss, totals.gradient_shares["hard"]) == (0.0, 0.0, 0.0)
     assert not any(gradient.any() for gradient in gradients)
@@ -128,10 +135,49 @@ def test_a_learned_temperature_gets_a_gradient_and_has_a_floor(day: str) -> None
 
 def test_totals_add_up(tmp_path: Path) -> None:
     first, second = (
-        Totals.of([1.0, 2.0, 0.0, 1.0, 0.0, 1.0, 0.0]),
-        Totals.of([3.0, 2.0, 1.0, 0.0, 0.0, 2.0, 0.0]),
+        Totals.of([1.0, 2.0, 0.0, 1.0, 1.0, 0.0, 0.0]),
+        Totals.of([3.0, 2.0, 1.0, 0.0, 2.0, 0.0, 0.0]),
     )
     both = first + second
     assert (both.mean_loss, both.num_stopping) == (1.0, 1.0)
-    assert both.gradient_shares == {"in_batch": 0.25, "random": 0.0, "hard": 0.75, "neighbour": 0.0}
+    assert both.gradient_shares == {"in_batch": 0.25, "hard": 0.75, "neighbour": 0.0, "random": 0.0}
     assert Totals.of(both.numbers) == both
+
+
+class LastAd(NegativeSource[SourceOptions]):
+    """A source of this test: the last ad of the catalogue, for all anchors."""
+
+    name = "last_ad"
+
+    def rows(self, anchors: AnchorBatch, step: int) -> torch.Tensor:
+        return torch.tensor([self.vocabulary.num_rows - 1])
+
+    def candidates(
+        self, row_M: torch.Tensor, embedding_MD: torch.Tensor, step: RankStep, log_weight: float
+    ) -> Shared:
+        return Shared(self.name, embedding_MD, Unmasked(log_weight))
+
+
+@dataclass(frozen=True)
+class Unmasked:
+    log_weight: float
+
+    def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
+        logits_NB += self.log_weight
+
+
+def test_a_source_from_outside_takes_part_once_it_is_registered(day: str) -> None:
+    option = "negatives.others={last_ad: {weight: 2.0}}"
+    with pytest.raises(UserError, match=r"training.negatives.others.last_ad: expected a registered source"):
+        contrast(day, *ALL, option)
+    register(LastAd)
+    try:
+        _, totals, gradients = contrast(day, *ALL, option)
+        assert gradients[1][-1].any(), "the ad of the source is learned"
+        assert totals.gradient_shares["last_ad"] > 0
+        assert sum(totals.gradient_shares.values()) == pytest.approx(1.0)
+        with pytest.raises(ValueError, match="expected a new name, found LastAd"):
+            register(type("Another", (LastAd,), {}))
+    finally:
+        unregister(LastAd)
+    assert "last_ad" not in source_names()

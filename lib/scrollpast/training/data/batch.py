@@ -9,8 +9,37 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+
+
+@dataclass(frozen=True)
+class Draws:
+    """K negatives an anchor, drawn from a pool of its user. Absent ones follow the present ones."""
+
+    row: torch.Tensor
+    """int64 [B, K]; 0 = absent, or an ad that the vocabulary does not know: ``weight`` separates the two"""
+    id: torch.Tensor
+    """int64 [B, K]; 0 where absent"""
+    weight: torch.Tensor
+    """float32 [B, K]: the record's weight of the negative; 0 = absent"""
+    log_q: torch.Tensor
+    """float32 [B, K]: log Q of the k-th draw; 0 where absent.
+
+    The draws of one anchor are made one after the other, by weight and without replacement, from the user's
+    pool: Q is the chance that draw k took this negative, given the draws before it, i.e. its weight (times the
+    boost of an explicit negative) over that of all that was left in the pool. A sum over the pool of f is thus
+    estimated by f(1) / Q(1), by f(1) + f(2) / Q(2), and so on: the ordered estimators of Des Raj (Journal of the
+    American Statistical Association 51, 1956). The last one left has Q = 1.
+    """
+    request: torch.Tensor | None = None
+    """int64 [B, K]; 0 where absent. None = these draws have no request."""
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return int(self.row.shape[1])
 
 
 @dataclass(frozen=True)
@@ -44,32 +73,10 @@ class AnchorBatch:
     """int64 [B]: code of the engagement, named in the manifest's ``kinds``"""
     weight: torch.Tensor
     """float32 [B]; 0 = fills up the batch"""
-    hard_row: torch.Tensor
-    """int64 [B, K]; 0 = absent, or an ad that the vocabulary does not know: ``hard_weight`` tells which"""
-    hard_id: torch.Tensor
-    """int64 [B, K]; 0 where absent"""
-    hard_weight: torch.Tensor
-    """float32 [B, K]: the record's weight of the negative; 0 = absent. Absent ones follow the present ones."""
-    hard_request: torch.Tensor
-    """int64 [B, K]; 0 where absent"""
-    hard_log_q: torch.Tensor
-    """float32 [B, K]: log Q of the k-th draw; 0 where absent.
-
-    The draws of one anchor are made one after the other, by weight and without replacement, from the user's
-    pool: Q is the chance that draw k took this negative, given the draws before it, i.e. its weight (times the
-    boost of an explicit negative) over that of all that was left in the pool. A sum over the pool of f is thus
-    estimated by f(1) / Q(1), by f(1) + f(2) / Q(2), and so on: the ordered estimators of Des Raj (Journal of the
-    American Statistical Association 51, 1956). The last one left has Q = 1.
-    """
-    neighbour_row: torch.Tensor
-    """int64 [B, J]: ads near those that the user chose; 0 = absent, or unknown to the vocabulary"""
-    neighbour_id: torch.Tensor
-    """int64 [B, J]; 0 where absent"""
-    neighbour_weight: torch.Tensor
-    """float32 [B, J]: the record's weight of the neighbour; 0 = absent. Absent ones follow the present ones."""
-    neighbour_log_q: torch.Tensor
-    """float32 [B, J]: log Q of the j-th draw, as in ``hard_log_q``, from the user's neighbours; 0 where absent.
-    The draws are independent of the hard ones. No impression is behind a neighbour, so it has no request."""
+    hard: Draws
+    """K ads that the user was served and scrolled past"""
+    neighbour: Draws
+    """J ads near the user; drawn independently of the hard ones. No impression is behind them: they have no request."""
     known_rows: torch.Tensor
     """int64 [ΣP]: ads of all positives of the user in the record, the anchor's own among them"""
     known_lengths: torch.Tensor
@@ -83,23 +90,13 @@ class AnchorBatch:
     def __len__(self) -> int:
         return int(self.ad_row.shape[0])
 
-    @property
-    def num_hard(self) -> int:
-        """K."""
-        return int(self.hard_row.shape[1])
-
-    @property
-    def num_neighbours(self) -> int:
-        """J."""
-        return int(self.neighbour_row.shape[1])
-
     def to(self, device: torch.device | str, non_blocking: bool = False) -> AnchorBatch:
         """The same batch on ``device``."""
-        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return _mapped(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> AnchorBatch:
         """The same batch in page-locked memory, from which a copy to a GPU need not be waited for."""
-        return self._mapped(lambda tensor: tensor.pin_memory())
+        return _mapped(self, lambda tensor: tensor.pin_memory())
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keep the memory of every tensor until ``stream`` has done what it was given so far."""
@@ -109,20 +106,26 @@ class AnchorBatch:
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor of the batch, in the order of the fields."""
         found: list[torch.Tensor] = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, dict):
-                found += value.values()
-            elif isinstance(value, torch.Tensor):
-                found.append(value)
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            found.append(tensor)
+            return tensor
+
+        _mapped(self, keep)
         return found
 
-    def _mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> AnchorBatch:
-        changes: dict[str, object] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, dict):
-                changes[field.name] = {name: change(tensor) for name, tensor in value.items()}
-            elif isinstance(value, torch.Tensor):
-                changes[field.name] = change(value)
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+Fields = TypeVar("Fields", AnchorBatch, Draws)
+
+
+def _mapped(batch: Fields, change: Callable[[torch.Tensor], torch.Tensor]) -> Fields:
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, dict):
+            changes[field.name] = {name: change(tensor) for name, tensor in value.items()}
+        elif isinstance(value, Draws):
+            changes[field.name] = _mapped(value, change)
+        elif isinstance(value, torch.Tensor):
+            changes[field.name] = change(value)
+    return dataclasses.replace(batch, **changes)

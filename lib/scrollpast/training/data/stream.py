@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scrollpast.errors import UserError
 from scrollpast.shards.reader import PublishedShard, ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.data.batch import AnchorBatch
+from scrollpast.training.data.batch import AnchorBatch, Draws
 from scrollpast.training.data.block import block_features
 from scrollpast.training.data.counting import count_anchors
 from scrollpast.training.data.expansion import NUMBERS, AnchorPiece, concatenate
@@ -206,15 +206,8 @@ class AnchorStream:
             history_rows=torch.from_numpy(piece.history_rows),
             history_lengths=torch.from_numpy(piece.history_lengths),
             weight=torch.from_numpy(piece.weights),
-            hard_row=hard[0],
-            hard_id=hard[1],
-            hard_request=hard[2],
-            hard_weight=hard[3],
-            hard_log_q=hard[4],
-            neighbour_row=neighbour[0],
-            neighbour_id=neighbour[1],
-            neighbour_weight=neighbour[2],
-            neighbour_log_q=neighbour[3],
+            hard=Draws(row=hard[0], id=hard[1], request=hard[2], weight=hard[3], log_q=hard[4]),
+            neighbour=Draws(row=neighbour[0], id=neighbour[1], weight=neighbour[2], log_q=neighbour[3]),
             known_rows=torch.from_numpy(piece.known_rows),
             known_lengths=torch.from_numpy(piece.known_lengths),
             origin=torch.stack([numbers.pop("shard"), numbers.pop("record")], dim=1),

@@ -1,4 +1,4 @@
-"""A batch of anchors made ready for one step: what the tables are asked for, and the step's random ads."""
+"""Input of one step: a batch of anchors, the keys of the table lookups, and the ads of every source."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torchrec.streamable import Pipelineable
 from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
-from scrollpast.training.loss.sources.catalogue import Catalogue, catalogue_log_q
+from scrollpast.training.loss.sources.registry import sources_of
 from scrollpast.training.model.features import AdFeatures, user_features
 
 
 @dataclass(frozen=True)
 class StepInput(Pipelineable):
-    """What one rank needs for one step. B anchors, K hard negatives and J neighbours each, N random ads."""
+    """Input of one step on one rank. B anchors, M ads of each source of negatives."""
 
     users: KeyedJaggedTensor
     """stride B"""
     ads: KeyedJaggedTensor
-    """stride B + B·K + B·J + N: the positives, all hard negatives, all neighbours, the random ads"""
+    """stride B + ΣM: the positives, then the ads of every source in the order of ``rows``"""
     anchors: AnchorBatch
-    random_row: torch.Tensor
-    """int64 [N], the same on every rank"""
+    rows: dict[str, torch.Tensor]
+    """int64 [M] by source of negatives: what `NegativeSource.rows` returned"""
     step: int
     """Counted from 0."""
 
@@ -38,7 +38,7 @@ class StepInput(Pipelineable):
             users=self.users.to(device, non_blocking=non_blocking),
             ads=self.ads.to(device, non_blocking=non_blocking),
             anchors=self.anchors.to(device, non_blocking=non_blocking),
-            random_row=self.random_row.to(device, non_blocking=non_blocking),
+            rows={name: row.to(device, non_blocking=non_blocking) for name, row in self.rows.items()},
         )
 
     def pin_memory(self) -> StepInput:
@@ -48,32 +48,29 @@ class StepInput(Pipelineable):
             users=self.users.pin_memory(),
             ads=self.ads.pin_memory(),
             anchors=self.anchors.pin_memory(),
-            random_row=self.random_row.pin_memory(),
+            rows={name: row.pin_memory() for name, row in self.rows.items()},
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keep the memory until ``stream`` has done what it was given so far."""
-        for part in (self.users, self.ads, self.anchors, self.random_row):
+        for part in (self.users, self.ads, self.anchors, *self.rows.values()):
             part.record_stream(stream)
 
 
 class Preparation:
-    """Makes batches ready: adds the random ads of the step and looks up every ad's features."""
+    """Preparation of batches for steps: rows of every source of negatives, and the features of every ad."""
 
     def __init__(self, vocabulary: Vocabulary, options: Training) -> None:
         self._ad_features = AdFeatures(vocabulary)
-        random = options.negatives.random
-        self._num_random = random.count if random.enabled else 0
-        self._catalogue = Catalogue(catalogue_log_q(vocabulary, random), options.seed)
+        self._sources = sources_of(options.negatives, vocabulary, options.seed)
 
     def of(self, batch: AnchorBatch, step: int) -> StepInput:
         """The input of step ``step``."""
-        random_row = self._catalogue.draw(step, self._num_random)
-        rows = [batch.ad_row, batch.hard_row.view(-1), batch.neighbour_row.view(-1), random_row]
+        rows = {source.name: source.rows(batch, step) for source in self._sources}
         users = user_features(batch.user_row, batch.user_features, batch.history_rows, batch.history_lengths)
-        ads = self._ad_features.of(torch.cat(rows))
+        ads = self._ad_features.of(torch.cat([batch.ad_row, *rows.values()]))
         # How long the parts of the keys are: told here, or else asked of the device, which all would wait for.
-        return StepInput(users.sync(), ads.sync(), batch, random_row, step)
+        return StepInput(users.sync(), ads.sync(), batch, rows, step)
 
     def steps(
         self, batches: Iterable[AnchorBatch], first_step: int, *, is_pinned: bool = False

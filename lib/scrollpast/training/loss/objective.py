@@ -10,21 +10,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from scrollpast.config.training_options import DrawCorrection, Model, Negatives, SourceOptions
+from scrollpast.config.training_options import Model, Negatives
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.engine.nonfinite_guard import NonFiniteGuard
 from scrollpast.training.engine.precision import precision_of
-from scrollpast.training.engine.schedule import Ramp
 from scrollpast.training.engine.step_input import StepInput
-from scrollpast.training.loss.gather import gather
 from scrollpast.training.loss.sampled_softmax import Own, Shared, sampled_softmax
-from scrollpast.training.loss.sources.catalogue import RandomColumns, catalogue_log_q
-from scrollpast.training.loss.sources.hard import draw_offsets
-from scrollpast.training.loss.sources.in_batch import InBatchColumns
-from scrollpast.training.loss.sources.log_q import catalogue_correction, pool_correction
+from scrollpast.training.loss.sources.in_batch import InBatchColumns, InBatchSource
+from scrollpast.training.loss.sources.registry import source_names, sources_of
+from scrollpast.training.loss.sources.source import RankStep
 
-SOURCES = ("in_batch", "random", "hard", "neighbour")
 SMALLEST_TEMPERATURE = 0.01
 """A learned temperature stays above it, as the loss of one mistaken pair grows with its inverse."""
 
@@ -40,7 +35,7 @@ class Totals:
     num_stopping: float
     """Ranks that were asked to stop before the step"""
     masses: tuple[float, ...]
-    """By source, as in `SOURCES`: Σ weight · the source's share in the softmax"""
+    """By source, as in `source_names`: Σ weight · the source's share in the softmax"""
 
     @staticmethod
     def of(numbers: Sequence[float]) -> Totals:
@@ -50,7 +45,7 @@ class Totals:
     @staticmethod
     def zero() -> Totals:
         """Of no step."""
-        return Totals.of([0.0] * (3 + len(SOURCES)))
+        return Totals.of([0.0] * (3 + len(source_names())))
 
     @property
     def numbers(self) -> list[float]:
@@ -68,7 +63,10 @@ class Totals:
     def gradient_shares(self) -> dict[str, float]:
         """What part of the push away from negatives each source has; they add up to 1."""
         total = sum(self.masses)
-        return {name: mass / total if total else 0.0 for name, mass in zip(SOURCES, self.masses, strict=True)}
+        return {
+            name: mass / total if total else 0.0
+            for name, mass in zip(source_names(), self.masses, strict=True)
+        }
 
 
 class ContrastiveLoss(nn.Module):
@@ -93,10 +91,10 @@ class ContrastiveLoss(nn.Module):
         self.is_stop_requested = False
         """Set it to tell all ranks, with the next step's result, that this one was asked to stop."""
         self.soundness = NonFiniteGuard(device)
-        self._options, self._num_rows = options, vocabulary.num_rows
+        self._options = options
         precision = precision_of(model.logits_precision, device)
         self._products = None if precision == torch.float32 else precision
-        self._group, self._num_ranks, self._rank = group, dist.get_world_size(group), dist.get_rank(group)
+        self._group, self._num_ranks = group, dist.get_world_size(group)
         log_scale = torch.tensor(-math.log(model.temperature), device=device)
         if model.is_temperature_learned:
             self.log_scale = nn.Parameter(log_scale)
@@ -104,7 +102,9 @@ class ContrastiveLoss(nn.Module):
             self.register_buffer("log_scale", log_scale)
         # No buffers: they are no state, but follow from the vocabulary.
         self._log_q = torch.from_numpy(vocabulary.log_q(1.0)).to(device)
-        self._random_log_q = torch.from_numpy(catalogue_log_q(vocabulary, options.random)).to(device)
+        self._sources = sources_of(options, vocabulary)
+        for source in self._sources:
+            source.place(device)
 
     def forward(
         self, user_BD: torch.Tensor, ad_MD: torch.Tensor, batch: StepInput
@@ -119,46 +119,20 @@ class ContrastiveLoss(nn.Module):
             ad_MD: float32 [M, D], in the order of ``batch.ads``.
         """
         anchors = batch.anchors
-        num_anchors, num_hard = anchors.hard_row.shape
-        num_neighbours = anchors.neighbour_row.shape[1]
-        positive_BD, hard, neighbour, random_ND = ad_MD.split(
-            [num_anchors, num_anchors * num_hard, num_anchors * num_neighbours, len(batch.random_row)]
-        )
+        row_counts = [len(row_M) for row_M in batch.rows.values()]
+        positive_BD, *embeddings = ad_MD.split([len(anchors), *row_counts])
+        step = RankStep(anchors, positive_BD, self._log_q, self._group)
         sources: list[Shared | Own] = []
         positive_offset_B = None
-        options = self._options
-        if (log_weight := _log_weight(options.in_batch, batch.step)) is not None:
-            columns, column_ND = self._in_batch(anchors, positive_BD, log_weight)
-            sources.append(Shared("in_batch", column_ND, columns))
-            if options.positive_log_q == "sampled":
-                positive_offset_B = columns.positive_correction()
-        if (log_weight := _log_weight(options.random, batch.step)) is not None:
-            sources.append(Shared("random", random_ND, self._random(batch, log_weight)))
-        if num_hard and (log_weight := _log_weight(options.hard, batch.step)) is not None:
-            offset_BK = draw_offsets(
-                anchors.ad_row, anchors.request_hash, anchors.known_rows, anchors.known_lengths,
-                anchors.hard_row, anchors.hard_weight, anchors.hard_request,
-                num_rows=self._num_rows, log_weight=log_weight,
-                correction_BK=self._correction(
-                    options.hard.log_q, anchors.hard_row, anchors.hard_weight, anchors.hard_log_q
-                ),
-                is_weighted=options.hard.is_weighted, mask_known_positives=options.hard.mask_known_positives,
-                is_same_request_masked=options.hard.is_same_request_masked,
-            )  # fmt: skip
-            sources.append(Own("hard", hard.view(num_anchors, num_hard, -1), offset_BK))
-        if num_neighbours and (log_weight := _log_weight(options.neighbour, batch.step)) is not None:
-            offset_BK = draw_offsets(
-                anchors.ad_row, anchors.request_hash, anchors.known_rows, anchors.known_lengths,
-                anchors.neighbour_row, anchors.neighbour_weight, torch.zeros_like(anchors.neighbour_row),
-                num_rows=self._num_rows, log_weight=log_weight,
-                correction_BK=self._correction(
-                    options.neighbour.log_q, anchors.neighbour_row, anchors.neighbour_weight,
-                    anchors.neighbour_log_q,
-                ),
-                is_weighted=options.neighbour.is_weighted,
-                mask_known_positives=options.neighbour.mask_known_positives,
-            )  # fmt: skip
-            sources.append(Own("neighbour", neighbour.view(num_anchors, num_neighbours, -1), offset_BK))
+        for source, embedding_MD in zip(self._sources, embeddings, strict=True):
+            if (log_weight := source.log_weight(batch.step)) is None:
+                continue
+            found = source.candidates(batch.rows[source.name], embedding_MD, step, log_weight)
+            if found is not None:
+                sources.append(found)
+            if self._options.positive_log_q == "sampled" and source.name == InBatchSource.name:
+                assert isinstance(found, Shared) and isinstance(found.columns, InBatchColumns)
+                positive_offset_B = found.columns.positive_correction()
         scale = self.log_scale.clamp(max=-math.log(SMALLEST_TEMPERATURE)).exp()
         if sources:
             loss, mass = sampled_softmax(
@@ -185,7 +159,7 @@ class ContrastiveLoss(nn.Module):
             loss.detach(),
             weight_B.sum(),
             is_stopping,
-            *(masses.get(name, nothing) for name in SOURCES),
+            *(masses.get(name, nothing) for name in source_names()),
         ]
         totals = torch.stack([number.detach().double() for number in numbers])
         if self._num_ranks > 1:
@@ -193,60 +167,3 @@ class ContrastiveLoss(nn.Module):
         self.soundness.note(totals[0])
         scale = self._num_ranks / totals[1].clamp(min=torch.finfo(torch.float32).tiny)
         return loss * scale.to(loss.dtype), totals
-
-    def _in_batch(
-        self, anchors: AnchorBatch, positive_BD: torch.Tensor, log_weight: float
-    ) -> tuple[InBatchColumns, torch.Tensor]:
-        options = self._options.in_batch
-        numbers = torch.stack([anchors.user_id, anchors.ad_row, anchors.request_hash], dim=1)
-        first_own = 0
-        if options.across_ranks and self._num_ranks > 1:
-            numbers, column_ND = gather(numbers, self._group), gather(positive_BD, self._group)
-            first_own = self._rank * len(positive_BD)
-        else:
-            column_ND = positive_BD
-        user_N, row_N, request_N = numbers.T.contiguous().unbind(0)
-        columns = InBatchColumns(
-            row_B=anchors.ad_row,
-            known_rows=anchors.known_rows,
-            known_lengths=anchors.known_lengths,
-            user_N=user_N,
-            row_N=row_N,
-            request_N=request_N,
-            log_q_N=self._log_q[row_N] if options.log_q else None,
-            first_own=first_own,
-            log_weight=log_weight,
-            is_same_user_masked=options.is_same_user_masked,
-            is_same_request_masked=options.is_same_request_masked,
-            mask_known_positives=options.mask_known_positives,
-        )
-        return columns, column_ND
-
-    def _correction(
-        self, kind: DrawCorrection, row_BK: torch.Tensor, weight_BK: torch.Tensor, log_q_BK: torch.Tensor
-    ) -> torch.Tensor | None:
-        if kind == "pool":
-            return pool_correction(log_q_BK, weight_BK > 0)
-        if kind == "uniform":
-            of_each = torch.full_like(weight_BK, -math.log(max(1, self._num_rows - 1)))
-            return catalogue_correction(of_each, weight_BK > 0)
-        return catalogue_correction(self._log_q[row_BK], weight_BK > 0) if kind == "popularity" else None
-
-    def _random(self, batch: StepInput, log_weight: float) -> RandomColumns:
-        options, anchors = self._options.random, batch.anchors
-        return RandomColumns(
-            row_B=anchors.ad_row,
-            known_rows=anchors.known_rows,
-            known_lengths=anchors.known_lengths,
-            row_N=batch.random_row,
-            log_q_N=self._random_log_q[batch.random_row] if options.log_q else None,
-            log_weight=log_weight,
-            mask_known_positives=options.mask_known_positives,
-        )
-
-
-def _log_weight(source: SourceOptions, step: int) -> float | None:
-    """The logarithm of a source's weight in a step; None where it takes no part."""
-    schedule = source.schedule
-    factor = Ramp(schedule.initial, schedule.start_step, schedule.ramp_steps).at(step)
-    return math.log(source.weight * factor) if source.enabled and factor > 0 else None

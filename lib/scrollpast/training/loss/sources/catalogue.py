@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from scrollpast.compiled import compiled, frozen
 from scrollpast.config.training_options import Random
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.data.batch import AnchorBatch
+from scrollpast.training.loss.sampled_softmax import Shared
 from scrollpast.training.loss.sources import masks
 from scrollpast.training.loss.sources.log_q import draw_correction
+from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 
 
 class AliasTable:
@@ -75,6 +78,39 @@ class Catalogue:
     @cached_property
     def _table(self) -> AliasTable:
         return AliasTable(np.exp(self.log_q[1:].astype(np.float64)))
+
+
+class RandomSource(NegativeSource[Random]):
+    """Draws from the catalogue, the same for all anchors of a step."""
+
+    name = "random"
+
+    def __init__(self, options: Random, vocabulary: Vocabulary, seed: int = 0) -> None:
+        super().__init__(options, vocabulary, seed)
+        self._catalogue = Catalogue(catalogue_log_q(vocabulary, options), seed)
+        self._log_q_R: torch.Tensor | None = None
+
+    def rows(self, anchors: AnchorBatch, step: int) -> torch.Tensor:
+        del anchors
+        return self._catalogue.draw(step, self.options.count if self.options.enabled else 0)
+
+    def place(self, device: torch.device) -> None:
+        self._log_q_R = torch.from_numpy(self._catalogue.log_q).to(device)
+
+    def candidates(
+        self, row_M: torch.Tensor, embedding_MD: torch.Tensor, step: RankStep, log_weight: float
+    ) -> Shared:
+        assert self._log_q_R is not None, "place was not called"
+        columns = RandomColumns(
+            row_B=step.anchors.ad_row,
+            known_rows=step.anchors.known_rows,
+            known_lengths=step.anchors.known_lengths,
+            row_N=row_M,
+            log_q_N=self._log_q_R[row_M] if self.options.log_q else None,
+            log_weight=log_weight,
+            mask_known_positives=self.options.mask_known_positives,
+        )
+        return Shared(self.name, embedding_MD, columns)
 
 
 @dataclass(frozen=True)

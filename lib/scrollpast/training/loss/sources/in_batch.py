@@ -6,9 +6,47 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.distributed as dist
 
+from scrollpast.config.training_options import InBatch
+from scrollpast.training.loss.gather import gather
+from scrollpast.training.loss.sampled_softmax import Shared
 from scrollpast.training.loss.sources import masks
 from scrollpast.training.loss.sources.log_q import draw_correction
+from scrollpast.training.loss.sources.source import NegativeSource, RankStep
+
+
+class InBatchSource(NegativeSource[InBatch]):
+    """Positives of other anchors; they are embedded anyway."""
+
+    name = "in_batch"
+
+    def candidates(
+        self, row_M: torch.Tensor, embedding_MD: torch.Tensor, step: RankStep, log_weight: float
+    ) -> Shared:
+        del row_M, embedding_MD  # none but the positives, which the step has
+        anchors, options = step.anchors, self.options
+        numbers = torch.stack([anchors.user_id, anchors.ad_row, anchors.request_hash], dim=1)
+        column_ND, first_own = step.positive_BD, 0
+        if options.across_ranks and dist.get_world_size(step.group) > 1:
+            numbers, column_ND = gather(numbers, step.group), gather(step.positive_BD, step.group)
+            first_own = dist.get_rank(step.group) * len(step.positive_BD)
+        user_N, row_N, request_N = numbers.T.contiguous().unbind(0)
+        columns = InBatchColumns(
+            row_B=anchors.ad_row,
+            known_rows=anchors.known_rows,
+            known_lengths=anchors.known_lengths,
+            user_N=user_N,
+            row_N=row_N,
+            request_N=request_N,
+            log_q_N=step.log_q_R[row_N] if options.log_q else None,
+            first_own=first_own,
+            log_weight=log_weight,
+            is_same_user_masked=options.is_same_user_masked,
+            is_same_request_masked=options.is_same_request_masked,
+            mask_known_positives=options.mask_known_positives,
+        )
+        return Shared(self.name, column_ND, columns)
 
 
 @dataclass(frozen=True)
