@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -266,7 +266,6 @@ def test_a_value_out_of_bounds_is_told_the_bounds(tmp_path: Path) -> None:
         ("mining.require_engagements=maybe", "expected true or false, found 'maybe'"),
         ("mining.user_features=country", "expected a list, such as [country], found 'country'"),
         ("mining.user_features=[1]", "mining.user_features.0 (--set): expected a text, found 1"),
-        ("mining.strategy=best", "expected 'uniform', 'recent', 'hardest' or 'stratified', found 'best'"),
         ("mining=5", "mining (--set): expected a section of options, found 5"),
         ("spark.conf={spark.jars: [a]}", "expected a text, found ['a']"),
     ],
@@ -353,12 +352,6 @@ def test_an_override_that_is_no_yaml() -> None:
     text = message_of("mining.user_features=[a")
     assert text.startswith("--set mining.user_features=[a: expected a value in YAML, found ")
     assert "\n" not in text
-
-
-def test_strategies_are_those_that_the_messages_name() -> None:
-    assert get_args(Config.model_fields["mining"].annotation.model_fields["strategy"].annotation) == (
-        "uniform", "recent", "hardest", "stratified",
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

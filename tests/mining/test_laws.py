@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from scrollpast.hashing import hash_column
 from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.strategies import strategy_names
 from scrollpast.outcomes import Outcome
 from tests.mining import reference
 from tests.mining.in_process import (
@@ -82,7 +83,7 @@ def logs(draw: st.DrawFn, with_broken: bool = True) -> Log:
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
-        "unanchored": st.sampled_from(["drop", "keep"]),
+        "users_without_positive": st.sampled_from(["drop", "keep"]),
         "max_impressions_per_user_day": st.integers(3, 12),
         "maturity_h": st.sampled_from([0, 1, 24]),
         "exposure": st.just({"new_ad_quarantine_h": 12}),
@@ -166,7 +167,7 @@ def test_the_ledger_adds_up_whatever_the_log_and_the_caps(
 @given(
     log=logs(),
     options=OPTIONS,
-    strategy=st.sampled_from(["uniform", "recent", "hardest", "stratified"]),
+    strategy=st.sampled_from(strategy_names()),
     num_tasks=st.integers(1, 5),
     num_parts=st.integers(1, 3),
     seed=st.integers(0, 2**32),

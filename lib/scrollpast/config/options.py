@@ -204,8 +204,8 @@ class Mining(Section):
     confidence: Confidence = Confidence()
     negatives_per_user: int = Field(64, ge=1, le=1024)
     """Most served negatives kept for one user; hides and reports are kept beside them."""
-    strategy: Literal["uniform", "recent", "hardest", "stratified"] = "uniform"
-    """Which negatives stay when a user has more than that."""
+    strategy: str = "uniform"
+    """Order in which negatives of a user above that are kept; `scrollpast.mining.rules.strategies` has the names."""
     stratify_by: str | None = None
     """Column of the ads table that ``stratified`` goes round, such as advertiser_id."""
     score_column: str | None = None

@@ -28,8 +28,8 @@ FOLLOWED = frozenset(
 )  # fmt: skip
 """Options of ``mining`` that every peer follows."""
 FIXED: Mapping[str, Any] = {
-    "unanchored": "drop", "guard.keys": [], "examined.surfaces": {}, "examined.table": None, "strategy": "recent",
-    "max_ad_share": 1.0, "exposure.new_ad_quarantine_h": None, "user_features": [],
+    "users_without_positive": "drop", "guard.keys": [], "examined.surfaces": {}, "examined.table": None,
+    "strategy": "recent", "max_ad_share": 1.0, "exposure.new_ad_quarantine_h": None, "user_features": [],
 }  # fmt: skip
 """Options that no peer follows, and the values with which they change nothing."""
 WITHOUT_EFFECT = frozenset(

@@ -25,6 +25,7 @@ from scrollpast.mining.rules.groups import (
     rank_in_group,
 )
 from scrollpast.mining.rules.rules import DAY_US, Rules, SurfaceTable
+from scrollpast.mining.rules.strategies import Crowded
 from scrollpast.mining.spark.packed_columns import Columns, take
 from scrollpast.outcomes import Outcome
 
@@ -327,19 +328,7 @@ def find_over_user_cap(
     at = at[crowded[bucket.user[at]]]
     rows, user = take(bucket.rows, at), bucket.user[at]
     chance = seeded_hash(rules.seed, rows["user"], rows["ad"], rows["request"])
-    order: tuple[NDArray[np.generic], ...]
-    if rules.strategy == "recent":
-        order = (-rows["served_us"], chance)
-    elif rules.strategy == "hardest":
-        score = rows.get("score", np.zeros(len(at)))
-        order = (-weight[at], -score, chance)
-    elif rules.strategy == "stratified":
-        stratum = attributes.look_up(str(rules.stratify_by), rows["ad"])[0]
-        strata, code = np.unique(stratum, return_inverse=True)
-        turn = rank_in_group(user * len(strata) + code, chance, rows["ad"])
-        order = (turn, chance)
-    else:
-        order = (chance,)
+    order = rules.strategy.sort_keys(Crowded(rows, user, weight[at], chance, attributes, rules))
     over = np.zeros(len(candidates), np.bool_)
     over[at] = rank_in_group(user, *order, rows["ad"], at) >= rules.negatives_per_user
     return over

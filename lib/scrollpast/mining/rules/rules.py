@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Confidence, ExaminedOptions, Kind, Mining
 from scrollpast.mining.io.contracts import CREATED_AT
+from scrollpast.mining.rules.strategies import Strategy, strategy_of
 from scrollpast.privacy.suppression import UserSet
 from scrollpast.privacy.user_keys import UserKey
 
@@ -103,7 +104,8 @@ class Rules:
     examined: ExaminedOptions
     confidence: Confidence
     negatives_per_user: int
-    strategy: str
+    strategy: Strategy
+    """Order in which a user's candidates are kept where they are more than the cap."""
     stratify_by: str | None
     score_column: str | None
     max_ad_share: float
@@ -144,7 +146,7 @@ class Rules:
             examined=mining.examined,
             confidence=mining.confidence,
             negatives_per_user=mining.negatives_per_user,
-            strategy=mining.strategy,
+            strategy=strategy_of(mining.strategy),
             stratify_by=mining.stratify_by,
             score_column=mining.score_column,
             max_ad_share=mining.max_ad_share,
@@ -169,7 +171,7 @@ class Rules:
     @property
     def ad_attributes(self) -> tuple[str, ...]:
         """Columns of the ads table that the rules look at."""
-        stratum = (self.stratify_by,) if self.strategy == "stratified" and self.stratify_by else ()
+        stratum = (self.stratify_by,) if self.strategy.reads_stratum and self.stratify_by else ()
         age = (CREATED_AT,) if self.new_ad_quarantine_us else ()
         return tuple(dict.fromkeys((*self.guard_keys, *stratum, *age)))
 

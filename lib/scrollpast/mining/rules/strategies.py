@@ -1,0 +1,125 @@
+"""Strategies of the cap by user: the order in which candidates of a user with too many of them are kept.
+
+C candidates of users above the cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrollpast.errors import UserError
+from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.bucket import Ints
+from scrollpast.mining.rules.groups import rank_in_group
+from scrollpast.mining.spark.packed_columns import Columns
+
+if TYPE_CHECKING:
+    from scrollpast.mining.rules.rules import Rules
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """Candidates of users who have more than the cap."""
+
+    rows: Columns
+    """The bucket's columns, [C]"""
+    user: Ints
+    """int64 [C]: number of the user in the bucket"""
+    weight: NDArray[np.float32]
+    """float32 [C]: certainty of the negative"""
+    chance: Ints
+    """int64 [C]: seeded hash of user, ad and request"""
+    attributes: AdAttributes
+    """Attributes of the ads"""
+    rules: Rules
+    """Options of the run"""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One strategy. Tasks receive the object itself, so that a registration in the driver is enough."""
+
+    name: str
+    """Value of ``mining.strategy``"""
+    sort_keys: Callable[[Crowded], tuple[NDArray[np.generic], ...]]
+    """Keys [C], the most important first; candidates with the smallest keys are kept."""
+    reads_stratum: bool = False
+    """Whether it reads ``mining.stratify_by`` from the table of ads."""
+
+
+_STRATEGIES: dict[str, Strategy] = {}
+
+
+def register(strategy: Strategy) -> None:
+    """Add a strategy.
+
+    Raises:
+        ValueError: another strategy has this name.
+    """
+    if _STRATEGIES.setdefault(strategy.name, strategy) is not strategy:
+        raise ValueError(f"strategy {strategy.name!r}: expected a new name, found one that is registered")
+
+
+def unregister(strategy: Strategy) -> None:
+    """Remove a strategy that was added."""
+    del _STRATEGIES[strategy.name]
+
+
+def strategy_names() -> tuple[str, ...]:
+    """Values of ``mining.strategy``."""
+    return tuple(_STRATEGIES)
+
+
+def strategy_of(name: str) -> Strategy:
+    """The strategy of this name.
+
+    Raises:
+        UserError: no strategy has it.
+    """
+    if name not in _STRATEGIES:
+        raise UserError(
+            "mining.strategy",
+            expected=f"one of {', '.join(_STRATEGIES)}",
+            found=repr(name),
+            remedy="name one of these, or import the module that registers it",
+        )
+    return _STRATEGIES[name]
+
+
+def _uniform(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """Each candidate with the same chance."""
+    return (crowded.chance,)
+
+
+def _recent(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """The latest first."""
+    return (-crowded.rows["served_us"], crowded.chance)
+
+
+def _hardest(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """The most certain first; at equal certainty those that the ranker scored highest."""
+    score = crowded.rows.get("score", np.zeros(len(crowded.user)))
+    return (-crowded.weight, -score, crowded.chance)
+
+
+def _stratified(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """One of each stratum (``mining.stratify_by``) in turn."""
+    rows, rules = crowded.rows, crowded.rules
+    stratum = crowded.attributes.look_up(str(rules.stratify_by), rows["ad"])[0]
+    strata, code = np.unique(stratum, return_inverse=True)
+    turn = rank_in_group(crowded.user * len(strata) + code, crowded.chance, rows["ad"])
+    return (turn, crowded.chance)
+
+
+for _strategy in (
+    Strategy("uniform", _uniform),
+    Strategy("recent", _recent),
+    Strategy("hardest", _hardest),
+    Strategy("stratified", _stratified, reads_stratum=True),
+):
+    register(_strategy)
