@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from scrollpast.mining.rules import decide as decide_module
 from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.decide import OUTCOME_RULES
 from scrollpast.mining.rules.rules import Rules
 from scrollpast.outcomes import Outcome
 from scrollpast.record_schema import record_schema
@@ -390,3 +392,19 @@ def test_a_record_holds_the_latest_value_of_a_user_feature(tmp_path: Path) -> No
     table = impressions_of(rows).append_column("age", pa.array([row["age"] for row in rows]))
     mined = mine([table], [engagements_of([CLICK])], rules, tmp_path)
     assert [record["user_age"] for record in records(mined, tmp_path, ("age",))] == [32]
+
+
+def test_a_rule_from_outside_decides_at_its_place(outcome: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules are a list: one more is one more entry."""
+    rows = [impression(10, position=1), impression(11, position=2)]
+    assert outcome(rows) == ["negative", "negative"]
+    own = (Outcome.NOT_EXAMINED, lambda judged: judged.rows["position"] == 2)
+    at = next(place for place, (found, _) in enumerate(OUTCOME_RULES) if found == Outcome.LINGERED)
+    monkeypatch.setattr(decide_module, "OUTCOME_RULES", [*OUTCOME_RULES[:at], own, *OUTCOME_RULES[at:]])
+    assert outcome(rows) == ["not_examined", "negative"]
+
+
+def test_rules_stand_in_the_order_of_the_outcomes() -> None:
+    decided = [found for found, _ in OUTCOME_RULES]
+    assert decided == sorted(decided)
+    assert set(Outcome) - set(decided) == {Outcome.INVALID, Outcome.SUPPRESSED}

@@ -6,7 +6,9 @@ rules are applied in the order of :class:`Outcome`; each sets the outcome of row
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from scrollpast.mining.rules.groups import (
 )
 from scrollpast.mining.rules.rules import DAY_US, Rules, SurfaceTable
 from scrollpast.mining.rules.strategies import Crowded
+from scrollpast.mining.rules.weights import negative_weights
 from scrollpast.mining.spark.packed_columns import Columns, take
 from scrollpast.outcomes import Outcome
 
@@ -47,57 +50,129 @@ class Decided:
     """Impressions that would be negatives, had the guard windows been half as long."""
 
 
+class Judgement:
+    """The rows of a bucket while their outcomes are decided, and what several rules look at.
+
+    What is computed once depends only on outcomes that were decided before its first use.
+    """
+
+    def __init__(
+        self, bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdAttributes
+    ) -> None:
+        self.bucket, self.surfaces, self.rules, self.attributes = bucket, surfaces, rules, attributes
+        self.rows = bucket.rows
+        self.outcome = np.full(len(self.rows["user"]), UNDECIDED, np.int8)
+        self.positive, self.explicit, self.delay_us = attribute(bucket, ~self.is_duplicate, rules)
+
+    @property
+    def is_undecided(self) -> Mask:
+        return np.asarray(self.outcome == UNDECIDED)
+
+    @cached_property
+    def is_duplicate(self) -> Mask:
+        return find_duplicates(self.bucket)
+
+    @cached_property
+    def guarded(self) -> tuple[Mask, Mask]:
+        """By the whole guard window, and by its inner half."""
+        return find_guarded(self.bucket, self.is_undecided, self.rules, self.attributes)
+
+    @cached_property
+    def clicked_below(self) -> Mask:
+        return find_clicked_below(self.bucket, self.outcome == Outcome.POSITIVE)
+
+    @cached_property
+    def is_unexamined(self) -> Mask:
+        return find_unexamined(self.rows, self.clicked_below, self.surfaces, self.rules)
+
+    @cached_property
+    def has_lingered(self) -> Mask:
+        return find_lingered(self.bucket, self.surfaces, self.rules)
+
+    @cached_property
+    def candidate_weights(self) -> NDArray[np.float32]:
+        """float32 [N]: of the rows that no rule before the caps took; 0 elsewhere."""
+        weight = np.zeros(len(self.outcome), np.float32)
+        at = np.flatnonzero(self.is_undecided)
+        weight[at] = negative_weights(take(self.rows, at), self.clicked_below[at], self.surfaces, self.rules)
+        return weight
+
+    @property
+    def num_only_far(self) -> int:
+        is_guarded, is_guarded_near = self.guarded
+        only_far = np.flatnonzero(is_guarded & ~is_guarded_near)
+        return int((~self.is_unexamined[only_far] & ~self.has_lingered[only_far]).sum())
+
+
+OutcomeRule = Callable[[Judgement], Mask]
+"""Rows that have the rule's outcome unless an earlier rule took them: bool [N]."""
+
+
+def _unanchored(judged: Judgement) -> Mask:
+    bucket = judged.bucket
+    is_anchored_user = np.full(bucket.num_users, judged.rules.keep_users_without_positive)
+    is_anchored_user[bucket.user[judged.positive >= 0]] = True
+    return ~is_anchored_user[bucket.user]
+
+
+def _of_bots(judged: Judgement) -> Mask:
+    return find_bot_users(judged.bucket, ~judged.is_duplicate, judged.rules)[judged.bucket.user]
+
+
+def _immature(judged: Judgement) -> Mask:
+    rules = judged.rules
+    return np.asarray(judged.rows["served_us"] + rules.maturity_us > rules.window.as_of_us)
+
+
+def _too_new(judged: Judgement) -> Mask:
+    if not judged.rules.new_ad_quarantine_us:
+        return np.zeros(len(judged.outcome), np.bool_)
+    return find_too_new(judged.rows, judged.rules, judged.attributes)
+
+
+def _repeats(judged: Judgement) -> Mask:
+    return find_repeats(judged.bucket, judged.is_undecided, judged.outcome == Outcome.EXPLICIT_NEGATIVE)
+
+
+def _over_user_cap(judged: Judgement) -> Mask:
+    weight = judged.candidate_weights
+    return find_over_user_cap(judged.bucket, judged.is_undecided, weight, judged.rules, judged.attributes)
+
+
+OUTCOME_RULES: list[tuple[Outcome, OutcomeRule]] = [
+    (Outcome.UNANCHORED, _unanchored),
+    (Outcome.DUPLICATE, lambda judged: judged.is_duplicate),
+    (Outcome.BOT, _of_bots),
+    (Outcome.POSITIVE, lambda judged: np.asarray(judged.positive >= 0)),
+    (Outcome.EXPLICIT_NEGATIVE, lambda judged: np.asarray(judged.explicit >= 0)),
+    (Outcome.IMMATURE, _immature),
+    (Outcome.ENGAGED_ELSEWHERE, lambda judged: judged.guarded[0]),
+    (Outcome.NOT_EXAMINED, lambda judged: judged.is_unexamined),
+    (Outcome.LINGERED, lambda judged: judged.has_lingered),
+    (Outcome.TOO_NEW, _too_new),
+    (Outcome.REPEAT, _repeats),
+    (Outcome.OVER_CAP, _over_user_cap),
+    (Outcome.NEGATIVE, lambda judged: judged.is_undecided),
+]
+"""Rules in their order; the first that takes a row decides its outcome. The scan decides earlier outcomes row by row,
+and the cap by ad takes some negatives later."""
+
+
 def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdAttributes) -> Decided:
     """Outcomes of a bucket's rows, all but those that the per-ad cap will take from the negatives."""
-    rows = bucket.rows
-    outcome = np.full(len(rows["user"]), UNDECIDED, np.int8)
+    judged = Judgement(bucket, surfaces, rules, attributes)
+    outcome = judged.outcome
+    for found, rule in OUTCOME_RULES:
+        _settle(outcome, frozen(rule(judged), np.bool_), np.int8(found))
 
-    def decided_as(found: Outcome, where: Mask) -> None:
-        _settle(outcome, frozen(where, np.bool_), np.int8(found))
-
-    is_duplicate = find_duplicates(bucket)
-    is_bot_user = find_bot_users(bucket, ~is_duplicate, rules)
-    positive, explicit, delay_us = attribute(bucket, ~is_duplicate, rules)
-    is_anchored_user = np.zeros(bucket.num_users, np.bool_)
-    is_anchored_user[bucket.user[positive >= 0]] = True
-
-    if not rules.keep_users_without_positive:
-        decided_as(Outcome.UNANCHORED, ~is_anchored_user[bucket.user])
-    decided_as(Outcome.DUPLICATE, is_duplicate)
-    decided_as(Outcome.BOT, is_bot_user[bucket.user])
-    decided_as(Outcome.POSITIVE, positive >= 0)
-    decided_as(Outcome.EXPLICIT_NEGATIVE, explicit >= 0)
-    decided_as(Outcome.IMMATURE, rows["served_us"] + rules.maturity_us > rules.window.as_of_us)
-    is_guarded, is_guarded_near = find_guarded(bucket, outcome == UNDECIDED, rules, attributes)
-    decided_as(Outcome.ENGAGED_ELSEWHERE, is_guarded)
-    clicked_below = find_clicked_below(bucket, outcome == Outcome.POSITIVE)
-    is_unexamined = find_unexamined(rows, clicked_below, surfaces, rules)
-    decided_as(Outcome.NOT_EXAMINED, is_unexamined)
-    has_lingered = find_lingered(bucket, surfaces, rules)
-    decided_as(Outcome.LINGERED, has_lingered)
-    only_far = np.flatnonzero(is_guarded & ~is_guarded_near)
-    num_only_far = int((~is_unexamined[only_far] & ~has_lingered[only_far]).sum())
-    if rules.new_ad_quarantine_us:
-        decided_as(Outcome.TOO_NEW, find_too_new(rows, rules, attributes))
-    decided_as(
-        Outcome.REPEAT, find_repeats(bucket, outcome == UNDECIDED, outcome == Outcome.EXPLICIT_NEGATIVE)
-    )
-
-    weight = np.zeros(len(outcome), np.float32)
-    candidates = outcome == UNDECIDED
-    at = np.flatnonzero(candidates)
-    weight[at] = negative_weights(take(rows, at), clicked_below[at], surfaces, rules)
-    decided_as(Outcome.OVER_CAP, find_over_user_cap(bucket, candidates, weight, rules, attributes))
-    decided_as(Outcome.NEGATIVE, candidates)
-
-    kind = np.full(len(outcome), SERVED_KIND, np.int8)
+    weight, kind = judged.candidate_weights, np.full(len(outcome), SERVED_KIND, np.int8)
     is_positive, is_explicit = outcome == Outcome.POSITIVE, outcome == Outcome.EXPLICIT_NEGATIVE
-    kind[is_positive], kind[is_explicit] = positive[is_positive], explicit[is_explicit]
-    weight[is_positive] = rules.kinds.weights[positive[is_positive]]
+    kind[is_positive], kind[is_explicit] = judged.positive[is_positive], judged.explicit[is_explicit]
+    weight[is_positive] = rules.kinds.weights[judged.positive[is_positive]]
     weight[is_explicit] = 1.0
     weight[outcome == Outcome.OVER_CAP] = 0.0
-    decided = {**rows, "outcome": outcome, "kind": kind, "weight": weight}
-    return Decided(decided, delay_us, num_only_far)
+    decided = {**judged.rows, "outcome": outcome, "kind": kind, "weight": weight}
+    return Decided(decided, judged.delay_us, judged.num_only_far)
 
 
 @compiled
@@ -268,55 +343,6 @@ def find_repeats(bucket: Bucket, candidates: Mask, is_explicit: Mask) -> Mask:
     has_explicit[bucket.pair[is_explicit]] = True
     is_latest = latest[bucket.pair] == np.arange(len(candidates))
     return np.asarray(candidates & (~is_latest | has_explicit[bucket.pair]))
-
-
-def negative_weights(
-    rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, rules: Rules
-) -> NDArray[np.float32]:
-    """How surely an impression was seen and passed over, float32 [N] in (0, 1]: P(seen) × P(not wanted | seen).
-
-    What the dwell says of having been seen, it says at a position that is looked at as often as the surface's mean.
-    Elsewhere the odds are those times the odds of the position over those of the mean (Bayes): a short look is less
-    likely one at the end of a slate than at its top, and a long one is one anywhere. Where the dwell is not known the
-    position's probability alone is left, and with a click further down the slate it is 1.
-    """
-    position, surface, dwell_ms = rows["position"], rows["surface"], rows["dwell_ms"]
-    deepest = surfaces.examination.shape[1] - 1
-    mean = surfaces.mean_examination[surface]
-    examined = np.where(position >= 0, surfaces.examination[surface, np.clip(position, 0, deepest)], mean)
-    shift = _odds(examined) / _odds(mean)
-    # The user got as far as the click: no position above it is worse than the mean.
-    examined = np.where(clicked_below, 1.0, examined)
-    shift = np.where(clicked_below, np.maximum(shift, 1.0), shift)
-    seen, not_wanted = dwell_confidence(dwell_ms, surface, surfaces, rules)
-    weight = not_wanted * np.where(dwell_ms >= 0, seen * shift / (seen * shift + 1 - seen), examined)
-    # A probability may be estimated as 0; a weight of 0 would be a record that says nothing.
-    return np.maximum(weight, np.finfo(np.float32).tiny).astype(np.float32)
-
-
-def _odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    bounded = np.clip(probability, 1e-9, 1 - 1e-9)
-    return np.asarray(bounded / (1 - bounded))
-
-
-def dwell_confidence(
-    dwell_ms: NDArray[np.int32], surface: NDArray[np.int16], surfaces: SurfaceTable, rules: Rules
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a dwell says: P(seen) and P(not wanted | seen), float64 [N] each, in (0, 1].
-
-    The first rises from ``floor`` at the shortest dwell that counts as seen to 1 at ``full_from_ms`` (an impression
-    is viewable after one continuous second: MRC guidelines); the second falls from 1 at ``full_to_ms`` to ``floor``
-    at the dwell where lingering begins. Of an unknown dwell the first is 1 and the second ``unknown``.
-    """
-    shape = rules.confidence
-    dwell = dwell_ms.astype(np.float64)
-    low = np.minimum(surfaces.min_dwell_ms, shape.full_from_ms)[surface]
-    high = np.maximum(surfaces.max_dwell_ms, shape.full_to_ms)[surface]
-    rise = np.clip((dwell - low) / np.maximum(shape.full_from_ms - low, 1), 0.0, 1.0)
-    fall = np.clip((high - dwell) / np.maximum(high - shape.full_to_ms, 1), 0.0, 1.0)
-    is_known = dwell_ms >= 0
-    seen, not_wanted = (shape.floor + (1 - shape.floor) * part for part in (rise, fall))
-    return np.where(is_known, seen, 1.0), np.where(is_known, not_wanted, shape.unknown)
 
 
 def find_over_user_cap(
