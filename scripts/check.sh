@@ -32,6 +32,12 @@ mapfile -t programs < <(find jobs scripts -path scripts/bench/peers -prune -o -n
 check types env MYPYPATH=. $bin/mypy lib setup.py "${programs[@]}"
 check imports $bin/lint-imports --no-logo
 
+# Modules of the library: how many, and the median and the largest number of lines.
+find lib -name '*.py' ! -empty -exec wc -l {} + | awk '$2 != "total" {print $1, $2}' | sort -n |
+    awk '{lines[NR] = $1; name = $2} END {
+        printf "%d modules, median %d lines, largest %d (%s)\n", NR, lines[int((NR + 1) / 2)], lines[NR], name
+    }'
+
 if ((${#failed[@]})); then
     say "check.sh: found something in: ${failed[*]}; scripts/check.sh --fix mends format and the simple lint findings"
     exit 1

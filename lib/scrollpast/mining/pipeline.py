@@ -10,23 +10,17 @@ lost task can neither lose nor repeat one.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from scrollpast.config import Config
 from scrollpast.errors import HeldError, ScrollpastError
 from scrollpast.mining import bucket_tasks
 from scrollpast.mining.examination.table import read_examination
-from scrollpast.mining.exposure import Exposure, num_parts, profile_of
+from scrollpast.mining.exposure import num_parts
 from scrollpast.mining.gate.bands import Verdict, judge
 from scrollpast.mining.gate.day_metrics import BucketSigns, Health
 from scrollpast.mining.gate.held_days import (
@@ -39,12 +33,9 @@ from scrollpast.mining.gate.held_days import (
     why_held,
 )
 from scrollpast.mining.gate.trailing_days import read_trailing
-from scrollpast.mining.io.contracts import CREATED_AT
-from scrollpast.mining.io.engagement_kinds import check_engagements
 from scrollpast.mining.io.inputs import check_all_read, describe, no_impressions, open_inputs
 from scrollpast.mining.io.plausibility import doubts
 from scrollpast.mining.io.source import Source
-from scrollpast.mining.io.sources import run
 from scrollpast.mining.io.unknown_features import unknown_feature_notes
 from scrollpast.mining.publication import (
     Published,
@@ -54,21 +45,12 @@ from scrollpast.mining.publication import (
     with_revocations,
     write_table,
 )
-from scrollpast.mining.rules.ad_cap import AdLimits
-from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Rules, Window
-from scrollpast.mining.rules.user_filter import UserBloomFilter
-from scrollpast.mining.scan import TALLY, scan_ads, scan_engagements, scan_impressions
-from scrollpast.mining.spark.map_in_arrow import (
-    SHUFFLE_MESSAGE,
-    arrow_schema,
-    as_batches,
-    by_bucket,
-    map_batches,
-)
-from scrollpast.mining.spark.packed_columns import Columns, pack, unpack
+from scrollpast.mining.scan import TALLY
+from scrollpast.mining.spark.packed_columns import unpack
 from scrollpast.mining.spark.progress import progress
+from scrollpast.mining.stages import Stages
 from scrollpast.privacy.forgetting import obey, publish_obeying
 from scrollpast.privacy.suppression import check_key_of_list, read_suppressed
 from scrollpast.privacy.user_keys import read_user_key
@@ -83,10 +65,7 @@ from scrollpast.shards.manifest import (
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-_PARCEL_SCHEMA = arrow_schema(SHUFFLE_MESSAGE)
-_BIN = "ad long, bin long, count long"
+    from pyspark.sql import SparkSession
 
 
 @dataclass(frozen=True)
@@ -158,7 +137,7 @@ def mine(
 
 
 class _Run:
-    """One run on a session: the steps share the rules, the broadcasts and the day's folder."""
+    """One run: its stages, the gate, and the publication of what they wrote."""
 
     def __init__(
         self, spark: SparkSession, config: Config, rules: Rules, last_day: date, stack: ExitStack
@@ -168,8 +147,8 @@ class _Run:
         self._rules = rules
         self._last_day = last_day
         self._day_uri = day_uri(config, last_day)
-        self._stack = stack
-        self._warnings: list[str] = []
+        self._stages = Stages(spark, config, rules, self._day_uri, stack)
+        self._warnings = self._stages.warnings
 
     def mine(
         self, inputs: dict[str, Source], replaced: Manifest | None, published: Published | None
@@ -182,9 +161,9 @@ class _Run:
         """
         impressions = inputs["impressions"]
         self._warnings += [note for source in inputs.values() for note in source.notes]
-        engagements, engaged_counts, anchored = self._read_engagements(inputs["engagements"])
-        attributes = self._read_attributes(inputs.get("ads"))
-        decided = self._kept(self._decide(impressions, engagements, anchored, attributes))
+        engagements, engaged_counts, anchored = self._stages.read_engagements(inputs["engagements"])
+        attributes = self._stages.read_attributes(inputs.get("ads"))
+        decided = self._stages.kept(self._stages.decide(impressions, engagements, anchored, attributes))
         with progress(self._spark, "scan and decide impressions", impressions.num_rows):
             reports = decided.where("content != 'selected'").select("content", "payload").collect()
         ledger = Ledger()
@@ -195,11 +174,11 @@ class _Run:
         if not num_timed:  # rows without a time belong to every window, and make no day
             raise no_impressions(impressions, self._rules.window)
         suspects = [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
-        limits = self._limit_ads(decided, suspects)
+        limits = self._stages.limit_ads(decided, suspects)
         with progress(self._spark, "write shards"):
             num_selected = sum(words["num_selected"] for _, words in suspects)
             paths = frozenset() if published is None else published.paths
-            sealed, exposure = self._seal(decided, limits, attributes, num_parts(num_selected), paths)
+            sealed, exposure = self._stages.seal(decided, limits, attributes, num_parts(num_selected), paths)
         for cells, words in sealed:
             ledger.add(cells, words["surfaces"])
         ledger.check(num_impressions)
@@ -259,168 +238,6 @@ class _Run:
         health = health.with_seen_before(trailing.sketches)
         required = config.mining.require_engagements
         return health, judge(health, trailing.days, config.gate, engagements_required=required)
-
-    def _read_engagements(self, source: Source) -> tuple[DataFrame, Counter[str], UserBloomFilter | None]:
-        """Pack the engagements by bucket, and find the users who may have an anchor."""
-        rules = self._rules
-
-        def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
-            return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
-
-        parcels = self._kept(run(source, self._spark, scan, SHUFFLE_MESSAGE))
-        with progress(self._spark, "read engagements", source.num_rows):
-            tallies = [unpack(p) for (p,) in parcels.where("bucket < 0").select("payload").collect()]
-        counts: Counter[str] = Counter()
-        for _, words in tallies:
-            counts.update(words["counts"])
-        self._warnings += check_engagements(counts, source.place, rules, self._config.mining)
-        anchored = (
-            None
-            if rules.keep_users_without_positive
-            else UserBloomFilter.of(c["anchored"] for c, _ in tallies)
-        )
-        return parcels.where("bucket >= 0"), counts, anchored
-
-    def _read_attributes(self, source: Source | None) -> AdAttributes:
-        if source is None:
-            return AdAttributes.empty()
-        is_aged = CREATED_AT in source.schema.names
-        names = tuple(dict.fromkeys((*self._rules.ad_attributes, *((CREATED_AT,) if is_aged else ()))))
-
-        def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
-            return ((0, "ads", pack(columns)) for columns in scan_ads(batches, names))
-
-        with progress(self._spark, "read ads", source.num_rows):
-            parts = run(source, self._spark, scan, SHUFFLE_MESSAGE).select("payload").collect()
-        return AdAttributes.of([unpack(payload)[0] for (payload,) in parts], names)
-
-    def _decide(
-        self,
-        impressions: Source,
-        engagements: DataFrame,
-        anchored: UserBloomFilter | None,
-        attributes: AdAttributes,
-    ) -> DataFrame:
-        """Scan the impressions, bring each bucket's parcels together, decide its rows."""
-        rules, uri = self._rules, self._day_uri
-        shared_anchored = self._broadcast(anchored)
-        shared_attributes = self._broadcast(attributes if rules.ad_attributes else AdAttributes.empty())
-
-        def scan(task: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
-            parcels = scan_impressions(batches, rules, shared_anchored.value, task)
-            return ((p.bucket, p.content, p.payload) for p in parcels)
-
-        def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for bucket, parcels in groupby(_rows(batches), key=lambda row: row[0]):
-                contents = ((content, payload) for _, content, payload in parcels)
-                decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, uri)
-                yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _PARCEL_SCHEMA)
-
-        scanned = run(impressions, self._spark, scan, SHUFFLE_MESSAGE).unionAll(engagements)
-        exchanged = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
-        return map_batches(exchanged, decide, SHUFFLE_MESSAGE)
-
-    def _limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
-        """Count the ads that may be over their share, over all buckets, and limit those that are."""
-        rules = self._rules
-        selected = decided.where("content = 'selected'")
-
-        def count(ads: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-            shared_ads = self._broadcast(ads)
-
-            def count_part(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-                for _, _, payload in _rows(batches):
-                    counted = bucket_tasks.count_suspects(payload, shared_ads.value, rules)
-                    yield pa.RecordBatch.from_pydict(counted)
-
-            with progress(self._spark, "count ads near their cap"):
-                bins = map_batches(selected, count_part, _BIN)
-                return [(ad, at, n) for ad, at, n in bins.groupBy("ad", "bin").sum("count").collect()]
-
-        def find_above(share: float) -> NDArray[np.int64]:
-            def find_part(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-                for _, _, payload in _rows(batches):
-                    yield pa.RecordBatch.from_pydict({"ad": bucket_tasks.suspects_above(payload, share)})
-
-            with progress(self._spark, "find more ads near their cap"):
-                found = map_batches(selected, find_part, "ad long").distinct().collect()
-            return np.array(sorted(ad for (ad,) in found), np.int64)
-
-        ads = np.unique(np.concatenate([np.zeros(0, np.int64), *(columns["ad"] for columns, _ in suspects)]))
-        num_negatives = sum(words["num_negatives"] for _, words in suspects)
-        limits = AdLimits.find(ads, num_negatives, rules, count, find_above)
-        if limits.excess_share is not None:
-            self._warnings.append(
-                f"mining.max_ad_share: one ad has {limits.excess_share:.3%} of the negatives, more than "
-                f"{rules.max_ad_share:.3%}: the negatives are too few, or of too few ads, for a smaller share"
-            )
-        return limits
-
-    def _seal(
-        self,
-        decided: DataFrame,
-        limits: AdLimits,
-        attributes: AdAttributes,
-        parts: int,
-        published: frozenset[str],
-    ) -> tuple[list[tuple[Columns, dict[str, Any]]], Exposure]:
-        """Write the shards: what was written and counted of each, and how all negatives fall on ads."""
-        rules, uri = self._rules, self._day_uri
-
-        def seal(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for bucket, _, payload in _rows(batches):
-                sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts, published)
-                yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _PARCEL_SCHEMA)
-
-        parcels = map_batches(decided.where("content = 'selected'"), seal, SHUFFLE_MESSAGE)
-        if parts > 1:
-            parcels = self._kept(parcels)
-            profiles = self._profile(parcels.where("content = 'ads'"), attributes, parts)
-            parcels = parcels.where("content = 'shard'")
-        else:
-            profiles = []
-        rows = parcels.select("content", "payload").collect()
-        counts = [unpack(payload)[0] for content, payload in rows if content == bucket_tasks.ADS]
-        if counts:
-            profiles.append(profile_of(counts, attributes, rules))
-        sealed = [unpack(payload) for content, payload in rows if content == bucket_tasks.SHARD]
-        return sealed, Exposure.of(profiles, attributes, rules)
-
-    def _profile(self, counted: DataFrame, attributes: AdAttributes, parts: int) -> list[Columns]:
-        """Sum up the counts of ads where those of a part come together: there are more than the driver should hold."""
-        rules, shared = self._rules, self._broadcast(attributes)
-
-        def profile(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for part, rows in groupby(_rows(batches), key=lambda row: row[0]):
-                counts = [unpack(payload)[0] for _, _, payload in rows]
-                profiled = pack(profile_of(counts, shared.value, rules))
-                yield from as_batches([(part, "profile", profiled)], _PARCEL_SCHEMA)
-
-        rows = (
-            map_batches(by_bucket(counted, parts, parts), profile, SHUFFLE_MESSAGE)
-            .select("payload")
-            .collect()
-        )
-        return [unpack(payload)[0] for (payload,) in rows]
-
-    def _broadcast(self, value: Any) -> Any:
-        shared = self._spark.sparkContext.broadcast(value)
-        self._stack.callback(shared.unpersist)
-        return shared
-
-    def _kept(self, frame: DataFrame) -> DataFrame:
-        """Computed once, though several jobs read it; a lost part is computed again."""
-        from pyspark import StorageLevel
-
-        kept = frame.persist(StorageLevel.DISK_ONLY)
-        self._stack.callback(kept.unpersist)
-        return kept
-
-
-def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, str, bytes]]:
-    for batch in batches:
-        for number in range(len(batch)):
-            yield tuple(column[number].as_py() for column in batch.columns)  # type: ignore[misc]
 
 
 def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int, int]:

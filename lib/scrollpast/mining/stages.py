@@ -1,0 +1,219 @@
+"""Stages of the mining job as Spark runs them: read engagements and ads, decide, limit ads, seal shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scrollpast.config import Config
+from scrollpast.mining import bucket_tasks
+from scrollpast.mining.exposure import Exposure, profile_of
+from scrollpast.mining.io.contracts import CREATED_AT
+from scrollpast.mining.io.engagement_kinds import check_engagements
+from scrollpast.mining.io.source import Source
+from scrollpast.mining.io.sources import run
+from scrollpast.mining.rules.ad_cap import AdLimits
+from scrollpast.mining.rules.attributes import AdAttributes
+from scrollpast.mining.rules.rules import Rules
+from scrollpast.mining.rules.user_filter import UserBloomFilter
+from scrollpast.mining.scan import scan_ads, scan_engagements, scan_impressions
+from scrollpast.mining.spark.map_in_arrow import (
+    SHUFFLE_MESSAGE,
+    arrow_schema,
+    as_batches,
+    by_bucket,
+    map_batches,
+)
+from scrollpast.mining.spark.packed_columns import Columns, pack, unpack
+from scrollpast.mining.spark.progress import progress
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_MESSAGE_SCHEMA = arrow_schema(SHUFFLE_MESSAGE)
+_BIN = "ad long, bin long, count long"
+
+
+class Stages:
+    """The stages of one run on a Spark session. They share rules and broadcasts, and write into the day's folder.
+
+    Args:
+        stack: releases what the stages keep, when the run is over.
+    """
+
+    def __init__(
+        self, spark: SparkSession, config: Config, rules: Rules, day_uri: str, stack: ExitStack
+    ) -> None:
+        self._spark, self._config, self._rules = spark, config, rules
+        self._day_uri, self._stack = day_uri, stack
+        self.warnings: list[str] = []
+        """Notes for a person, in the order of the stages"""
+
+    def read_engagements(self, source: Source) -> tuple[DataFrame, Counter[str], UserBloomFilter | None]:
+        """Pack the engagements by bucket, and find the users who may have an anchor."""
+        rules = self._rules
+
+        def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+            return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
+
+        parcels = self.kept(run(source, self._spark, scan, SHUFFLE_MESSAGE))
+        with progress(self._spark, "read engagements", source.num_rows):
+            tallies = [unpack(p) for (p,) in parcels.where("bucket < 0").select("payload").collect()]
+        counts: Counter[str] = Counter()
+        for _, words in tallies:
+            counts.update(words["counts"])
+        self.warnings += check_engagements(counts, source.place, rules, self._config.mining)
+        anchored = (
+            None
+            if rules.keep_users_without_positive
+            else UserBloomFilter.of(c["anchored"] for c, _ in tallies)
+        )
+        return parcels.where("bucket >= 0"), counts, anchored
+
+    def read_attributes(self, source: Source | None) -> AdAttributes:
+        if source is None:
+            return AdAttributes.empty()
+        is_aged = CREATED_AT in source.schema.names
+        names = tuple(dict.fromkeys((*self._rules.ad_attributes, *((CREATED_AT,) if is_aged else ()))))
+
+        def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+            return ((0, "ads", pack(columns)) for columns in scan_ads(batches, names))
+
+        with progress(self._spark, "read ads", source.num_rows):
+            parts = run(source, self._spark, scan, SHUFFLE_MESSAGE).select("payload").collect()
+        return AdAttributes.of([unpack(payload)[0] for (payload,) in parts], names)
+
+    def decide(
+        self,
+        impressions: Source,
+        engagements: DataFrame,
+        anchored: UserBloomFilter | None,
+        attributes: AdAttributes,
+    ) -> DataFrame:
+        """Scan the impressions, bring each bucket's parcels together, decide its rows."""
+        rules, uri = self._rules, self._day_uri
+        shared_anchored = self._broadcast(anchored)
+        shared_attributes = self._broadcast(attributes if rules.ad_attributes else AdAttributes.empty())
+
+        def scan(task: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+            parcels = scan_impressions(batches, rules, shared_anchored.value, task)
+            return ((p.bucket, p.content, p.payload) for p in parcels)
+
+        def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for bucket, parcels in groupby(_rows(batches), key=lambda row: row[0]):
+                contents = ((content, payload) for _, content, payload in parcels)
+                decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, uri)
+                yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _MESSAGE_SCHEMA)
+
+        scanned = run(impressions, self._spark, scan, SHUFFLE_MESSAGE).unionAll(engagements)
+        exchanged = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
+        return map_batches(exchanged, decide, SHUFFLE_MESSAGE)
+
+    def limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
+        """Count the ads that may be over their share, over all buckets, and limit those that are."""
+        rules = self._rules
+        selected = decided.where("content = 'selected'")
+
+        def count(ads: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+            shared_ads = self._broadcast(ads)
+
+            def count_part(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                for _, _, payload in _rows(batches):
+                    counted = bucket_tasks.count_suspects(payload, shared_ads.value, rules)
+                    yield pa.RecordBatch.from_pydict(counted)
+
+            with progress(self._spark, "count ads near their cap"):
+                bins = map_batches(selected, count_part, _BIN)
+                return [(ad, at, n) for ad, at, n in bins.groupBy("ad", "bin").sum("count").collect()]
+
+        def find_above(share: float) -> NDArray[np.int64]:
+            def find_part(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                for _, _, payload in _rows(batches):
+                    yield pa.RecordBatch.from_pydict({"ad": bucket_tasks.suspects_above(payload, share)})
+
+            with progress(self._spark, "find more ads near their cap"):
+                found = map_batches(selected, find_part, "ad long").distinct().collect()
+            return np.array(sorted(ad for (ad,) in found), np.int64)
+
+        ads = np.unique(np.concatenate([np.zeros(0, np.int64), *(columns["ad"] for columns, _ in suspects)]))
+        num_negatives = sum(words["num_negatives"] for _, words in suspects)
+        limits = AdLimits.find(ads, num_negatives, rules, count, find_above)
+        if limits.excess_share is not None:
+            self.warnings.append(
+                f"mining.max_ad_share: one ad has {limits.excess_share:.3%} of the negatives, more than "
+                f"{rules.max_ad_share:.3%}: the negatives are too few, or of too few ads, for a smaller share"
+            )
+        return limits
+
+    def seal(
+        self,
+        decided: DataFrame,
+        limits: AdLimits,
+        attributes: AdAttributes,
+        parts: int,
+        published: frozenset[str],
+    ) -> tuple[list[tuple[Columns, dict[str, Any]]], Exposure]:
+        """Write the shards: what was written and counted of each, and how all negatives fall on ads."""
+        rules, uri = self._rules, self._day_uri
+
+        def seal(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for bucket, _, payload in _rows(batches):
+                sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts, published)
+                yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _MESSAGE_SCHEMA)
+
+        parcels = map_batches(decided.where("content = 'selected'"), seal, SHUFFLE_MESSAGE)
+        if parts > 1:
+            parcels = self.kept(parcels)
+            profiles = self._profile(parcels.where("content = 'ads'"), attributes, parts)
+            parcels = parcels.where("content = 'shard'")
+        else:
+            profiles = []
+        rows = parcels.select("content", "payload").collect()
+        counts = [unpack(payload)[0] for content, payload in rows if content == bucket_tasks.ADS]
+        if counts:
+            profiles.append(profile_of(counts, attributes, rules))
+        sealed = [unpack(payload) for content, payload in rows if content == bucket_tasks.SHARD]
+        return sealed, Exposure.of(profiles, attributes, rules)
+
+    def _profile(self, counted: DataFrame, attributes: AdAttributes, parts: int) -> list[Columns]:
+        """Sum up the counts of ads where those of a part come together: there are more than the driver should hold."""
+        rules, shared = self._rules, self._broadcast(attributes)
+
+        def profile(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for part, rows in groupby(_rows(batches), key=lambda row: row[0]):
+                counts = [unpack(payload)[0] for _, _, payload in rows]
+                profiled = pack(profile_of(counts, shared.value, rules))
+                yield from as_batches([(part, "profile", profiled)], _MESSAGE_SCHEMA)
+
+        rows = (
+            map_batches(by_bucket(counted, parts, parts), profile, SHUFFLE_MESSAGE)
+            .select("payload")
+            .collect()
+        )
+        return [unpack(payload)[0] for (payload,) in rows]
+
+    def _broadcast(self, value: Any) -> Any:
+        shared = self._spark.sparkContext.broadcast(value)
+        self._stack.callback(shared.unpersist)
+        return shared
+
+    def kept(self, frame: DataFrame) -> DataFrame:
+        """Computed once, though several jobs read it; a lost part is computed again."""
+        from pyspark import StorageLevel
+
+        kept = frame.persist(StorageLevel.DISK_ONLY)
+        self._stack.callback(kept.unpersist)
+        return kept
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, str, bytes]]:
+    for batch in batches:
+        for number in range(len(batch)):
+            yield tuple(column[number].as_py() for column in batch.columns)  # type: ignore[misc]
