@@ -1,4 +1,4 @@
-"""What every job's ``main`` shares: errors become one clear message and an exit code."""
+"""Common frame of every job's ``main``: errors become one message and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong, in one shape: where, what was expected, what was found, what to do about it."""
+"""Errors with place, expectation, finding and remedy."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What passes before anything happens: until a job's --help is there, and until Spark has the job's first task.
+"""Time until a job's --help is printed, and until Spark has the job's first task.
 
 The second is held against a program that does nothing but open a Spark session and ask it for one row.
 """

@@ -1,4 +1,4 @@
-"""What the benchmarks share: programs run as processes of their own, timed and weighed; tables; results on disk."""
+"""Benchmark runs as separate processes, with time and memory; tables and result files."""
 
 from __future__ import annotations
 

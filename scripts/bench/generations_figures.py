@@ -1,4 +1,4 @@
-"""What bench_generations.py found, as a table and as a plot."""
+"""Table and plot of the results of bench_generations.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training benchmarks share: the same model in plain PyTorch, and days as a log would give them."""
+"""The same model in plain PyTorch, and days as a log would give them, for training benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Spark event log says of where the time went."""
+"""Times of stages from a Spark event log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong, at a moment and a place that are drawn.
+"""Injected faults, at drawn moments and places.
 
 A strike gives "" where the fault struck and all was as it has to be, what was wrong with it where it was not, and
 None where it came too late to be one.

@@ -1,4 +1,4 @@
-"""Where a fault strikes: how a run is started there, started again, and what it leaves."""
+"""Scenarios of faults: start a run, start it again, and read what it leaves."""
 
 from __future__ import annotations
 

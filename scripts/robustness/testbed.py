@@ -1,4 +1,4 @@
-"""What faults are tried on: a log, and what becomes of it where nothing goes wrong."""
+"""Testbed of faults: a log, and the undisturbed result."""
 
 from __future__ import annotations
 

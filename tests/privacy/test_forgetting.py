@@ -17,7 +17,8 @@ from tests.toy_logs import toy_log
 
 from scrollpast.errors import UserError
 from scrollpast.privacy import forgetting, retention
-from scrollpast.privacy.forgetting import Forgotten, forget, published_days, traces_left
+from scrollpast.privacy.forgetting import forget, published_days
+from scrollpast.privacy.traces import Forgotten, traces_left
 from scrollpast.privacy.user_keys import UserKey
 from scrollpast.shards import vocabulary_of_days
 from scrollpast.shards.manifest import read_manifest

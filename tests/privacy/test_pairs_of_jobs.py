@@ -23,8 +23,8 @@ from tests.jobs.job_runs import JobRun, mine, run_job
 from tests.jobs.published_days import SERVED, day_of, records_of, side_of
 from tests.toy_logs import HOUR_US, toy_log, write_parquet
 
-from scrollpast.privacy.forgetting import Forgotten
 from scrollpast.privacy.suppression import LIST_NAME
+from scrollpast.privacy.traces import Forgotten
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import MANIFEST_NAME, published_manifest, read_manifest
 from scrollpast.shards.reader import ShardReader

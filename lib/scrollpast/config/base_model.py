@@ -1,4 +1,4 @@
-"""What every section of options has in common: nothing unknown in it, nothing that JSON cannot hold."""
+"""Base class of all sections of options: unknown options and values outside JSON are errors."""
 
 from __future__ import annotations
 

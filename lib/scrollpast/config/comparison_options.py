@@ -1,4 +1,4 @@
-"""The options of the comparison of negatives: what is trained, on which days, and what it is held against."""
+"""Options of the comparison of negatives: arms, days, baseline, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the gate: what a day's figures are held against before the day is published."""
+"""Options of the gate: fixed limits and bands of a day's metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A configuration's mistake in words: which option, what was expected, what was found."""
+"""Messages of configuration errors: the option, what was expected, what was found."""
 
 from __future__ import annotations
 

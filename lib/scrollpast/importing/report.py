@@ -1,4 +1,4 @@
-"""What an import says at its end: what it mapped, what the log does not have, and what to run next."""
+"""Closing report of an import: mapped columns, missing columns, unread files, the next command."""
 
 from __future__ import annotations
 

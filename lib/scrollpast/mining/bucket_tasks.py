@@ -1,4 +1,4 @@
-"""What a task does behind the exchange: decide the rows of a bucket, later seal its records into a shard."""
+"""Tasks behind the shuffle: decide the rows of a bucket, and seal its records into a shard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task does with the rows it reads: judge each by itself, pack what others must judge.
+"""Tasks over source rows: decide what one row shows by itself, pack the rest for the shuffle.
 
 The same functions serve every source: the batches come from Parquet files read inside the task or from
 Spark's own scan of a table.

@@ -1,4 +1,4 @@
-"""What a scheduler asks before it starts a job: is the log there, what became of a day, what is trained on.
+"""Answers for a scheduler before it starts a job: log complete, day published, days to train on.
 
 Needs neither Spark nor PyTorch, and knows no scheduler: the DAG in jobs/dags puts it to use.
 """

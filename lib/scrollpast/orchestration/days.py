@@ -1,4 +1,4 @@
-"""What became of a day: is its log there, was it published, did the gate hold it."""
+"""State of a day: log complete, published, held by the gate."""
 
 from __future__ import annotations
 

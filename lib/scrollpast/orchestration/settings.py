@@ -1,4 +1,4 @@
-"""Where a deployment has its things, and how it runs: variables of the scheduler's environment, read in one place."""
+"""Settings of a deployment: variables of the scheduler's environment, read in one place."""
 
 from __future__ import annotations
 

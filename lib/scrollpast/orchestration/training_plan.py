@@ -1,4 +1,4 @@
-"""Which published days a model is trained on, which one it is held against, and where the run is."""
+"""Plan of a training run: days to train on, the day to evaluate on, the folder of the run."""
 
 from __future__ import annotations
 

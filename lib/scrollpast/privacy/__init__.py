@@ -1,1 +1,1 @@
-"""What of a user leaves the jobs, and how a user is forgotten: no Spark, no PyTorch."""
+"""Keyed user ids, the suppression list, forgetting and retention: no Spark, no PyTorch."""

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from scrollpast.config import load_config
 from scrollpast.errors import ScrollpastError
-from scrollpast.privacy.forgetting import Forgotten, forget, names_of, published_days, traces_left
+from scrollpast.privacy.forgetting import forget, names_of, published_days
 from scrollpast.privacy.retention import days_to_sweep, sweep_day
 from scrollpast.privacy.suppression import LIST_NAME, folder_of, lift, suppress
+from scrollpast.privacy.traces import Forgotten, traces_left
 from scrollpast.privacy.user_keys import check_user_key, read_user_key
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import read_manifest

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
-from scrollpast.hashing import ID_MASK, hash_column
-from scrollpast.privacy.suppression import LIST_NAME, UserSet, folder_of, read_suppressed, whole_numbers
+from scrollpast.privacy.suppression import LIST_NAME, UserSet, folder_of, read_suppressed
 from scrollpast.privacy.user_keys import UserKey, check_user_key
 from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
 from scrollpast.shards import filesystem as files
@@ -36,7 +33,6 @@ from scrollpast.shards.manifest import (
     check_all_there,
     publish_manifest,
     published_manifest,
-    read_manifest,
     remove_unpublished,
     removed_on_failure,
     write_shard,
@@ -46,44 +42,7 @@ from scrollpast.shards.reader import PublishedShard, decode_shard, published_sha
 _ATTEMPTS = 5
 """Attempts at a day that other jobs replace meanwhile."""
 _DAY = re.compile(r"(?:.*/)?ds=\d{4}-\d{2}-\d{2}")
-_SHORTEST_TRACE = 5
 """Bytes of an id that are looked for in whole files; fewer are found by chance everywhere."""
-
-
-@dataclass(frozen=True)
-class Forgotten:
-    """The users to forget: how the log names them, and what their ids may have become."""
-
-    names: tuple[str, ...]
-    users: UserSet
-    ids: NDArray[np.int64]
-    """Ids that records may carry."""
-
-    @classmethod
-    def of(cls, names: Iterable[str], key: UserKey | None) -> Forgotten:
-        """A name that is a number may be a number or a text in the log: without a key both are looked for."""
-        distinct = tuple(dict.fromkeys(names))
-        users = UserSet.of(distinct, key)
-        if key is not None:
-            return cls(distinct, users, np.array([key.id_of(name) for name in distinct], np.int64))
-        of_texts = hash_column(pa.array(distinct, pa.string()))
-        return cls(distinct, users, np.concatenate([of_texts & ID_MASK, whole_numbers(distinct)]))
-
-    @property
-    def traces(self) -> tuple[bytes, ...]:
-        """How one of them may stand in a file: as text, as digits, as eight bytes, as a varint."""
-        found = {name.encode() for name in self.names} | {
-            str(number).encode() for number in self.ids.tolist()
-        }
-        found |= {number.to_bytes(8, "little", signed=True) for number in self.ids.tolist()}
-        found |= {_varint(number) for number in self.ids.tolist()}
-        # Eight bytes that are mostly zeros stand in every file.
-        return tuple(sorted(trace for trace in found if len(trace.strip(b"\0")) >= _SHORTEST_TRACE))
-
-    @property
-    def num_without_traces(self) -> int:
-        """Users whose id is so short that files are not searched for its bytes: it stands everywhere by chance."""
-        return sum(len(name.encode()) < _SHORTEST_TRACE for name in self.names)
 
 
 @dataclass
@@ -283,33 +242,6 @@ def _read_parquet(store: pa.fs.FileSystem, path: str) -> pa.Table:
     return pq.read_table(pa.BufferReader(files.read_all(store, path)))
 
 
-def traces_left(folder_uri: str, users: Forgotten) -> list[str]:
-    """Look for the users in every file below a folder: in decoded records and rows, and in the bytes themselves.
-
-    Returns:
-        What was found, a line each; none is as it should be.
-    """
-    store, folder = files.resolve(folder_uri)
-    found = []
-    for day_uri in published_days(folder_uri):
-        for shard in published_shards(day_uri, read_manifest(day_uri)):
-            content, frames = read_shard_content(shard)
-            users_of = decode_shard(shard, content, frames, pa.schema([(USER_ID, pa.int64())]))[USER_ID]
-            if count := int(users.users.in_files(users_of).sum()):
-                found.append(f"{shard.uri}: {count} records")
-    traces = users.traces
-    for info in files.list_files(store, folder):
-        content = files.read_all(store, info.path)
-        if info.path.endswith(".parquet"):
-            table = pq.read_table(pa.BufferReader(content))
-            if USER_ID in table.column_names and (count := int(users.users.in_files(table[USER_ID]).sum())):
-                found.append(f"{info.path}: {count} rows")
-        raw = content.to_pybytes()
-        if any(_stands_in(trace, raw) for trace in traces):
-            found.append(f"{info.path}: the bytes of an id")
-    return found
-
-
 def _without_records(
     day_uri: str, manifest: Manifest, users: UserSet, done: ForgottenDay
 ) -> tuple[tuple[ShardEntry, ...], int, int]:
@@ -364,27 +296,6 @@ def _without_rows(
     sink = pa.BufferOutputStream()
     pq.write_table(left.combine_chunks(), sink, compression="zstd")
     return files.write_named(sink.getvalue(), folder, "parquet", day_uri)
-
-
-def _stands_in(trace: bytes, content: bytes) -> bool:
-    """Whether an id stands in a file; as text only where it is no part of a longer word, such as another user's name.
-
-    Columns are read besides, so that nothing hangs on what stands before a text by chance.
-    """
-    if trace not in content:
-        return False
-    if not trace.isascii() or not trace.decode().isprintable():
-        return True
-    return re.search(rb"(?<![0-9A-Za-z])" + re.escape(trace) + rb"(?![0-9A-Za-z])", content) is not None
-
-
-def _varint(number: int) -> bytes:
-    """As protobuf writes an int64."""
-    rest, found = number & (2**64 - 1), bytearray()
-    while rest > 127:
-        found.append(rest & 127 | 128)
-        rest >>= 7
-    return bytes([*found, rest])
 
 
 def names_of(path: str | None, given: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which vocabulary belongs to published days: their manifests name it, and who trains on them finds it there."""
+"""Vocabulary of published days: manifests name it, and trainers find it there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user does with one served ad: looks or not, stays, clicks, comes back, hides.
+"""Behaviour of a user on one served ad: look, stay, click, return, hide.
 
 Position-based examination (Wang et al., WSDM 2018) and a click that needs both a look and a want. Dwell is a
 mixture: scrolled past, looked at and skipped, lingered on, clicked; accidental clicks have their own short

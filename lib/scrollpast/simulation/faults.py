@@ -1,4 +1,4 @@
-"""What goes wrong with the feeds of a day, planted into a log that is in order.
+"""Faults of the feeds of a day, planted into a sound log.
 
 Every fault is a function of a log and a day that gives the log as it would have arrived; all that it draws is a
 hash of what it touches. Days before and after stay as they are.

@@ -1,4 +1,4 @@
-"""How the funnel fills a slate: which user asks, when, and which ads the ranker puts where."""
+"""Simulated funnel: the user who asks, the time, and the ads that the ranker places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device can do at its best, and how long something takes on it."""
+"""Peak copy and matrix speed of a device, and timing on it."""
 
 from __future__ import annotations
 

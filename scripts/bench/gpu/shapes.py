@@ -1,4 +1,4 @@
-"""What is measured: batches and models of some size, and what a step of them has to move and to compute."""
+"""Shapes of the GPU benchmark: batches and models of a size, with the bytes and FLOPs of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the estimators see of a log: counts by group of users and position, one set a surface."""
+"""Counts of a log by group of users and position, one set a surface: the input of the estimators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dwell of unclicked impressions says: how many were looked at, and from how long on.
+"""Mixture model of the dwell of unclicked impressions: share of seen ones, and thresholds between seen and unseen.
 
 Log dwell is a mixture of normals: scrolled past unseen, looked at and passed over, and, where the log shows them,
 lingered on. It is fitted to a histogram by expectation maximisation (Dempster, Laird and Rubin, JRSS B 1977); the

@@ -1,4 +1,4 @@
-"""The gate: a day's figures held against the trailing days' before the day is published.
+"""Bands of the gate: a day's metrics compared with those of the trailing days, before publication.
 
 The band of a figure lies around the median of the trailing days, so wide that neither the usual difference from
 day to day nor chance takes a figure out of it: the wider of

@@ -1,4 +1,4 @@
-"""A day's health: the figures that tell a day like the others from one whose feeds were broken.
+"""Day metrics: figures that separate a sound day from one with broken feeds.
 
 Most come from the ledger. Buckets count what the ledger does not tell while they decide (`BucketSigns`), which
 costs them next to nothing; the driver adds up. `scrollpast.config.FIGURES` says what each figure means.

@@ -1,4 +1,4 @@
-"""What the command lines of jobs over a log share: its days, the moment of knowledge, and where the tables are."""
+"""Command-line arguments that jobs over a log share: days, ``--as-of``, places of the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the input tables must look like, checked before any of their rows is read."""
+"""Contracts of the input tables, checked before a row is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever Spark reads as a source: a table of its catalog, or a path in another format than Parquet."""
+"""Source of rows that Spark reads: a table of its catalog, or a path in another format than Parquet."""
 
 from __future__ import annotations
 

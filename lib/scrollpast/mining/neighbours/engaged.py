@@ -1,4 +1,4 @@
-"""What the users of some records engaged with, over all days that are looked at: none of it is ever a neighbour."""
+"""Ads that the users of some records engaged with on any of the days: they are never neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of every candidate: of every ad that the index puts into the rank range of a user."""
+"""Outcome of every candidate, i.e. of every ad in a user's range of ranks."""
 
 from __future__ import annotations
 

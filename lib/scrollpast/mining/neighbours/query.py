@@ -1,4 +1,4 @@
-"""Users are asked for, some at a time: embedded as they stood at the end of their record, searched, judged."""
+"""Neighbour queries: users embedded as of the end of their record, searched and judged in groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mining neighbours needs of trained towers, whoever computes it: queries, a search, and embeddings."""
+"""Interface to trained towers: queries, search, and embeddings."""
 
 from __future__ import annotations
 

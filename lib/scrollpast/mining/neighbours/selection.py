@@ -1,4 +1,4 @@
-"""Which candidates become neighbours: the rules in their order, for U users with up to C candidates each."""
+"""Selection of neighbours from candidates: the rules in their order, for U users with up to C candidates each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task does: give one shard's records their neighbours and write it, or find who is in a sample."""
+"""Tasks over one shard: add neighbours and write it, or find the users of a sample."""
 
 from __future__ import annotations
 

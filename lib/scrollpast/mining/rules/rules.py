@@ -1,4 +1,4 @@
-"""The configuration as the kernels want it: whole microseconds, codes and arrays."""
+"""Outcome rules' options as kernels need them: whole microseconds, codes and arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The set of users who may have an anchor, small enough to send to every task."""
+"""Bloom filter of the users who may have an anchor, small enough to send to every task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source hands to a task and takes back from it."""
+"""Functions over Arrow batches in Spark tasks, and the schema of shuffle messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns packed into bytes: what tasks hand to each other through Spark's exchange.
+"""Packed columns: the bytes that tasks exchange through Spark's shuffle.
 
 A parcel holds named NumPy arrays and a few words of text. Spark moves it as one binary value, so that the
 exchange costs the compressed bytes of the columns and no row is ever turned into a JVM row.

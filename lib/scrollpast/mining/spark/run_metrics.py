@@ -1,4 +1,4 @@
-"""What a run leaves for those who watch it: JSON lines of its steps, and a text file for Prometheus.
+"""Run metrics: JSON lines of the steps, and a text file for Prometheus.
 
 Watching never decides anything: metrics that cannot be written are a note on standard error, and the run ends as it
 would have ended without them.

@@ -1,4 +1,4 @@
-"""Which ad gets which row, and which value which code: counts and a catalogue in, a vocabulary out. No Spark."""
+"""Rows of ads and codes of values: counts and a catalogue in, a vocabulary out. No Spark."""
 
 from __future__ import annotations
 

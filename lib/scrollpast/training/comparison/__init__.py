@@ -1,1 +1,1 @@
-"""Which negatives help: arms that differ in their negatives alone, trained, evaluated and held against one of them."""
+"""Comparison of negatives: arms that differ in their negatives only, trained and evaluated on the same days."""

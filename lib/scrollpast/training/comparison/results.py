@@ -1,4 +1,4 @@
-"""What one run leaves: a small file with the numbers of every user, named after all that they depend on.
+"""Result of one run: a small file with the metrics of every user, named after all that they depend on.
 
     OUT/runs/arm=weighted/ratio=2/seed=0/inputs=<digest>/   the run: checkpoints, curve.jsonl, tensorboard/
         result-<digest>.parquet                             user_id and one column for every metric

@@ -1,4 +1,4 @@
-"""What the data set hands to the model: some anchors, their context, and the negatives of their users.
+"""Batch of anchors, with their context and the negatives of their users.
 
 Shapes: B anchors, K hard negatives and J neighbours an anchor, ΣH and ΣP the values of a ragged list of all
 anchors together.

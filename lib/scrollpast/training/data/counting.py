@@ -1,4 +1,4 @@
-"""How many anchors each shard holds: all that the plan of an epoch has to know about the files."""
+"""Number of anchors in each shard: the plan of an epoch needs no more of the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the data set reads, shuffles and draws."""
+"""Options of reading, shuffling and drawing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step told, on its way to the host: nobody waits for the device until the numbers are wanted."""
+"""Asynchronous copy of a step's metrics from the device to the host."""
 
 from __future__ import annotations
 

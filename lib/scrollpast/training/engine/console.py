@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, lines elsewhere, and none of the libraries' asides."""
+"""Console output of a run: a bar on a terminal, lines elsewhere, no output of the libraries."""
 
 from __future__ import annotations
 

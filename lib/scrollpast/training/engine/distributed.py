@@ -1,4 +1,4 @@
-"""The processes that train together: what torchrun says of them, or this one alone."""
+"""Processes that train together: torchrun's ranks, or this process alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of a run over its steps: a file of JSON lines that resumes exactly, and TensorBoard's scalars."""
+"""Metrics of a run over its steps: a file of JSON lines that resumes exactly, and TensorBoard scalars."""
 
 from __future__ import annotations
 

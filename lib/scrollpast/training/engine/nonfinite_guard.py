@@ -1,4 +1,4 @@
-"""A loss that is not finite must not be learned from, and to find out the host must not wait for the device."""
+"""Guard against steps whose loss is not finite, without a wait of the host for the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In what arithmetic a part of the model is computed."""
+"""Arithmetic precision of a part of the model."""
 
 from __future__ import annotations
 

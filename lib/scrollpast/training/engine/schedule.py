@@ -1,4 +1,4 @@
-"""What changes over the steps: the weight of a source, the learning rate of the dense part."""
+"""Schedules over the steps: weight of a source, learning rate of the dense part."""
 
 from __future__ import annotations
 

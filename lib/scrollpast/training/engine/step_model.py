@@ -1,4 +1,4 @@
-"""Towers and loss as the one module that is sharded, pipelined and differentiated."""
+"""Towers and loss as one module that is sharded, pipelined and differentiated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How steps are driven: one after the other, or with the exchange of ids one step ahead."""
+"""Execution of steps: one after the other, or with the exchange of ids one step ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run: steps until the epochs are over, with curves, evaluations and checkpoints on the way."""
+"""Trainer: steps until the epochs are over, with metrics, evaluations and checkpoints."""
 
 from __future__ import annotations
 

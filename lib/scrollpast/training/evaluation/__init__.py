@@ -1,1 +1,1 @@
-"""How good the towers are on days that came after those they were trained on."""
+"""Evaluation of towers on days later than their training days."""

@@ -1,4 +1,4 @@
-"""How sure a mean over users is: 95 % intervals by resampling the users."""
+"""Bootstrap intervals of means over users, at 95 %."""
 
 from __future__ import annotations
 

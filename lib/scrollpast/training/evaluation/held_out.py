@@ -1,4 +1,4 @@
-"""What is asked of a retriever on later days: one query a user, with what the user did before and did then."""
+"""Queries of an evaluation: one a user, with the history before the evaluated days and the targets on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ads a user is given: exactly, over the whole catalogue, or by an index; and where targets stand among them."""
+"""Rankings of ads for users, exact or by an index, and the ranks of targets in them."""
 
 from __future__ import annotations
 

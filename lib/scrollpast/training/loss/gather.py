@@ -1,4 +1,4 @@
-"""The embeddings of all ranks on every rank, with a gradient that finds its way back."""
+"""Embeddings of all ranks on every rank, with gradients back to their owners."""
 
 from __future__ import annotations
 

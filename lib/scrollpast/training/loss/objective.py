@@ -1,4 +1,4 @@
-"""One step's loss: the sources of negatives that are switched on, in one softmax, over all ranks."""
+"""Contrastive loss of one step: all enabled sources of negatives in one softmax, over all ranks."""
 
 from __future__ import annotations
 

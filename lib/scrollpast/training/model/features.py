@@ -1,4 +1,4 @@
-"""What the tables are asked for: rows and codes as TorchRec's KeyedJaggedTensor, keys in the tables' order."""
+"""Keys of the table lookups: rows and codes as TorchRec's KeyedJaggedTensor, in the tables' order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tables lie over the ranks: TorchRec's planner, within what the configuration allows and memory holds."""
+"""Placement of tables on the ranks by TorchRec's planner, within the configuration and the memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the positive is contrasted with: candidates from four sources, what of them is masked, and what Q is."""
+"""Sources of negatives: candidates, masks, and corrections of the sampling distribution."""

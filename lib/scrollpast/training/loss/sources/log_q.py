@@ -1,4 +1,4 @@
-"""What Q is for each source, and what is added to a logit for it.
+"""LogQ corrections: log of the sampling probability of each source, and what it adds to a logit.
 
 The loss wants, in its denominator, a sum over candidates that nobody could add up: over the catalogue, or over
 the user's pool of served ads. A source draws n of them, and f = exp(score) of each draw, divided by n · Q of

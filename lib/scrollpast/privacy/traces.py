@@ -1,0 +1,109 @@
+"""Search for traces of forgotten users in every file of published days, by record and by byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from scrollpast.hashing import ID_MASK, hash_column
+from scrollpast.privacy.forgetting import published_days
+from scrollpast.privacy.suppression import UserSet, whole_numbers
+from scrollpast.privacy.user_keys import UserKey
+from scrollpast.record_schema import USER_ID
+from scrollpast.shards import filesystem as files
+from scrollpast.shards.manifest import (
+    read_manifest,
+)
+from scrollpast.shards.reader import decode_shard, published_shards, read_shard_content
+
+_SHORTEST_TRACE = 5
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The users to forget: how the log names them, and what their ids may have become."""
+
+    names: tuple[str, ...]
+    users: UserSet
+    ids: NDArray[np.int64]
+    """Ids that records may carry."""
+
+    @classmethod
+    def of(cls, names: Iterable[str], key: UserKey | None) -> Forgotten:
+        """A name that is a number may be a number or a text in the log: without a key both are looked for."""
+        distinct = tuple(dict.fromkeys(names))
+        users = UserSet.of(distinct, key)
+        if key is not None:
+            return cls(distinct, users, np.array([key.id_of(name) for name in distinct], np.int64))
+        of_texts = hash_column(pa.array(distinct, pa.string()))
+        return cls(distinct, users, np.concatenate([of_texts & ID_MASK, whole_numbers(distinct)]))
+
+    @property
+    def traces(self) -> tuple[bytes, ...]:
+        """How one of them may stand in a file: as text, as digits, as eight bytes, as a varint."""
+        found = {name.encode() for name in self.names} | {
+            str(number).encode() for number in self.ids.tolist()
+        }
+        found |= {number.to_bytes(8, "little", signed=True) for number in self.ids.tolist()}
+        found |= {_varint(number) for number in self.ids.tolist()}
+        # Eight bytes that are mostly zeros stand in every file.
+        return tuple(sorted(trace for trace in found if len(trace.strip(b"\0")) >= _SHORTEST_TRACE))
+
+    @property
+    def num_without_traces(self) -> int:
+        """Users whose id is so short that files are not searched for its bytes: it stands everywhere by chance."""
+        return sum(len(name.encode()) < _SHORTEST_TRACE for name in self.names)
+
+
+def traces_left(folder_uri: str, users: Forgotten) -> list[str]:
+    """Look for the users in every file below a folder: in decoded records and rows, and in the bytes themselves.
+
+    Returns:
+        What was found, a line each; none is as it should be.
+    """
+    store, folder = files.resolve(folder_uri)
+    found = []
+    for day_uri in published_days(folder_uri):
+        for shard in published_shards(day_uri, read_manifest(day_uri)):
+            content, frames = read_shard_content(shard)
+            users_of = decode_shard(shard, content, frames, pa.schema([(USER_ID, pa.int64())]))[USER_ID]
+            if count := int(users.users.in_files(users_of).sum()):
+                found.append(f"{shard.uri}: {count} records")
+    traces = users.traces
+    for info in files.list_files(store, folder):
+        content = files.read_all(store, info.path)
+        if info.path.endswith(".parquet"):
+            table = pq.read_table(pa.BufferReader(content))
+            if USER_ID in table.column_names and (count := int(users.users.in_files(table[USER_ID]).sum())):
+                found.append(f"{info.path}: {count} rows")
+        raw = content.to_pybytes()
+        if any(_stands_in(trace, raw) for trace in traces):
+            found.append(f"{info.path}: the bytes of an id")
+    return found
+
+
+def _stands_in(trace: bytes, content: bytes) -> bool:
+    """Whether an id stands in a file; as text only where it is no part of a longer word, such as another user's name.
+
+    Columns are read besides, so that nothing hangs on what stands before a text by chance.
+    """
+    if trace not in content:
+        return False
+    if not trace.isascii() or not trace.decode().isprintable():
+        return True
+    return re.search(rb"(?<![0-9A-Za-z])" + re.escape(trace) + rb"(?![0-9A-Za-z])", content) is not None
+
+
+def _varint(number: int) -> bytes:
+    """As protobuf writes an int64."""
+    rest, found = number & (2**64 - 1), bytearray()
+    while rest > 127:
+        found.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([*found, rest])
