@@ -42,7 +42,9 @@ def main() -> int:
         "--seeds", nargs="+", metavar="N", type=whole_number(0), help="of the runs of an arm (0 1 2)"
     )
     parser.add_argument(
-        "--baseline", metavar="ARM", help="what the others are held against, such as naive@2 (random)"
+        "--baseline",
+        metavar="ARM",
+        help="the arm that the others are compared with, such as naive@2 (random)",
     )
     parser.add_argument("--out", metavar="PATH", help="folder of the runs and the table")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")

@@ -85,8 +85,8 @@ def test_a_day_in_order_passes_with_its_figures_and_the_days_they_were_held_agai
 def test_the_first_days_have_only_bounds_and_a_note_says_so(mined: Path, tmp_path: Path) -> None:
     ended = done(run(mined / "log", tmp_path, day=DAYS[0]))
     assert (
-        "note: the gate had only its bounds to go by: of the 28 days before, 0 are published and comparable, and a "
-        f"band needs {NUM_DAYS - 1}\n" in ended.stdout
+        "note: the gate checked fixed limits only: 0 of the last 28 days are published and comparable, "
+        f"{NUM_DAYS - 1} are needed\n" in ended.stdout
     )
     assert content_of(tmp_path, DAYS[0]) == content_of(mined / "out", DAYS[0])
 

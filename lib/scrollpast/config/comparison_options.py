@@ -47,7 +47,7 @@ class OwnArm(Section):
 
 class ComparisonOptions(Section):
     path: str | None = None
-    """Folder of the runs, their results and the table. --out goes over it."""
+    """Folder of the runs, their results and the table. Overridden by --out."""
     arms: list[str] = list(get_args(ArmName))
     """What is compared: built-in arms and those of ``own_arms``."""
     own_arms: dict[str, OwnArm] = {}
@@ -60,9 +60,9 @@ class ComparisonOptions(Section):
     baseline: str = "random"
     """What all others are held against: in_batch, random, or an arm and a ratio, such as naive@2."""
     days: dict[DaySet, list[str]] = {}
-    """Published days to train on, by what they were mined with; --days goes over it."""
+    """Published days to train on, by what they were mined with, overridden by --days."""
     evaluation_days: list[str] = []
-    """Published days later than those; --evaluate goes over it."""
+    """Published days later than those, overridden by --evaluate."""
     max_users: int | None = Field(None, ge=1)
     """Users of the evaluation, chosen by a hash; null = all."""
     metrics: list[Metric] = ["recall@10", "recall@100", "ndcg@100", "auc"]

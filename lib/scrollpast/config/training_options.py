@@ -220,11 +220,11 @@ class EvaluationOptions(Section):
 
 class Training(Section):
     days: list[str] = []
-    """Published days to train on; DAY on the command line goes over it."""
+    """Published days to train on, overridden by DAY on the command line."""
     vocabulary: str | None = None
     """Vocabulary's folder; null = the one that the days' manifests name."""
     path: str | None = None
-    """Folder of the run: checkpoints, scalars, metrics. --out goes over it."""
+    """Folder of the run: checkpoints, scalars, metrics. Overridden by --out."""
     start_from: str | None = None
     """Checkpoint whose weights to begin with; its vocabulary may be an older one that this one extends."""
     seed: int = Field(0, ge=0, lt=2**63)

@@ -35,8 +35,7 @@ def test_no_day_is_published_yet(tmp_path: Path) -> None:
     trailing = read(tmp_path / "new")
     assert (trailing.days, trailing.sketches, trailing.left_out) == ({}, (), {})
     assert trailing.note(DEFAULTS) == (
-        "the gate had only its bounds to go by: of the 28 days before, 0 are published and comparable, and a band "
-        "needs 7"
+        "the gate checked fixed limits only: 0 of the last 28 days are published and comparable, 7 are needed"
     )
 
 
@@ -51,7 +50,7 @@ def test_days_of_other_options_are_not_comparable(tmp_path: Path, option: str) -
     trailing = read(tmp_path)
     assert trailing.days == {}
     assert trailing.left_out == {"mined with other options": 2}
-    assert str(trailing.note(DEFAULTS)).endswith("a band needs 7; 2 mined with other options")
+    assert str(trailing.note(DEFAULTS)).endswith("7 are needed; 2 mined with other options")
 
 
 @pytest.mark.parametrize("option", ["mining.seed=9", "mining.num_buckets=3", "spark.rows_per_task=9"])

@@ -39,8 +39,8 @@ class Trailing:
             return None
         reasons = "".join(f"; {count} {reason}" for reason, count in self.left_out.items())
         return (
-            f"the gate had only its bounds to go by: of the {options.trailing_days} days before, {len(self.days)} are "
-            f"published and comparable, and a band needs {options.min_trailing_days}{reasons}"
+            f"the gate checked fixed limits only: {len(self.days)} of the last {options.trailing_days} days are "
+            f"published and comparable, {options.min_trailing_days} are needed{reasons}"
         )
 
 
