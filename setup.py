@@ -51,6 +51,7 @@ EXTRAS = {
         "duckdb>=1.4",
         "google-crc32c>=1.7",
         "hypothesis>=6.130",
+        "jsonschema>=4.20",
         "import-linter>=2.3",
         "moto[server]>=5.1",
         "mypy>=1.18",

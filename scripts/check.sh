@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format, lint, types and import contracts: scripts/check.sh [--fix]. Every check runs, whatever the one
+# Format, lint, types, import contracts and generated files: scripts/check.sh [--fix]. Every check runs, whatever the one
 # before it found; the exit code is 1 when any of them found something.
 source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 cd "$root"
@@ -31,6 +31,7 @@ check lint $bin/ruff check --quiet .
 mapfile -t programs < <(find jobs scripts -path scripts/bench/peers -prune -o -name '*.py' -print 2>/dev/null | sort)
 check types env MYPYPATH=. $bin/mypy lib setup.py "${programs[@]}"
 check imports $bin/lint-imports --no-logo
+check options $bin/python scripts/env/write_conf.py --check
 
 # Modules of the library: how many, and the median and the largest number of lines.
 find lib -name '*.py' ! -empty -exec wc -l {} + | awk '$2 != "total" {print $1, $2}' | sort -n |

@@ -44,6 +44,7 @@ RUNS = {
     "env/shrink_fbgemm.py": "tests/scripts/test_small_runs.py",
     "inspect_shard.py": "tests/shards/test_inspect_shard.py",
     "env/package.sh": "tests/scripts/test_package.py",
+    "env/write_conf.py": "tests/scripts/test_write_conf.py",
     "bench/screenshot.sh": "tests/scripts/test_small_runs.py",
     "submit.sh": "tests/cluster/test_submit.py",
 }

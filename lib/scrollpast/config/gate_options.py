@@ -43,7 +43,9 @@ class Bounds(Section):
     """Where a figure has to be, whatever it was before."""
 
     low: float | None = None
+    """Smallest value that passes; null = no limit."""
     high: float | None = None
+    """Largest value that passes; null = no limit."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Bounds:

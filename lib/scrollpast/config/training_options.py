@@ -31,6 +31,7 @@ class TrainingData(Section):
     max_history: int = Field(64, ge=0)
     """Past positives of an anchor at most, the latest."""
     shuffle: bool = True
+    """Read shards, blocks and anchors in an order of (seed, epoch)."""
     num_lanes: int | None = Field(None, ge=1)
     """Places of the data read at once; null = 8 for most batches. Ranks that divide it get the same batches."""
     block_records: int = Field(8192, ge=1)
@@ -72,9 +73,11 @@ class Model(Section):
     user_layers: list[Width] = [128]
     """Widths of the hidden layers."""
     ad_layers: list[Width] = [128]
+    """Widths of the hidden layers of the ad tower."""
     temperature: float = Field(0.07, gt=0, le=10)
     """What cosines are divided by; where it is learned, what it begins with."""
     is_temperature_learned: bool = False
+    """Learn the temperature."""
     compile: bool = False
     """Compile the layers of the towers (torch.compile) when training begins."""
     sharding: ShardingOptions = ShardingOptions()
@@ -89,14 +92,18 @@ class Schedule(Section):
     """A factor of the weight: ``initial`` before ``start_step``, 1 from ``ramp_steps`` later on."""
 
     initial: float = Field(1.0, ge=0)
+    """Factor of the weight before the ramp; 0 = the source takes no part."""
     start_step: int = Field(0, ge=0)
+    """First step of the ramp."""
     ramp_steps: int = Field(0, ge=0)
+    """Steps in which the factor goes to 1."""
 
 
 class SourceOptions(Section):
     """One source of negatives."""
 
     enabled: bool = True
+    """Use this source."""
     weight: float = Field(1.0, gt=0)
     """What a candidate counts in the softmax."""
     schedule: Schedule = Schedule()
@@ -110,8 +117,11 @@ class InBatch(SourceOptions):
     log_q: bool = True
     """Correct by the share of the ad among positives; n is the number of anchors of other users."""
     is_same_user_masked: bool = True
+    """Leave out positives of the same user."""
     is_same_request_masked: bool = True
+    """Leave out positives of the same request."""
     mask_known_positives: bool = True
+    """Leave out known positives of the user."""
 
 
 class Random(SourceOptions):
@@ -127,6 +137,7 @@ class Random(SourceOptions):
     log_q: bool = True
     """Correct by the probability of the draw."""
     mask_known_positives: bool = True
+    """Leave out known positives of the user."""
 
 
 class Hard(SourceOptions):
@@ -144,18 +155,25 @@ class Hard(SourceOptions):
     is_weighted: bool = True
     """A draw counts as much as it is surely a negative."""
     is_same_request_masked: bool = False
+    """Leave out ads of the same request as the positive."""
     mask_known_positives: bool = True
+    """Leave out known positives of the user."""
 
 
 class Neighbour(SourceOptions):
     """Ads near the positive, as mined into the records."""
 
     enabled: bool = False
+    """Use this source."""
     weight: float = Field(0.01, gt=0)
     count: int = Field(2, ge=1, le=1024)
+    """Draws for an anchor, from the user's record."""
     log_q: DrawCorrection = "uniform"
+    """As of hard negatives."""
     is_weighted: bool = True
+    """Multiply a draw's logit weight by the record's weight."""
     mask_known_positives: bool = True
+    """Leave out known positives of the user."""
 
 
 class Negatives(Section):
@@ -200,6 +218,7 @@ class Optimizer(Section):
 
 class Checkpoints(Section):
     every_steps: int = Field(1000, ge=1)
+    """Steps between checkpoints."""
     keep_last: int = Field(2, ge=1)
     """Checkpoints that stay beside the best one."""
     asynchronous: bool = True
@@ -210,6 +229,7 @@ class EvaluationOptions(Section):
     days: list[str] = []
     """Published days later than those trained on; evaluated while training if there are any."""
     every_steps: int = Field(1000, ge=1)
+    """Steps between evaluations."""
     max_users: int | None = Field(10_000, ge=1)
     """Users of an evaluation while training, chosen by a seeded hash; null = all."""
     metric: Literal["recall@10", "recall@50", "recall@100", "ndcg@100", "auc"] = "recall@100"
@@ -230,9 +250,11 @@ class Training(Section):
     seed: int = Field(0, ge=0, lt=2**63)
     """Of the first weights, the order and the draws."""
     epochs: int = Field(1, ge=1)
+    """Passes over all anchors."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many steps, if the epochs are not over before."""
     log_every_steps: int = Field(50, ge=1)
+    """Steps between logged means."""
     pipeline: Literal["auto", "plain", "sparse_dist"] = "auto"
     """sparse_dist overlaps the exchange of ids with the step before (TorchRec); auto = on a GPU."""
     data: TrainingData = TrainingData()
