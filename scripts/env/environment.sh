@@ -140,20 +140,17 @@ START
 }
 
 # The stamp of an installed lock: the interpreter, the place (an environment cannot be moved) and the lock
-# itself, so that a change of any of them is seen.
+# itself, so that a change of any of them is seen. The path is that of _install's .pth file.
 _stamp() {
-    printf '# Python %s in %s\n' "$1" "$root"
+    printf '# Python %s in %s, with lib on its path\n' "$1" "$root"
     cat "$root/scripts/env/locks/$2.txt"
 }
-
-_import_path() { printf '%s\n' "$root/lib" "$root"; }
 
 _is_ready() {
     local folder=$root/$1 lock version
     shift
     version=$("$folder/bin/python" -I -S -c 'import platform; print(platform.python_version())' 2>/dev/null) ||
         return 1
-    _import_path | cmp -s - "$(_purelib "$folder/bin/python")/scrollpast.pth" || return 1
     for lock; do
         _stamp "$version" "$lock" | cmp -s - "$folder/.scrollpast/$lock.lock" || return 1
     done
@@ -177,7 +174,7 @@ _install() {
     [[ $site == "$folder"/* ]] || fail "$site: expected a folder inside $folder; remove $name and start again"
     _forget_half_installed "$site"
     # The project itself, as a path: an edit in lib/ is live, and no build and no network are needed.
-    _import_path >"$site/scrollpast.pth"
+    printf '%s\n' "$root/lib" "$root" >"$site/scrollpast.pth"
     mkdir -p "$folder/.scrollpast"
     for lock; do
         _is_ready "$name" "$lock" && continue

@@ -38,7 +38,7 @@ def project(tmp_path: Path) -> Path:
         (environment / name).symlink_to(Path(sys.prefix) / name)
     for lock in ("mining", "report", "development"):
         text = (REPOSITORY / "scripts" / "env/locks" / f"{lock}.txt").read_text(encoding="utf-8")
-        stamp = f"# Python {platform.python_version()} in {tmp_path.resolve()}\n{text}"
+        stamp = f"# Python {platform.python_version()} in {tmp_path.resolve()}, with lib on its path\n{text}"
         (environment / ".scrollpast" / f"{lock}.lock").write_text(stamp, encoding="utf-8")
     return tmp_path
 
