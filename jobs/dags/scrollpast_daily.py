@@ -151,14 +151,14 @@ def tell(event: dict[str, Any]) -> None:
 
 
 def tell_failure(context: Any) -> None:
-    """What a task calls that has failed for good."""
+    """Callback of a task that has failed for good."""
     instance = context["ti"]
     reason = context.get("exception") or "failed"
     tell(event_of(context, is_done=False, message=f"{instance.task_id}: {reason}"))
 
 
 def event_of(context: Any, *, is_done: bool, message: str) -> dict[str, Any]:
-    """What is told of a run."""
+    """Description of a run in messages."""
     dag_run = context["dag_run"]
     return {
         "dag_id": dag_run.dag_id,
@@ -209,7 +209,7 @@ with DAG(
 
     @task.sensor(**waiting)
     def wait_for_engagements(dag_run: Any = None, params: Any = None) -> bool:
-        """What was engaged with until the day is mature is of other days too."""
+        """Engagements until the day is mature lie on later days too."""
         day = day_of(dag_run, params)
         days = [day + timedelta(days=later) for later in range(1 + settings.maturity_days)]
         return all(has_arrived("engagements", of) for of in days)

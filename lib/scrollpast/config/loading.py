@@ -70,7 +70,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _first_fault(error: Exception) -> str:
-    """What YAML stumbled over, and where, in one line."""
+    """First fault of a YAML text with its place, in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{error.problem} in line {mark.line + 1}, column {mark.column + 1}"

@@ -101,7 +101,7 @@ _TYPES = {
     "string_type": "a text",
     "list_type": "a list, such as [country]",
 }
-"""What people call the types that pydantic's messages name."""
+"""Plain names of the types in pydantic's messages."""
 
 
 def _expectation(problem: Mapping[str, Any], location: list[str]) -> str:
@@ -119,7 +119,7 @@ def _expectation(problem: Mapping[str, Any], location: list[str]) -> str:
 
 
 def _constraints(location: list[str]) -> Iterable[Any]:
-    """What is asked of the value at a location: an option, or one value of an option's list or map."""
+    """Constraint of the value at a location: an option, or one value of an option's list or map."""
     section = _section_at(location)
     if section:
         return section.model_fields[location[-1]].metadata

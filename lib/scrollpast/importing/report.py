@@ -15,7 +15,7 @@ _TEXTS = dict.fromkeys(("LICENSE*", "README*", "*.md", "*.txt"), "text about the
 
 @dataclasses.dataclass(frozen=True)
 class LogDescription:
-    """How one public log maps to the contract."""
+    """Mapping of one public log to the contract."""
 
     title: str
     """Name and source of the log."""
@@ -28,7 +28,7 @@ class LogDescription:
     unused_columns: dict[str, str] = dataclasses.field(default_factory=dict)
     """Pattern of a column's name, in files that are read -> why the import does not read the column."""
     notes: tuple[str, ...] = ()
-    """What a reader of the results must know."""
+    """Notes for readers of the results."""
 
 
 def report_of(description: LogDescription, writer: LogWriter, source: LogSource) -> str:

@@ -47,7 +47,7 @@ def mine(arguments: argparse.Namespace) -> int:
 
 
 def summary(mined: MinedDay, done: str = "published") -> str:
-    """What a person wants to know at the end: the ledger with shares, what was written, and where it is."""
+    """Summary of a run: the ledger with shares, the written files, the place of the day."""
     manifest = mined.manifest
     total = sum(manifest.ledger.values())
     lines = [f"{'outcome':<18}{'impressions':>15}  {'share':>7}  meaning"]

@@ -32,7 +32,7 @@ _LORENZ_POINTS = 101
 
 
 class Age(IntEnum):
-    """What the table of ads says of an ad's age."""
+    """Age of an ad by the table of ads."""
 
     OLD = 0
     NEW = 1
@@ -57,7 +57,7 @@ def count_ads(rows: Columns, num_parts: int) -> Iterator[tuple[int, Columns]]:
 
 
 def profile_of(parts: Sequence[Columns], attributes: AdAttributes, rules: Rules) -> Columns:
-    """How many ads have so many negatives and positives at such an `Age`.
+    """Number of ads by negatives, positives and `Age`.
 
     Args:
         parts: counts of :func:`count_ads`; all of an ad are here.
@@ -75,7 +75,7 @@ def profile_of(parts: Sequence[Columns], attributes: AdAttributes, rules: Rules)
 
 @dataclass(frozen=True)
 class Exposure:
-    """How a data set's negatives fall on the ads of its catalogue: a profile as of :func:`profile_of`.
+    """Distribution of a data set's negatives over the ads of its catalogue: a profile as of :func:`profile_of`.
 
     The catalogue is the table of ads, and what the records hold beside it; without a table the records' ads alone.
     """

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MinedDay:
-    """What a run did. ``is_new`` is false where the day was published from the same input before."""
+    """Result of a run. ``is_new`` is false where the day was published from the same input before."""
 
     uri: str
     manifest: Manifest

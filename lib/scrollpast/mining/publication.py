@@ -28,7 +28,7 @@ class Published:
 
     manifest: Manifest
     news: tuple[str, ...] = ()
-    """What has come since; empty where a run would find what it found before."""
+    """Names of new inputs; empty where a run would find what it found before."""
 
     @property
     def paths(self) -> frozenset[str]:

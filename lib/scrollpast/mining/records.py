@@ -56,6 +56,6 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
 
 
 def _offsets(sorted_users: NDArray[np.int64], users: NDArray[np.int64]) -> pa.Array:
-    """Where each user's rows begin in a sorted column, and the end of all: int32 [len(users) + 1]."""
+    """Start of each user's rows in a sorted column, and the end of all: int32 [len(users) + 1]."""
     starts = np.searchsorted(sorted_users, users)
     return pa.array(np.append(starts, len(sorted_users)).astype(np.int32))

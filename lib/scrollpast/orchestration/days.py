@@ -16,7 +16,7 @@ class DayState(Enum):
     """Neither published nor held"""
     PUBLISHED = "published"
     HELD = "held"
-    """What was mined last is kept aside by the gate, whether or not an older version is published"""
+    """The last mined version is held by the gate, whether or not an older version is published"""
 
 
 def day_uri(negatives: str, day: date) -> str:
@@ -30,7 +30,7 @@ def held_uri(negatives: str, day: date) -> str:
 
 
 def state_of(negatives: str, day: date) -> DayState:
-    """What became of a day.
+    """State of a day.
 
     Args:
         negatives: the folder of the published days.

@@ -66,7 +66,7 @@ class Settings:
     user_rows: str | None = _of("USER_ROWS", None)
     """Rows of the table of users; the vocabulary's own default"""
     metrics: tuple[str, ...] = _of("METRICS", ("recall@100",))
-    """What a model must not be worse in, with commas between"""
+    """Metrics in which a model must not be worse, separated by commas"""
     largest_loss: float = _of("LARGEST_LOSS", 0.05)
     """Part of a metric that a new model may lose unproven"""
     spark_connection: str = _of("SPARK_CONNECTION", "spark_default")
@@ -74,7 +74,7 @@ class Settings:
     spark_properties: str | None = _of("SPARK_PROPERTIES", None)
     """File of Spark's properties for spark-submit; none: Spark's own"""
     py_files: str | None = _of("PY_FILES", None)
-    """What scripts/env/package.sh made, where the executors have no scrollpast of their own"""
+    """Archive that scripts/env/package.sh made, where the executors have no scrollpast of their own"""
     mining_pool: str = _of("MINING_POOL", "default_pool")
     """Airflow's pool for what runs in Spark"""
     training_pool: str = _of("TRAINING_POOL", "default_pool")

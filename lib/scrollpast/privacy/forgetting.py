@@ -47,7 +47,7 @@ _DAY = re.compile(r"(?:.*/)?ds=\d{4}-\d{2}-\d{2}")
 
 @dataclass
 class ForgottenDay:
-    """What became of one day."""
+    """Result for one day."""
 
     uri: str
     num_records: int = 0

@@ -46,7 +46,7 @@ class Forgotten:
 
     @property
     def traces(self) -> tuple[bytes, ...]:
-        """How one of them may stand in a file: as text, as digits, as eight bytes, as a varint."""
+        """Byte patterns of one of them in a file: as text, as digits, as eight bytes, as a varint."""
         found = {name.encode() for name in self.names} | {
             str(number).encode() for number in self.ids.tolist()
         }

@@ -1,4 +1,4 @@
-"""Which negatives helped: arms that differ in their negatives alone, held against a baseline."""
+"""Comparison of negatives: arms that differ in their negatives only, compared with a baseline."""
 
 from __future__ import annotations
 

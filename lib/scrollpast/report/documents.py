@@ -64,7 +64,7 @@ class DwellHistogram(Document):
 
 
 class Surface(Document):
-    """What is known of one surface."""
+    """Estimates of one surface."""
 
     num_impressions: Count
     chosen: str | None
@@ -133,7 +133,7 @@ class FigureDocument(Document):
 
 
 class BandDocument(Document):
-    """Where a figure was expected."""
+    """Expected range of a metric."""
 
     median: float
     low: float
@@ -151,7 +151,7 @@ class BreachDocument(Document):
 
 
 class GateDocument(Document):
-    """What a day was held against."""
+    """Result of the gate for a day."""
 
     trailing_days: list[str]
     breaches: list[BreachDocument]
@@ -207,7 +207,7 @@ class SkippedDocument(Document):
 
 
 class Direction(Document):
-    """Which values of a metric are good."""
+    """Direction of a metric: higher or lower is better."""
 
     better: str
 

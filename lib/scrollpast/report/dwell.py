@@ -1,4 +1,4 @@
-"""How long ads without a click stayed in view, and the thresholds that tell unseen, seen and lingered on apart."""
+"""Dwell of ads without a click, and the thresholds between unseen, seen and lingered on."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def examination(inputs: Inputs) -> ReportSection:
 
 
 def _surfaces(surfaces: Mapping[str, Surface]) -> ReportTable:
-    """What each surface's curve rests on, or why it has none."""
+    """Basis of each surface's curve, or the reason why there is none."""
     rows = []
     for name, surface in surfaces.items():
         curve = None if surface.chosen is None else surface.estimates[surface.chosen]

@@ -1,4 +1,4 @@
-"""How unequally the negatives fall on the ads of the catalogue."""
+"""Distribution of negatives over the ads of the catalogue."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _KEPT = {Outcome.NEGATIVE.label: 0, Outcome.EXPLICIT_NEGATIVE.label: 0, Outcome.POSITIVE.label: 2}
-"""What goes into records, by the place of its colour."""
+"""Outcomes that go into records, by the place of their colour."""
 
 
 def funnel(inputs: Inputs) -> ReportSection:
@@ -67,7 +67,7 @@ def in_order(ledger: dict[str, int]) -> dict[str, int]:
 
 
 def _records(manifest: Manifest) -> str:
-    """What of the impressions went into records."""
+    """Impressions that went into records."""
     served, explicit = manifest.ledger.get("negative", 0), manifest.ledger.get("explicit_negative", 0)
     return (
         f"{wording.count(manifest.ledger.get('positive', 0))} are positives; {wording.count(served)} are hard "

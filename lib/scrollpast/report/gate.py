@@ -37,7 +37,7 @@ def gate(inputs: Inputs) -> ReportSection:
 
 
 def verdict(health: HealthDocument | None) -> tuple[str, str]:
-    """What the gate said, in a word or two and with what it went by."""
+    """Verdict of the gate in a few words, and the limits that it used."""
     if health is None or health.gate is None:
         return "not judged", "no gate when it was mined"
     days = len(health.gate.trailing_days)

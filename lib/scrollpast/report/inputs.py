@@ -1,4 +1,4 @@
-"""What a report is made from: days, what is known of them, runs, a comparison."""
+"""Input of a report: days with their files, runs, a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rests on few users, or on few ads, is not told by itself: k-anonymity (Sweeney, IJUFKS 10(5), 2002)."""
+"""Groups of few users or ads are not shown: k-anonymity (Sweeney, IJUFKS 10(5), 2002)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def joined(sizes: NDArray[np.int64], floor: int) -> list[tuple[int, int]]:
 
 
 def fewer_than(floor: int) -> str:
-    """What stands in the place of a number."""
+    """Text in the place of a small number."""
     return f"fewer than {floor:,}"
 
 

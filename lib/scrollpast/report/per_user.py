@@ -1,4 +1,4 @@
-"""How many negatives the day's users have."""
+"""Distribution of negatives over the day's users."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _bars(num_users: NDArray[np.int64], floor: int) -> list[Bar]:
 
 
 def _quantile(found: NegativesByUser, level: float, floor: int) -> str:
-    """What is told of a quantile: of the few users who have the most or the fewest, nothing."""
+    """Text of a quantile; a dash where few users have as many, or as few."""
     value = found.quantile(level)
     has_few_beside = min(found.num_users[: value + 1].sum(), found.num_users[value:].sum()) < floor
     return wording.NONE if has_few_beside else f"{value:,}"

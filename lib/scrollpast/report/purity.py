@@ -1,4 +1,4 @@
-"""How pure negatives are: measured where the truth is known, on simulated logs, at equal yields."""
+"""Purity of negatives at equal yields, measured on simulated logs, where the truth is known."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _DAY_MS = 86_400_000
 
 
 def revocations(inputs: Inputs) -> ReportSection:
-    """How many negatives were revoked, by the kind of engagement that contradicts them.
+    """Revoked negatives by the kind of engagement that contradicts them.
 
     Raises:
         UserError: the day's revocations are missing or are not what was written.

@@ -1,4 +1,4 @@
-"""What a report consists of: sections of paragraphs, facts, tables, plots and commands."""
+"""Parts of a report: sections of paragraphs, facts, tables, plots and commands."""
 
 from __future__ import annotations
 

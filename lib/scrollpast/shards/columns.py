@@ -17,7 +17,7 @@ LIST_NAMES = {0: "no list", BYTES_LIST: "bytes_list", FLOAT_LIST: "float_list", 
 
 @dataclass(frozen=True)
 class FeatureType:
-    """What a column is as a feature: ``kind`` (BYTES_LIST …) and whether a row holds exactly one value."""
+    """Feature type of a column: ``kind`` (BYTES_LIST …) and whether a row holds exactly one value."""
 
     kind: int
     is_scalar: bool
@@ -125,7 +125,7 @@ def _flat_values(values: pa.Array, kind: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _window(array: pa.Array, dtype: np.dtype, count: int) -> np.ndarray:
-    """What a (possibly sliced) array sees of its buffer; zeros if it is empty and has none."""
+    """Part of its buffer that a (possibly sliced) array uses; zeros if it is empty and has none."""
     buffer = array.buffers()[1]
     if buffer is None or len(array) == 0:
         return np.zeros(count, dtype)

@@ -106,7 +106,7 @@ def found_schema(data: np.ndarray, frames: Frames, num_records: int) -> pa.Schem
 
 
 def _contents(data: np.ndarray, at: int, stop: int, field_number: int) -> list[tuple[int, int]]:
-    """Where the contents of the length-delimited fields of one number lie; ends at the first malformed byte."""
+    """Places of the contents of the length-delimited fields of one number; ends at the first malformed byte."""
     found = []
     while at < stop:
         tag, body, end = next_field(address_of(data), at, stop)

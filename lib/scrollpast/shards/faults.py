@@ -1,4 +1,4 @@
-"""What compiled loops report when bytes are not what they must be, and the error that says it in words."""
+"""Codes of malformed bytes that compiled loops return, and their error messages."""
 
 from __future__ import annotations
 

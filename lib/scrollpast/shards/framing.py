@@ -31,7 +31,7 @@ FOOTER_BYTES = 4
 
 @dataclass(frozen=True)
 class Frames:
-    """Where the payloads of a buffer lie: ``starts`` and ``lengths`` int64 [num_records], in bytes."""
+    """Places of the payloads of a buffer: ``starts`` and ``lengths`` int64 [num_records], in bytes."""
 
     starts: np.ndarray
     lengths: np.ndarray
@@ -91,7 +91,7 @@ def index_frames(
 
 @compiled
 def _count_frames(data: int, num_bytes: int, fault: np.ndarray) -> int:
-    """How many records have a sound header and fit into the bytes at address ``data``, up to the first fault."""
+    """Number of records with a sound header and fit into the bytes at address ``data``, up to the first fault."""
     at = 0
     count = 0
     while at < num_bytes:

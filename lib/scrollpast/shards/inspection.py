@@ -1,4 +1,4 @@
-"""What there is to verify behind a path: one TFRecord file, with or without a manifest beside it, or a day."""
+"""Verification of a path: one TFRecord file, with or without a manifest beside it, or a day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a manifest says, and its JSON: every field checked on the way in, the same bytes on the way out."""
+"""Fields of a manifest, and its JSON: every field checked on the way in, the same bytes on the way out."""
 
 from __future__ import annotations
 

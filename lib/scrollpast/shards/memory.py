@@ -23,7 +23,7 @@ if sys.byteorder != "little":
 
 
 def address_of(array: np.ndarray) -> int:
-    """Where the first byte of a contiguous array lies."""
+    """Address of the first byte of a contiguous array."""
     return int(array.__array_interface__["data"][0])
 
 
@@ -87,7 +87,7 @@ def _store_uint64(_typing, _address, _at, _value):  # type: ignore[no-untyped-de
 
 @intrinsic
 def _leading_zeros(_typing, _value):  # type: ignore[no-untyped-def]
-    """How many of the 64 bits above the highest one that is set are clear; 64 for 0."""
+    """Number of leading zero bits of 64; 64 for 0."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))

@@ -79,7 +79,7 @@ def _are_equal(left: int, left_at: int, right: int, right_at: int, length: int) 
 
 @compiled
 def _find_name(data: int, start: int, stop: int, names: int, offsets: np.ndarray, guess: int) -> int:
-    """Which of the wanted names ``data[start:stop]`` is, or -1; tries ``guess`` first (records are sorted)."""
+    """Index of the wanted name that ``data[start:stop]`` is, or -1; tries ``guess`` first (records are sorted)."""
     num_names = offsets.size - 1
     for step in range(num_names):
         column = (guess + step) % num_names

@@ -34,12 +34,12 @@ class PublishedShard:
 
     @property
     def uri(self) -> str:
-        """Where the shard lies; how messages call it."""
+        """Place of the shard, as messages name it."""
         return files.join(self.day_uri, self.entry.path)
 
     @property
     def remedy(self) -> str:
-        """What to do when the content is not what the manifest says."""
+        """Remedy where the content differs from the manifest."""
         return f"mine ds={self.ds} again with --overwrite"
 
 

@@ -145,7 +145,7 @@ def read_revocations(day_uri: str, path: str | None) -> pa.Table:
 
 
 def revoked_by_bucket(table: pa.Table) -> dict[int, RevokedNegatives]:
-    """What each bucket's readers leave out."""
+    """Revoked negatives by bucket."""
     buckets = table[BUCKET].to_numpy()
     return {
         bucket: RevokedNegatives.of(table.filter(pa.array(buckets == bucket)))

@@ -25,7 +25,7 @@ _LOW_28, _HIGH_28 = np.uint64(0x000000000FFFFFFF), np.uint64(0x0FFFFFFF00000000)
 
 @inlined
 def varint_bytes(value: int) -> int:
-    """How many bytes the varint of an int64 takes: 1 to 9, or 10 for a negative number."""
+    """Size in bytes of the varint of an int64: 1 to 9, or 10 for a negative number."""
     bits = 64 - leading_zeros(signed(np.uint64(value) | _ONE))
     return (bits * 9 + 64) >> 6  # ceil(bits / 7) for 1 to 64
 

@@ -326,7 +326,7 @@ def _of_table(ads: pa.Table, values: Mapping[str, tuple[str, ...]], about: Mappi
 
 
 def _bytes_of(texts: pa.Array) -> list[Any]:
-    """What tells one array of texts from another: which are null, their lengths, their bytes."""
+    """Digest input of an array of texts: nulls, lengths, bytes."""
     is_valid = texts.is_valid().to_numpy(zero_copy_only=False)
     texts = texts.fill_null("").cast(pa.large_string())
     offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]

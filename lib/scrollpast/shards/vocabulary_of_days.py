@@ -28,7 +28,7 @@ _ATTEMPTS = 5
 
 
 def vocabulary_reference(day_uri: str, vocabulary_uri: str) -> str:
-    """How the manifest of a day names a vocabulary.
+    """Reference to a vocabulary in a day's manifest.
 
     Relative to the day's folder (``../vocabulary/v=…``) where the vocabulary lies below the folder that holds the
     day, so that both can move together; else the absolute path or URI.

@@ -31,7 +31,7 @@ _EPOCH = dt.date(1970, 1, 1)
 
 @dataclasses.dataclass(frozen=True)
 class LogRequest:
-    """Which log: the same request gives the same bytes, with any number of processes.
+    """Request for a simulated log: the same request gives the same bytes, with any number of processes.
 
     Raises:
         UserError: a number out of bounds.

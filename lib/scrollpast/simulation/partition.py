@@ -41,7 +41,7 @@ _NUM_FAULTS = NEGATIVE_POSITION
 
 
 class Plan(NamedTuple):
-    """How the log is cut: ``num_rows`` in ``num_stretches`` parts of nearly the same size."""
+    """Division of the log: ``num_rows`` in ``num_stretches`` parts of nearly the same size."""
 
     num_rows: int
     num_stretches: int
@@ -212,7 +212,7 @@ def _deliver_again(world, rates, plan, stretch, number, seed, scratch, rows, at)
 
 @njit(cache=True)
 def _spoil(rows, row):  # type: ignore[no-untyped-def]
-    """What the pipeline does to a row after the fact: lose the dwell, break a value."""
+    """Faults of the logging pipeline in a row: lose the dwell, break a value."""
     if not rows.is_dwell_sent[row]:
         rows.dwell_ms[row] = UNKNOWN_DWELL
     if rows.broken[row] == NEGATIVE_DWELL:

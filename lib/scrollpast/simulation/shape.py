@@ -17,7 +17,7 @@ def _within(default: float, low: float, high: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class LogShape:
-    """What the simulated users, ads, slates and pipeline are like.
+    """Shape of the simulated users, ads, slates and pipeline.
 
     Raises:
         UserError: a value out of its bounds, or two values that contradict each other.
@@ -44,7 +44,7 @@ class LogShape:
     served_relevance: float = _within(0.08, 0.001, 0.9)
     """Mean probability, over served impressions, that the user wants the ad."""
     relevance_spread: float = _within(2.5, 0.0, 20.0)
-    """How far taste moves the log-odds of relevance; 0 makes every ad as relevant as any other."""
+    """Effect of taste on the log-odds of relevance; 0 makes every ad as relevant as any other."""
     ranker_noise: float = _within(0.7, 0.0, 20.0)
     """Scale of the logistic noise that the ranker adds to the log-odds before it sorts a slate."""
     new_ad_share: float = _within(0.1, 0.0, 0.9)

@@ -56,7 +56,7 @@ def impressions_of(rows: Rows, world: World) -> pa.Table:
 
 
 def truth_of(rows: Rows) -> pa.Table:
-    """What really happened at each impression, row for row; broken values are whole here."""
+    """True events of each impression, row for row; broken values are whole here."""
     return pa.table(
         {
             "request_id": _array(rows.request),
@@ -75,7 +75,7 @@ def truth_of(rows: Rows) -> pa.Table:
 
 
 def engagements_of(engaged: Engaged) -> pa.Table:
-    """What users did; the request is null where the kind of event does not know it."""
+    """Engagements of users; the request is null where the kind of event does not know it."""
     return pa.table(
         {
             "user_id": _array(engaged.user),

@@ -50,7 +50,7 @@ def estimate(arguments: argparse.Namespace) -> int:
 
 
 def summary(surfaces: list[SurfaceEstimate]) -> str:
-    """What a person wants to know at the end: the curves with their intervals, and what is offered."""
+    """Summary of a run: the curves with their intervals, and the offered thresholds."""
     lines = []
     for found in surfaces:
         lines.append(f"{found.surface}: {found.num_impressions:,} impressions")

@@ -170,7 +170,7 @@ def _next_smoothing(smoothing: float, log_theta: Floats, inverse: Floats, roughn
 
 
 def _roughness(positions: NDArray[np.int64]) -> Floats:
-    """How far a curve [K] is from a power law times an exponential, as a quadratic form [K, K].
+    """Distance of a curve [K] from a power law times an exponential, as a quadratic form [K, K].
 
     Those are the shapes that examination is known to have: lists are left by a power law, feeds are scrolled at an
     even rate. What is left over is measured by squared second differences over log(1 + position).

@@ -90,7 +90,7 @@ def _falls_apart(mixture: DwellMixture) -> bool:
 
 
 def _best(starts: Iterable[DwellMixture], counts: Floats) -> tuple[DwellMixture, float]:
-    """What the best of the starts climbs to, and its information criterion: maximisation finds the nearest summit."""
+    """Best fit over the starts, and its information criterion: maximisation finds the nearest summit."""
     fitted = []
     for start in starts:
         mixture, likelihood = _climb(start, counts)

@@ -43,7 +43,7 @@ class Estimate:
     high: Floats
     num_clicks: int
     level: str
-    """Where the factor came from: `FROM_DWELL` or `FROM_FIRST`."""
+    """Origin of the factor: `FROM_DWELL` or `FROM_FIRST`."""
 
     @property
     def relative_width(self) -> float:
@@ -53,7 +53,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SurfaceEstimate:
-    """What became of one surface: the estimates that its log allows, why not the others, and which to use."""
+    """Result for one surface: the estimates that its log allows, why not the others, and which to use."""
 
     surface: str
     num_impressions: int

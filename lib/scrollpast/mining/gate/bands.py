@@ -43,7 +43,7 @@ _NO_BAND = {"recorded", "seen_before_share"}
 
 @dataclass(frozen=True)
 class Band:
-    """Where a figure is expected: ``median`` of the trailing days, and how far around it."""
+    """Expected range of a metric: ``median`` of the trailing days, and how far around it."""
 
     median: float
     low: float
@@ -65,7 +65,7 @@ class Breach:
 
     @property
     def expected(self) -> str:
-        """Where the figure has to be, in words."""
+        """Expected range in words."""
         low, high = (None if end is None else shown(self.figure, end) for end in (self.low, self.high))
         if low is None or high is None:
             return f"at least {low}" if high is None else f"at most {high}"
@@ -74,7 +74,7 @@ class Breach:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate found. Without breaches the day may be published."""
+    """Verdict of the gate. Without breaches the day may be published."""
 
     breaches: tuple[Breach, ...] = ()
     days: tuple[str, ...] = ()

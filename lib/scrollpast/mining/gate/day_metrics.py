@@ -32,13 +32,13 @@ _SKETCHED_REQUESTS = 16
 """One request in so many is looked at for the sketch: hashing every row would cost a percent of the job."""
 _SKETCH_SEED = 1
 _NOT_JUDGED = {Outcome.SUPPRESSED, Outcome.IMMATURE, Outcome.NEGATIVE}
-"""How many are suppressed follows from the list, which grows; how many are immature from --as-of; negatives are what
-the others leave."""
+"""The number of suppressed impressions follows from the list, which grows, that of immature ones from --as-of;
+negatives are what the others leave."""
 
 
 @dataclass(frozen=True)
 class BucketSigns:
-    """What buckets see beside the outcomes; the signs of several buckets add up."""
+    """Counts of buckets beside the outcomes; the signs of several buckets add up."""
 
     num_engaged: int = 0
     """Engagements of positive kinds in the window."""
@@ -81,7 +81,7 @@ class BucketSigns:
 
 
 def engaged_in_window(engagements: Columns, rules: Rules) -> NDArray[np.bool_]:
-    """Which of [M] engagements are of a positive kind and in the window: bool [M]."""
+    """Mask of the engagements of a positive kind in the window: bool [M]."""
     moment_us, window = engagements["engaged_us"], rules.window
     inside = (moment_us >= window.start_us) & (moment_us < window.end_us)
     return np.asarray(rules.kinds.is_positive[engagements["kind"]] & inside)
@@ -235,7 +235,7 @@ def hardness(ledger: Ledger) -> tuple[float, int]:
 
 
 def _overlap(today: tuple[int, ...], earlier: tuple[int, ...]) -> DayMetric:
-    """What share of today's impressions an earlier day had: of the hashes up to where both sketches are whole."""
+    """Share of the day's impressions that an earlier day had: of the hashes up to where both sketches are whole."""
     known_to = min(sketch[-1] if len(sketch) == SKETCH_SIZE else 2**63 for sketch in (today, earlier))
     compared = [value for value in today if value <= known_to]
     seen = len(set(compared) & set(earlier))

@@ -25,7 +25,7 @@ from scrollpast.shards.manifest import (
 
 
 def folder_of_days(config: Config) -> str:
-    """Where days are published.
+    """Folder of published days.
 
     Raises:
         UserError: no place is configured.
@@ -136,7 +136,7 @@ def release(config: Config, day: date, *, overwrite: bool = False) -> Manifest:
 
 
 def why_held(config: Config, day: date, verdict: Verdict, *, overwrite: bool) -> dict[str, str]:
-    """Which figure is where it should not be, what it was held against, and how to go on: the parts of an error."""
+    """Parts of the error of a held day: the metric, its limits, and the remedy."""
     first, *others = verdict.breaches
     also = f"; and {', '.join(map(str, others))}" if others else ""
     options = ("--release", "--overwrite") if overwrite else ("--release",)

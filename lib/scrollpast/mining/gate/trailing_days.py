@@ -30,10 +30,10 @@ class Trailing:
     sketches: tuple[tuple[int, ...], ...]
     """Of the impressions of all whose windows do not overlap the day's."""
     left_out: Mapping[str, int]
-    """How many others are published, by why they are not comparable."""
+    """Other published days, by the reason why they are not comparable."""
 
     def note(self, config: Config) -> str | None:
-        """What a person should know where the days are too few for a band."""
+        """Note where the days are too few for a band."""
         options = config.gate
         if len(self.days) >= options.min_trailing_days:
             return None

@@ -160,4 +160,4 @@ ENGAGEMENTS = TableContract(
 )
 ADS = TableContract("ads", required={AD_ID: IDENTIFIER}, optional={})
 AGED_ADS = TableContract("ads", required=ADS.required, optional={CREATED_AT: NULLABLE_TIMESTAMP})
-"""Where it is known when ads were created, mining tells new ones apart."""
+"""Optional column: the creation time of an ad separates new ads."""

@@ -41,7 +41,7 @@ class DayPartitions:
         return [self.first + timedelta(days=number) for number in range((self.last - self.first).days + 1)]
 
     def value(self, path: str) -> str | None:
-        """What the folder of a file says of the column; None where no folder does."""
+        """Value of the column in the name of a file's folder; None where no folder does."""
         for folder in path.split("/")[:-1]:
             name, equals, value = folder.partition("=")
             if equals and name == self.column:

@@ -82,7 +82,7 @@ def check_all_read(source: Source, num_read: int) -> None:
 
 
 def describe(inputs: dict[str, Source], num_rows: dict[str, int], num_suppressed: int) -> dict[str, Any]:
-    """What the manifest says of the input.
+    """Description of the input in the manifest.
 
     Args:
         num_rows: rows of a table that the run used.

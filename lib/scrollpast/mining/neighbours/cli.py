@@ -48,7 +48,7 @@ def mine(
 
 
 def summary(done: Sequence[DayWithNeighbours], options: Neighbours) -> str:
-    """What a person wants to know at the end: the ledger of all days, who was asked for, and where the days are."""
+    """Summary of a run: the ledger of all days, who was asked for, and where the days are."""
     manifests = [day.manifest for day in done]
     total = sum(sum(manifest.ledger.values()) for manifest in manifests)
     lines = [f"{'outcome':<14}{'candidates':>15}  {'share':>7}  meaning"]

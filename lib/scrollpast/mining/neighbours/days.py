@@ -59,7 +59,7 @@ _DONE = "number long, parcel binary"
 
 @dataclass(frozen=True)
 class DayWithNeighbours:
-    """What a run did for a day. ``is_new`` is false where it was published from the same input before."""
+    """Result of a run for one day. ``is_new`` is false where it was published from the same input before."""
 
     uri: str
     manifest: Manifest
@@ -221,7 +221,7 @@ def _highest_chance(spark: SparkSession, days: Sequence[NeighbourDay], work: Wor
 def _on_shards(
     spark: SparkSession, shards: Sequence[PublishedShard], function: Callable[[PublishedShard], bytes]
 ) -> list[bytes]:
-    """What the function gives for every shard, in their order; a task a shard, as one takes seconds to minutes."""
+    """Results of the function for every shard, in their order; a task a shard, as one takes seconds to minutes."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

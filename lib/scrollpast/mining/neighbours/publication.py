@@ -23,7 +23,7 @@ from scrollpast.shards.vocabulary_of_days import referenced_vocabulary, vocabula
 WITHOUT = "num_without"
 """Records whose users were asked for, and got no neighbour."""
 RECORDS = ("num_asked", "num_unplaced", "num_left_out")
-"""What a record is counted as: its user was asked for; has no positive that the towers know; is not in the sample."""
+"""Counted kind of a record: its user was asked for; has no positive that the towers know; is not in the sample."""
 
 _CHANGES = {
     "options": "the options of neighbours",
@@ -37,7 +37,7 @@ _CHANGES = {
 def describe(
     day: NeighbourDay, engaged_in: Sequence[NeighbourDay], towers: Towers, sample: int | None
 ) -> dict[str, Any]:
-    """What a day with neighbours is made from, as its manifest's ``input``.
+    """Inputs of a day with neighbours, as its manifest's ``input``.
 
     Args:
         engaged_in: the other days whose engagements are ruled out.
@@ -83,7 +83,7 @@ def find_published(out_uri: str, options: Neighbours, made_from: Mapping[str, An
 
 
 def _what_decides(options: Any, made_from: Mapping[str, Any]) -> dict[str, Any]:
-    """Whatever has no part in a day's bytes, such as where its input lay, is left out."""
+    """Inputs and options that decide a day's bytes; places of inputs are left out."""
 
     def fingerprint(name: str) -> Any:
         return made_from.get(name, {}).get("fingerprint")

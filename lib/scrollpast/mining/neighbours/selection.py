@@ -72,10 +72,10 @@ def select(
 
 
 def draw_chances(seed: int, users: NDArray[np.int64], ads: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What decides the draw: a seeded hash of user and ad, int64 [P], the same in whatever company it is asked."""
+    """Sort key of the draw: a seeded hash of user and ad, int64 [P], the same in whatever company it is asked."""
     return seeded_hash(seed, users, ads)
 
 
 def user_chances(seed: int, users: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What decides who is in a sample: a seeded hash of the user, int64 [U]."""
+    """Sort key of a sample: a seeded hash of the user, int64 [U]."""
     return seeded_hash(seed, users)

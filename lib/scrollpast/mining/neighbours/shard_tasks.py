@@ -50,7 +50,7 @@ class DayShards:
 
 @dataclass(frozen=True)
 class Work:
-    """What the tasks of a run have in common."""
+    """Common input of the tasks of a run."""
 
     options: Neighbours
     export_uri: str
@@ -139,7 +139,7 @@ def measure_search(shard: PublishedShard, day: DayShards, work: Work, open_retri
 
 
 _opened: dict[tuple[str, Neighbours, int | None], NeighbourQuery] = {}
-"""What this worker has opened: an export is large, and the same for all tasks of a run."""
+"""Exports that this worker has opened: an export is large, and the same for all tasks of a run."""
 
 
 def _asking(work: Work, open_retriever: OpenRetriever) -> NeighbourQuery:

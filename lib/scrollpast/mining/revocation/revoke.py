@@ -57,7 +57,7 @@ _FEATURES = ("negative_ad_id", "negative_served_at_ms", "negative_kind")
 
 @dataclass(frozen=True)
 class RevokedDay:
-    """What became of one day."""
+    """Result for one day."""
 
     uri: str
     num_negatives: int

@@ -34,7 +34,7 @@ class AdAttributes:
         return cls(ads, {name: columns[name][order][first] for name in names})
 
     def hold(self, ads: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of int64 [N] ads are there: bool [N]."""
+        """Membership of int64 [N] ads: bool [N]."""
         if not len(self.ads):
             return np.zeros(len(ads), np.bool_)
         at = np.minimum(np.searchsorted(self.ads, ads), len(self.ads) - 1)

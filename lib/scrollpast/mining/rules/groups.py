@@ -97,7 +97,7 @@ def rank_in_group(groups: Ints, *order: NDArray[np.generic]) -> Ints:
 
 
 def is_among(codes: Ints, num_codes: int, wanted: Ints) -> NDArray[np.bool_]:
-    """Which of [N] codes are among the wanted ones, of which some may be ``NOT_FOUND``: bool [N]."""
+    """Membership of [N] codes in the wanted ones, of which some may be ``NOT_FOUND``: bool [N]."""
     is_wanted = np.zeros(num_codes, np.bool_)
     is_wanted[wanted[wanted >= 0]] = True
     return is_wanted[codes]
@@ -137,7 +137,7 @@ def has_between(
 
 @inlined
 def _slot(first: Any, second: Any, mask: Any) -> Any:
-    """Where the search for a key begins in a table of mask + 1 slots: a multiplicative hash (Knuth, TAOCP 3, 6.4)."""
+    """First slot of the search for a key in a table of mask + 1 slots: a multiplicative hash (Knuth, TAOCP 3, 6.4)."""
     mixed = np.uint64(first) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(second)
     mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(mask))

@@ -116,7 +116,7 @@ class Rules:
     examination: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Probability that a position is examined, float64 [positions] by surface; empty = 1 everywhere."""
     user_key: UserKey | None = None
-    """What user ids are hashed with before they leave; None = not at all."""
+    """Key that user ids are hashed with before they leave; None = they are not hashed."""
     suppressed: UserSet = field(default_factory=UserSet)
     """Users whose rows are left out."""
 
@@ -177,7 +177,7 @@ class Rules:
 
     @property
     def longest_reach_us(self) -> int:
-        """How long after its impression an engagement may still concern it."""
+        """Longest time after an impression in which an engagement may concern it."""
         return max(int(self.kinds.attribution_us.max()), self.guard_after_us)
 
     def on(self, surfaces: Sequence[str]) -> SurfaceTable:

@@ -13,7 +13,7 @@ from scrollpast.mining.spark.packed_columns import Columns
 def negative_weights(
     rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, rules: Rules
 ) -> NDArray[np.float32]:
-    """How surely an impression was seen and passed over, float32 [N] in (0, 1]: P(seen) × P(not wanted | seen).
+    """Certainty that an impression was seen and not wanted, float32 [N] in (0, 1]: P(seen) × P(not wanted | seen).
 
     What the dwell says of having been seen, it says at a position that is looked at as often as the surface's mean.
     Elsewhere the odds are those times the odds of the position over those of the mean (Bayes): a short look is less
@@ -42,7 +42,7 @@ def _odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
 def dwell_confidence(
     dwell_ms: NDArray[np.int32], surface: NDArray[np.int16], surfaces: SurfaceTable, rules: Rules
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a dwell says: P(seen) and P(not wanted | seen), float64 [N] each, in (0, 1].
+    """Probabilities by dwell: P(seen) and P(not wanted | seen), float64 [N] each, in (0, 1].
 
     The first rises from ``floor`` at the shortest dwell that counts as seen to 1 at ``full_from_ms`` (an impression
     is viewable after one continuous second: MRC guidelines); the second falls from 1 at ``full_to_ms`` to ``floor``

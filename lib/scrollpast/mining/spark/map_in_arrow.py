@@ -17,7 +17,7 @@ BATCH_ROWS = 1 << 18
 """Rows that are judged at once: enough to amortise a NumPy call, few enough to stay in the cache."""
 
 SHUFFLE_MESSAGE = "bucket int, content string, payload binary"
-"""What crosses Spark's exchange: a parcel, what it holds, and the bucket it goes to."""
+"""Schema of a shuffle message: target bucket, content, payload."""
 _EXCHANGED_PARTITIONS_AT_MOST = 200
 
 Batches = Iterator[pa.RecordBatch]

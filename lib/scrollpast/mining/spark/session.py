@@ -173,7 +173,7 @@ _JAVA_ERROR = re.compile(r"(?:Caused by: |: )((?:[a-z]\w*\.)+[A-Z]\w*(?:Error|Ex
 
 
 def condense(error: Exception, log_path: str | None) -> Exception:
-    """What went wrong in Spark, without its stack traces; errors of other origins come back as they are."""
+    """Error of Spark without its stack traces; errors of other origins come back as they are."""
     text = str(error)
     own = _OWN_ERROR.search(text)
     if isinstance(error, ScrollpastError):

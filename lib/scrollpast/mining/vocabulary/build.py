@@ -133,7 +133,7 @@ def _count(
 def count_shard(
     shard: PublishedShard, user_features: Sequence[str], suppressed: UserSet | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """How often each ad is a positive and a negative in a shard, and how many records have each user value.
+    """Counts of a shard: positives and negatives of each ad, records with each user value.
 
     Args:
         suppressed: users whose records are not counted, such as those whom an interrupted run has left in the day.

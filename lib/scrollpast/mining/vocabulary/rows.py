@@ -22,7 +22,7 @@ AD, RAW_ID = "ad", "raw_id"
 
 @dataclass(frozen=True)
 class Counts:
-    """What records hold: distinct ``ads`` int64 [A] with their occurrences, and the values of user features."""
+    """Counts of records: distinct ``ads`` int64 [A] with their occurrences, and the values of user features."""
 
     ads: Integers
     positives: Integers

@@ -83,7 +83,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Planned:
-    """What is to be trained, in the order of the table, and what is not."""
+    """Arms to train, in the order of the table, and arms that are skipped."""
 
     arms: Mapping[str, Arm]
     cells: tuple[Cell, ...]

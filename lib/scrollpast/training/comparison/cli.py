@@ -103,7 +103,7 @@ def run_comparison(config: Config, device: torch.device) -> ComparisonTable | No
 
 
 def _overrides(arguments: argparse.Namespace) -> Iterator[str]:
-    """What the command line says over the configuration, as ``--set`` would say it."""
+    """Overrides of the command line as ``--set`` texts."""
     named = {
         "path": arguments.out,
         "arms": arguments.arms,

@@ -24,7 +24,7 @@ class DaySets:
     """In the order of `DaySet`, whatever order they were named in."""
     evaluation: tuple[str, ...]
     notes: tuple[str, ...]
-    """How sets differ in what they should have in common."""
+    """Differences between sets in fields that should be equal."""
 
     @property
     def every_day(self) -> list[str]:
@@ -103,7 +103,7 @@ def read_day_sets(options: ComparisonOptions) -> DaySets:
 
 
 def content_of(days: Sequence[str]) -> list[str]:
-    """What the days hold, a digest each: two days are the same where windows and shards are, wherever they lie."""
+    """Digests of the days' contents: two days are the same where windows and shards are, wherever they lie."""
     contents = []
     for day in days:
         manifest = read_manifest(day)

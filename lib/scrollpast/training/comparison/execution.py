@@ -160,7 +160,7 @@ def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
 
 
 def _agreed(value: bool) -> bool:
-    """What the first rank found: a file that it has just written the others may not see yet."""
+    """Result of the first rank: a file that it has just written the others may not see yet."""
     values = [value]
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(values)

@@ -92,7 +92,7 @@ def run_folder(
     *,
     num_ranks: int,
 ) -> str:
-    """Where a run of these inputs is."""
+    """Place of a run of these inputs."""
     learned = options.model_dump(mode="json", exclude=set(_NOT_LEARNED_BY))
     for name in _DATA_NOT_LEARNED_BY:
         del learned["data"][name]

@@ -57,7 +57,7 @@ from scrollpast.training.evaluation.metrics import trivial_cuts
 SCHEMA_VERSION = 1
 JSON_NAME, PARQUET_NAME, TEXT_NAME = "comparison.json", "comparison.parquet", "comparison.txt"
 LOWER_IS_BETTER = "served share in top"
-"""How the names of metrics begin whose smaller values are good: what users passed over is to stand further down."""
+"""Prefixes of metrics whose smaller values are better."""
 
 _ROW = pa.schema(
     [
@@ -82,7 +82,7 @@ _ROW = pa.schema(
 
 @dataclass(frozen=True)
 class About:
-    """What the numbers come from."""
+    """Origin of the metrics."""
 
     seeds: Sequence[int]
     num_users: int
@@ -187,7 +187,7 @@ class ComparisonTable:
 
 
 def notes_of(judged: Mapping[tuple[str, str], Judged | None], num_seeds: int, *, num_ads: int) -> list[str]:
-    """What a reader has to know of the intervals, and of lists that hold the whole catalogue."""
+    """Notes on the intervals, and on lists that hold the whole catalogue."""
     notes = trivial_cuts([metric for _, metric in judged], num_ads)
     if num_seeds == 1:
         notes.append("one seed: the intervals do not cover what another seed would have given")

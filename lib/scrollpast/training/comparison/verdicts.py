@@ -203,7 +203,7 @@ def _sorted_mean(mean_CS: Numbers) -> Numbers:
 
 
 def _seed_errors(deviation_CS: Numbers, freedom_of_an_arm: float, stream: str, num_resamples: int) -> Numbers:
-    """What other seeds would add to the arms' means: float64 [R, C], multivariate t; 0 where arms have one seed.
+    """Variation of the arms' means over seeds: float64 [R, C], multivariate t; 0 where arms have one seed.
 
     Args:
         deviation_CS: of the seeds' means.

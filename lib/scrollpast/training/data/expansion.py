@@ -29,7 +29,7 @@ NUMBERS = (
     "shard",
     "record",
 )
-"""What `AnchorPiece.numbers` holds, in this order, before the codes of the user features."""
+"""Rows of `AnchorPiece.numbers`, in this order, before the codes of the user features."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class LaneReader:
             at, first_size = stop, size
 
     def _runs(self, segments: Sequence[Segment], epoch: int, skipped: int) -> Iterator[AnchorRun]:
-        """What lies behind the first ``skipped`` anchors; a shard that is skipped whole is not read."""
+        """Anchors after the first ``skipped`` ones; a shard that is skipped whole is not read."""
         shard: ShardBlocks | None = None
         for segment in segments:
             if skipped >= len(segment):

@@ -63,7 +63,7 @@ class Lanes:
     def segments(
         self, lane: int, counts: NDArray[np.int64], order: NDArray[np.int64], *, padded_to: int | None
     ) -> list[Segment]:
-        """What a lane reads in an epoch, in this order.
+        """Segments that a lane reads in an epoch, in this order.
 
         Args:
             counts: int64 [S], anchors of each shard.

@@ -15,7 +15,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import Block, Integers, block_of, list_offsets
 
 _ENTRY_BYTES = 4096
-"""What Python's objects around the arrays of a block take, about."""
+"""Bytes of Python objects around the arrays of a block, approximately."""
 
 
 class BlockCache:

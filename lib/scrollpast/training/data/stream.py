@@ -59,7 +59,7 @@ class AnchorStream:
             raise ValueError(f"rank must be in [0, {num_ranks}), got {rank}")
         reader = ShardReader(manifests, features=block_features(vocabulary))
         self.shards: list[PublishedShard] = reader.shards
-        """What `AnchorBatch.origin` counts."""
+        """Shards in the order that `AnchorBatch.origin` counts."""
         self.options = options
         self._fingerprint = str(reader.state()["shards"])
         self._vocabulary = vocabulary

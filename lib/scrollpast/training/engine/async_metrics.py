@@ -30,11 +30,11 @@ class PendingStep:
 
     @property
     def batch(self) -> StepInput:
-        """What the step was given."""
+        """Input of the step."""
         return self._done.batch
 
     def totals(self) -> Totals:
-        """What it told; waits until the step is done."""
+        """Metrics of the step; waits until it is done."""
         if self._copied is not None:
             self._copied.synchronize()
         return Totals.of(self._numbers.tolist())

@@ -17,7 +17,7 @@ _TIMEOUT = timedelta(minutes=10)
 
 
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
-"""What gloo says on a rank whose peer is gone."""
+"""Messages of gloo on a rank whose peer is gone."""
 
 
 @contextmanager

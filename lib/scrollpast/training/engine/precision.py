@@ -8,7 +8,7 @@ import torch
 
 
 def precision_of(setting: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
-    """What a setting of the configuration means on a device; auto = bfloat16 on a GPU that has it."""
+    """Data type of a setting on a device; auto = bfloat16 on a GPU that has it."""
     is_reduced = setting == "bfloat16" or (
         setting == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )

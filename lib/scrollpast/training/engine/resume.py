@@ -55,7 +55,7 @@ The days and the vocabulary are compared by what they hold."""
 
 
 def data_options(options: Training) -> DataOptions:
-    """How a run's batches are read."""
+    """Data options of a run."""
     negatives = options.negatives
     return DataOptions(
         **options.data.model_dump(),

@@ -56,7 +56,7 @@ class NonFiniteLoss(ScrollpastError):
 
 @dataclass
 class Progress:
-    """What the loop goes on from; part of every checkpoint."""
+    """Position of the loop; part of every checkpoint."""
 
     step: int = 0
     """Steps done."""
@@ -86,7 +86,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended."""
+    """Result of a training run."""
 
     reason: str
     """"epochs", "max_steps", "early_stop", or "stopped": asked to by SIGTERM"""

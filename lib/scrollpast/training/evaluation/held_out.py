@@ -274,6 +274,6 @@ def _keys(user: Integers, row: Integers, vocabulary: Vocabulary) -> Integers:
 
 
 def _latest(user: Integers, num_users: int, most: int) -> NDArray[np.bool_]:
-    """Which of the values, ordered by user and time, are among the last ``most`` of their user."""
+    """Mask of the last ``most`` values of each user; values are ordered by user and time."""
     ends = np.cumsum(np.bincount(user, minlength=num_users))
     return ends[user] - np.arange(len(user)) <= most

@@ -51,7 +51,7 @@ def share_in_top(ranks: Integers, served: Ragged, k: int) -> Values:
 def auc(
     target_scores: NDArray[np.float32], targets: Ragged, served_scores: NDArray[np.float32], served: Ragged
 ) -> Values:
-    """How often a target scores above an ad that the user passed over; equal scores count half.
+    """Probability that a target scores above an ad that the user passed over; equal scores count half.
 
     Targets and served ads of row 0 are left out: nothing tells them apart.
     """

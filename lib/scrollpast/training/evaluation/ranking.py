@@ -67,7 +67,7 @@ def searched_top_rows(search: Search, user_UD: torch.Tensor, known: Ragged, k: i
 
 
 def ranks_in(top_UK: Integers, wanted: Ragged) -> Integers:
-    """Where each wanted row stands in its user's list: int64 [Σ], 0 = first, −1 = not there (nor is row 0)."""
+    """Rank of each wanted row in its user's list: int64 [Σ], 0 = first, −1 = not there (nor is row 0)."""
     num_users, k = top_UK.shape
     num_rows = 1 + max(int(top_UK.max(initial=0)), int(wanted.rows.max(initial=0)))
     keys = (np.arange(num_users)[:, None] * num_rows + top_UK)[top_UK > 0]

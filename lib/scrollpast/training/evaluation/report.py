@@ -144,7 +144,7 @@ def measure(
 
 
 def _ad_slices(rows: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, NDArray[np.bool_]]:
-    """Which targets are asked for: head ads together have half of all positives counted, tail ads the rest."""
+    """Masks of targets by slice: head ads together have half of all positives counted, tail ads the rest."""
     counts = vocabulary.counts
     order = np.argsort(-counts, kind="stable")
     before = np.cumsum(counts[order]) - counts[order]

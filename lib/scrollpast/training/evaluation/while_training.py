@@ -42,7 +42,7 @@ class HeldOutEvaluator:
 def evaluator_of(
     options: Training, days: Sequence[str], vocabulary: Vocabulary, device: torch.device
 ) -> HeldOutEvaluator | None:
-    """What evaluates a run; None where the configuration names no days to do it on.
+    """Evaluator of a run; None where the configuration names no days to do it on.
 
     Raises:
         UserError, CorruptShardError: as `read_held_out`.

@@ -119,7 +119,7 @@ def _check_free(out_uri: str, *, is_overwriting: bool) -> None:
 
 
 def _about_user_tower(checkpoint: Checkpoint, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What `UserTower` has to know beside the weights."""
+    """Metadata that `UserTower` needs beside the weights."""
     config = checkpoint.facts["config"]
     options = Model.model_validate(config["model"])
     return {

@@ -26,7 +26,7 @@ SMALLEST_TEMPERATURE = 0.01
 
 @dataclass(frozen=True)
 class Totals:
-    """What one step, or several, told: sums over the anchors of all ranks."""
+    """Metrics of one step or several: sums over the anchors of all ranks."""
 
     loss: float
     """Σ weight · loss"""
@@ -61,7 +61,7 @@ class Totals:
 
     @property
     def gradient_shares(self) -> dict[str, float]:
-        """What part of the push away from negatives each source has; they add up to 1."""
+        """Share of the gradient of negatives that each source has; the shares add up to 1."""
         total = sum(self.masses)
         return {
             name: mass / total if total else 0.0

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 @dataclass(frozen=True)
 class Blocks:
-    """How much is held at a time: a block of logits in float32, and beside it no more than half a block."""
+    """Size of a block of the computation: a block of logits in float32, and beside it no more than half a block."""
 
     cells: int
     """Logits of a block."""
@@ -58,7 +58,7 @@ class Own:
     name: str
     embedding_BKD: torch.Tensor
     offset_BK: torch.Tensor
-    """What to add to the logits; −inf where masked."""
+    """Added to the logits; −inf where masked."""
 
 
 def sampled_softmax(

@@ -18,7 +18,7 @@ def user_features(
     history_rows: torch.Tensor,
     history_lengths: torch.Tensor,
 ) -> KeyedJaggedTensor:
-    """What the user tower reads for B users.
+    """Input of the user tower for B users.
 
     Args:
         user_row: int64 [B].
@@ -35,7 +35,7 @@ def user_features(
 
 
 class AdFeatures:
-    """What the ad tower reads for ads by their rows: the row itself and the codes of its features."""
+    """Input of the ad tower for ads by their rows: the row itself and the codes of its features."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._keys = [AD, *(f"{AD}_{name}" for name in vocabulary.feature_codes)]

@@ -61,7 +61,7 @@ def shard(
 
 
 def describe(plan: ShardingPlan) -> str:
-    """Which table lies where, a few words a table."""
+    """Placement of each table in a few words."""
     parts = []
     for module_plan in plan.plan.values():
         for name, parameter in module_plan.items():  # type: ignore[attr-defined]
@@ -111,7 +111,7 @@ def _plan(
 
 
 def _constraints(name: str, options: ShardingOptions, device: torch.device) -> ParameterConstraints:
-    """What the planner may do with a table."""
+    """Placements that the planner may choose for a table."""
     # Without a GPU all memory is the machine's.
     placement = options.placement.get(name, "device") if device.type == "cuda" else "device"
     cache = CacheParams(load_factor=options.cache_share) if placement == "cached" else None

@@ -69,7 +69,7 @@ def measure_checkpoint(
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """What a new model gains and loses, metric by metric."""
+    """Differences of a new model from the current one, metric by metric."""
 
     num_users: int
     """Users that were asked with both models"""

@@ -42,7 +42,7 @@ class Export:
 
 
 def read_export(folder_uri: str) -> Export:
-    """What there is in a folder that an export was written to.
+    """State of the folder of an export.
 
     Raises:
         UserError: there is none, or its writing was not finished.
@@ -104,7 +104,7 @@ def read_ad_embeddings(folder_uri: str) -> NDArray[np.float32]:
 
 
 def damaged(folder_uri: str, error: Exception) -> ScrollpastError:
-    """What an export is said to be that cannot be read."""
+    """Error for an export that cannot be read."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ScrollpastError(
         folder_uri,

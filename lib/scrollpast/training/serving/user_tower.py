@@ -39,7 +39,7 @@ class UserTower(nn.Module):
     def __init__(self, about: Mapping[str, Any], ad_ids: Integers) -> None:
         super().__init__()
         self.temperature = float(about["temperature"])
-        """What the scores were divided by in the softmax, in training."""
+        """Divisor of the scores in the softmax of training."""
         self.max_history = int(about["max_history"])
         """Ads of a history that are looked at, the latest."""
         self.vocabulary_version = str(about["vocabulary_version"])

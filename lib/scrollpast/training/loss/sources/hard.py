@@ -97,7 +97,7 @@ def draw_offsets(
     is_same_request_masked: bool = False,
     mask_known_positives: bool = True,
 ) -> torch.Tensor:
-    """What to add to the logits of K draws from each user's pool: float32 [B, K], −inf where masked or absent.
+    """Offsets of the logits of K draws from each user's pool: float32 [B, K], −inf where masked or absent.
 
     Args:
         row_B, request_B: int64 [B], the anchors' positives.

@@ -57,7 +57,7 @@ def pool_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torc
 
 
 def catalogue_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torch.Tensor:
-    """What a user was served, taken as draws from the catalogue: −log(n · Q).
+    """Correction of a user's served ads as if they were draws from the catalogue: −log(n · Q).
 
     With Q = 1 / ads, a draw counts ads / n, and the weight of the source means the same beside the other sums
     over the catalogue whatever its size. Ads that are shown much are passed over much, though, and so pushed down

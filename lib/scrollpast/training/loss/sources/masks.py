@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 FAR = 1e4
-"""What masked candidates lose in the logits: more than any two logits are apart, and still a plain number."""
+"""Amount that masked candidates lose in the logits: more than any two logits are apart, and still a plain number."""
 
 
 def same_row(row_B: torch.Tensor, candidate_row: torch.Tensor) -> torch.Tensor:
@@ -38,7 +38,7 @@ def equal(key_N: torch.Tensor, key_B: torch.Tensor) -> torch.Tensor:
 
 
 class KnownColumns:
-    """Which of N shared candidates are among the known positives of an anchor.
+    """Mask of the N shared candidates that are known positives of an anchor.
 
     The work that does not depend on the anchor (sorting N) is done once; `mask_out` does the rest for some anchors.
     Nothing here waits for the device.
