@@ -94,8 +94,12 @@ def sweep(place: Place) -> JobRun:
 
 JOBS = (mine_again, mine_other_day, release, forget, revoke, name_vocabulary, add_neighbours, sweep)
 Job = Callable[[Place], JobRun]
-PAIRS = [(first, second) for first in JOBS for second in JOBS if first is not second]
-WITH_FORGETTING = [pair for pair in PAIRS if forget in pair]
+PAIRS = [
+    pytest.param(first, second, marks=() if forget in (first, second) else pytest.mark.slow)
+    for first in JOBS
+    for second in JOBS
+    if first is not second
+]
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +210,9 @@ class Interruption:
         self.action()
 
 
-def check(
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_nothing_is_lost_and_nobody_comes_back_whatever_runs_at_once(
     first: Job,
     second: Job,
     when: str,
@@ -230,32 +236,3 @@ def check(
     if forget in (first, second):
         nobody = {USER, *Forgotten.of([str(USER)], None).ids.tolist()}
         assert not any(nobody & set(day[0]) for day in found.values() if isinstance(day, tuple))
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("first", "second"), WITH_FORGETTING)
-def test_nobody_comes_back_whatever_runs_beside_forgetting(
-    first: Job,
-    second: Job,
-    when: str,
-    ground: Path,
-    tmp_path: Path,
-    orders: Callable[[Job, Job], dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    check(first, second, when, ground, tmp_path, orders, monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("first", "second"), [pair for pair in PAIRS if forget not in pair])
-def test_no_change_is_lost_whatever_runs_at_once(
-    first: Job,
-    second: Job,
-    when: str,
-    ground: Path,
-    tmp_path: Path,
-    orders: Callable[[Job, Job], dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    check(first, second, when, ground, tmp_path, orders, monkeypatch)
