@@ -39,7 +39,7 @@ def kill_python_worker(place: Here) -> str | None:
 
 
 def kill_executor(place: Here) -> str | None:
-    """An executor dies; its tasks are run again, and what it kept for the exchange is made again."""
+    """An executor dies; its tasks are run again, and what it kept for the shuffle is made again."""
     job = place.start()
     return _goes_on(job, _kill_one_of(place.grounds.cluster.at_work, place, job))
 

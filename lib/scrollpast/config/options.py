@@ -283,7 +283,7 @@ class Spark(Section):
     rows_per_task: int = Field(2_000_000, ge=1)
     """Input rows that one task reads, about."""
     num_partitions: int | None = Field(None, ge=1, le=1_000_000)
-    """Partitions of the scan and of the exchange; from the input's size and the buckets if left out."""
+    """Partitions of the scan and of the shuffle; from the input's size and the buckets if left out."""
 
 
 class Config(Section):

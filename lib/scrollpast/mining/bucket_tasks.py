@@ -52,12 +52,12 @@ _NO_ENGAGEMENTS: Columns = {
 
 
 def decide_bucket(
-    bucket: int, parcels: Iterable[tuple[str, bytes]], rules: Rules, attributes: AdAttributes, day_uri: str
+    bucket: int, messages: Iterable[tuple[str, bytes]], rules: Rules, attributes: AdAttributes, day_uri: str
 ) -> Iterator[ShuffleMessage]:
     """Decide a bucket's rows, write its quarantine, hand on its tallies.
 
     Args:
-        parcels: (content, payload) of all that came to the bucket, in any order.
+        messages: (content, payload) of all that came to the bucket, in any order.
 
     Yields:
         Parcels of the selected rows, the suspects of the ad cap, tallies, signs, and the quarantine file's path.
@@ -66,7 +66,7 @@ def decide_bucket(
     engagements: list[Columns] = []
     quarantined: list[bytes] = []
     surfaces: dict[str, int] = {}
-    for content, payload in parcels:
+    for content, payload in messages:
         if content == TALLY:
             yield ShuffleMessage(bucket, TALLY, payload)
         elif content == QUARANTINE:
@@ -75,8 +75,8 @@ def decide_bucket(
             engagements.append(unpack(payload)[0])
         else:
             assert content == ROWS, content
-            columns, words = unpack(payload)
-            codes = [surfaces.setdefault(name, len(surfaces)) for name in words["surfaces"]]
+            columns, metadata = unpack(payload)
+            codes = [surfaces.setdefault(name, len(surfaces)) for name in metadata["surfaces"]]
             rows.append({**columns, "surface": np.array(codes, np.int16)[columns["surface"]]})
     if quarantined:
         yield ShuffleMessage(bucket, QUARANTINE_FILE, _write_quarantine(quarantined, day_uri).encode())
@@ -86,7 +86,7 @@ def decide_bucket(
         if num_engaged:
             yield ShuffleMessage(bucket, SIGNS, BucketSigns(num_engaged).packed())
         return
-    # Codes in the order of their names: parcels arrive in any order, and ties are broken by the code.
+    # Codes in the order of their names: messages arrive in any order, and ties are broken by the code.
     names = sorted(surfaces)
     recode = np.array([names.index(name) for name in surfaces], np.int16)
     for part in rows:
@@ -111,18 +111,18 @@ def decide_bucket(
     )
     yield ShuffleMessage(bucket, SELECTED, payload)
     suspects = find_suspects(decided["ad"][is_negative], suspect_share(rules))
-    words = {"num_negatives": int(is_negative.sum()), "num_selected": len(selected["user"])}
-    yield ShuffleMessage(bucket, SUSPECTS, pack({"ad": suspects}, **words))
+    metadata = {"num_negatives": int(is_negative.sum()), "num_selected": len(selected["user"])}
+    yield ShuffleMessage(bucket, SUSPECTS, pack({"ad": suspects}, **metadata))
 
 
 def suspects_above(payload: bytes, share: float) -> np.ndarray:
-    """Ads above a share of the negatives in a parcel of selected rows, int64."""
+    """Ads above a share of the negatives in a message of selected rows, int64."""
     rows, _ = unpack(payload)
     return find_suspects(rows["ad"][rows["outcome"] == Outcome.NEGATIVE], share)
 
 
 def count_suspects(payload: bytes, suspects: np.ndarray, rules: Rules) -> Columns:
-    """Negatives of suspected ads in a parcel of selected rows, by bin of the ad cap's hash."""
+    """Negatives of suspected ads in a message of selected rows, by bin of the ad cap's hash."""
     rows, _ = unpack(payload)
     is_negative = rows["outcome"] == Outcome.NEGATIVE
     return count_by_bin(
@@ -142,10 +142,10 @@ def seal_bucket(
     """Apply the ad cap to a bucket's selected rows and write its shard, unless it is one of those ``published``.
 
     Yields:
-        A parcel that says what was written, and the records' ads, counted, in parcels for up to ``num_parts`` parts
+        A message that says what was written, and the records' ads, counted, in messages for up to ``num_parts`` parts
         (see :mod:`scrollpast.mining.exposure`).
     """
-    columns, words = unpack(payload)
+    columns, metadata = unpack(payload)
     rows = {name: columns[name] for name in _RECORD_COLUMNS}
     features = {
         name.removeprefix("of_user:"): part for name, part in columns.items() if name.startswith("of_user:")
@@ -164,7 +164,7 @@ def seal_bucket(
         SHARD,
         pack(
             count_cells(**tallied),
-            surfaces=words["surfaces"],
+            surfaces=metadata["surfaces"],
             entry=asdict(entry) if entry else None,
             num_positives=num_positives,
             num_negatives=len(kept["user"]) - num_positives,

@@ -1,10 +1,10 @@
 """The mining job from its input tables to a published day.
 
     engagements ──scan──┐ (who may have an anchor)
-                        ├─ exchange by bucket ── decide ── ad cap ── seal ── gate ── manifest
+                        ├─ shuffle by bucket ─── decide ── ad cap ── seal ── gate ── manifest
     impressions ──scan──┘
 
-Rows cross the exchange as parcels (packed columns); counts travel in the same parcels, so that a retried or
+Rows cross the shuffle as messages (packed columns); counts travel in the same messages, so that a retried or
 lost task can neither lose nor repeat one.
 """
 
@@ -176,17 +176,17 @@ class _Run:
         suspects = [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
         limits = self._stages.limit_ads(decided, suspects)
         with progress(self._spark, "write shards"):
-            num_selected = sum(words["num_selected"] for _, words in suspects)
+            num_selected = sum(metadata["num_selected"] for _, metadata in suspects)
             paths = frozenset() if published is None else published.paths
             sealed, exposure = self._stages.seal(decided, limits, attributes, num_parts(num_selected), paths)
-        for cells, words in sealed:
-            ledger.add(cells, words["surfaces"])
+        for cells, metadata in sealed:
+            ledger.add(cells, metadata["surfaces"])
         ledger.check(num_impressions)
         signs = BucketSigns.sum(p for content, p in reports if content == bucket_tasks.SIGNS)
         health, verdict = self._judge(Health.of(ledger, signs, exposure, self._rules))
         self._warnings += doubts(ledger, signs, exposure)
         self._warnings += unknown_feature_notes(
-            (words for _, words in sealed), self._rules, impressions.place
+            (metadata for _, metadata in sealed), self._rules, impressions.place
         )
         manifest = make_manifest(
             ds=self._last_day.isoformat(),
@@ -200,9 +200,9 @@ class _Run:
                 engaged_counts["suppressed"],
             ),
             ledger=ledger,
-            shards=[ShardEntry(**words["entry"]) for _, words in sealed if words["entry"]],
-            num_positives=sum(words["num_positives"] for _, words in sealed),
-            num_negatives=sum(words["num_negatives"] for _, words in sealed),
+            shards=[ShardEntry(**metadata["entry"]) for _, metadata in sealed if metadata["entry"]],
+            num_positives=sum(metadata["num_positives"] for _, metadata in sealed),
+            num_negatives=sum(metadata["num_negatives"] for _, metadata in sealed),
             ledger_file=write_table(ledger.table(), "ledger", self._day_uri),
             quarantine_files=[
                 bytes(p).decode() for content, p in reports if content == bucket_tasks.QUARANTINE_FILE
@@ -244,9 +244,9 @@ def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int, in
     """Add the tallies to the ledger; returns what the scans counted: rows read, impressions, those with a time."""
     num_read = num_impressions = num_timed = 0
     for payload in tallies:
-        cells, words = unpack(payload)
-        ledger.add(cells, words["surfaces"])
-        num_read += words["num_read"]
-        num_impressions += words["num_impressions"]
-        num_timed += words["num_timed"]
+        cells, metadata = unpack(payload)
+        ledger.add(cells, metadata["surfaces"])
+        num_read += metadata["num_read"]
+        num_impressions += metadata["num_impressions"]
+        num_timed += metadata["num_timed"]
     return num_read, num_impressions, num_timed

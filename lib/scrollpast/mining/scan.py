@@ -25,7 +25,7 @@ from scrollpast.outcomes import Outcome
 from scrollpast.record_schema import UNKNOWN
 
 MAX_BUFFERED_ROWS = 4_000_000
-"""Surviving rows that a task holds before it hands over parcels: bounds its memory."""
+"""Surviving rows that a task holds before it hands over messages: bounds its memory."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _MAX_INT32 = np.iinfo(np.int32).max
@@ -33,7 +33,7 @@ _MAX_INT32 = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class ShuffleMessage:
-    """One value on its way through the exchange: the bucket it goes to, what it is, its bytes."""
+    """One value on its way through the shuffle: the bucket it goes to, what it is, its bytes."""
 
     bucket: int
     content: str
@@ -341,11 +341,11 @@ def _surface_codes(batch: pa.RecordBatch, surfaces: dict[str, int]) -> NDArray[n
 
 
 def _parcels(
-    content: str, buffered: list[tuple[NDArray[np.int32], Columns]], **words: object
+    content: str, buffered: list[tuple[NDArray[np.int32], Columns]], **metadata: object
 ) -> Iterator[ShuffleMessage]:
     if not buffered:
         return
     buckets = np.concatenate([part for part, _ in buffered])
     columns = concatenate([part for _, part in buffered])
     for bucket, rows in split_by_bucket(columns, buckets):
-        yield ShuffleMessage(bucket, content, pack(rows, **words))
+        yield ShuffleMessage(bucket, content, pack(rows, **metadata))

@@ -63,19 +63,19 @@ class Stages:
         def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
 
-        parcels = self.kept(run(source, self._spark, scan, SHUFFLE_MESSAGE))
+        messages = self.kept(run(source, self._spark, scan, SHUFFLE_MESSAGE))
         with progress(self._spark, "read engagements", source.num_rows):
-            tallies = [unpack(p) for (p,) in parcels.where("bucket < 0").select("payload").collect()]
+            tallies = [unpack(p) for (p,) in messages.where("bucket < 0").select("payload").collect()]
         counts: Counter[str] = Counter()
-        for _, words in tallies:
-            counts.update(words["counts"])
+        for _, metadata in tallies:
+            counts.update(metadata["counts"])
         self.warnings += check_engagements(counts, source.place, rules, self._config.mining)
         anchored = (
             None
             if rules.keep_users_without_positive
             else UserBloomFilter.of(c["anchored"] for c, _ in tallies)
         )
-        return parcels.where("bucket >= 0"), counts, anchored
+        return messages.where("bucket >= 0"), counts, anchored
 
     def read_attributes(self, source: Source | None) -> AdAttributes:
         if source is None:
@@ -97,24 +97,24 @@ class Stages:
         anchored: UserBloomFilter | None,
         attributes: AdAttributes,
     ) -> DataFrame:
-        """Scan the impressions, bring each bucket's parcels together, decide its rows."""
+        """Scan the impressions, bring each bucket's messages together, decide its rows."""
         rules, uri = self._rules, self._day_uri
         shared_anchored = self._broadcast(anchored)
         shared_attributes = self._broadcast(attributes if rules.ad_attributes else AdAttributes.empty())
 
         def scan(task: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
-            parcels = scan_impressions(batches, rules, shared_anchored.value, task)
-            return ((p.bucket, p.content, p.payload) for p in parcels)
+            messages = scan_impressions(batches, rules, shared_anchored.value, task)
+            return ((p.bucket, p.content, p.payload) for p in messages)
 
         def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for bucket, parcels in groupby(_rows(batches), key=lambda row: row[0]):
-                contents = ((content, payload) for _, content, payload in parcels)
+            for bucket, messages in groupby(_rows(batches), key=lambda row: row[0]):
+                contents = ((content, payload) for _, content, payload in messages)
                 decided = bucket_tasks.decide_bucket(bucket, contents, rules, shared_attributes.value, uri)
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _MESSAGE_SCHEMA)
 
         scanned = run(impressions, self._spark, scan, SHUFFLE_MESSAGE).unionAll(engagements)
-        exchanged = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
-        return map_batches(exchanged, decide, SHUFFLE_MESSAGE)
+        shuffled = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
+        return map_batches(shuffled, decide, SHUFFLE_MESSAGE)
 
     def limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
         """Count the ads that may be over their share, over all buckets, and limit those that are."""
@@ -143,7 +143,7 @@ class Stages:
             return np.array(sorted(ad for (ad,) in found), np.int64)
 
         ads = np.unique(np.concatenate([np.zeros(0, np.int64), *(columns["ad"] for columns, _ in suspects)]))
-        num_negatives = sum(words["num_negatives"] for _, words in suspects)
+        num_negatives = sum(metadata["num_negatives"] for _, metadata in suspects)
         limits = AdLimits.find(ads, num_negatives, rules, count, find_above)
         if limits.excess_share is not None:
             self.warnings.append(
@@ -168,14 +168,14 @@ class Stages:
                 sealed = bucket_tasks.seal_bucket(bucket, payload, limits, rules, uri, parts, published)
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in sealed), _MESSAGE_SCHEMA)
 
-        parcels = map_batches(decided.where("content = 'selected'"), seal, SHUFFLE_MESSAGE)
+        messages = map_batches(decided.where("content = 'selected'"), seal, SHUFFLE_MESSAGE)
         if parts > 1:
-            parcels = self.kept(parcels)
-            profiles = self._profile(parcels.where("content = 'ads'"), attributes, parts)
-            parcels = parcels.where("content = 'shard'")
+            messages = self.kept(messages)
+            profiles = self._profile(messages.where("content = 'ads'"), attributes, parts)
+            messages = messages.where("content = 'shard'")
         else:
             profiles = []
-        rows = parcels.select("content", "payload").collect()
+        rows = messages.select("content", "payload").collect()
         counts = [unpack(payload)[0] for content, payload in rows if content == bucket_tasks.ADS]
         if counts:
             profiles.append(profile_of(counts, attributes, rules))

@@ -63,18 +63,18 @@ class BucketSigns:
     """Of them: it is less than 60 ms, which no look is."""
 
     def packed(self) -> bytes:
-        """As a parcel's payload."""
+        """As a message's payload."""
         counts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sketch"}
         return pack({"sketch": np.array(self.sketch, np.int64)}, **counts)
 
     @staticmethod
     def sum(payloads: Iterable[bytes]) -> BucketSigns:
-        """The signs of all buckets, from their parcels' payloads in any order."""
+        """The signs of all buckets, from their messages' payloads in any order."""
         counts: Counter[str] = Counter()
         sketches = [np.zeros(0, np.int64)]
         for payload in payloads:
-            columns, words = unpack(payload)
-            counts.update(words)
+            columns, metadata = unpack(payload)
+            counts.update(metadata)
             sketches.append(columns["sketch"])
         sketch = smallest(np.concatenate(sketches), SKETCH_SIZE)
         return BucketSigns(**counts, sketch=tuple(sketch.tolist()))

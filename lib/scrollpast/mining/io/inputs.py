@@ -47,7 +47,7 @@ def open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSessi
             contract,
             get_spark,
             rows=rows,
-            # Every row of an engagement goes through the exchange, and all wait until they are read.
+            # Every row of an engagement goes through the shuffle, and all wait until they are read.
             rows_per_task=config.spark.rows_per_task // (8 if contract.name == "engagements" else 1) or 1,
             num_tasks=config.spark.num_partitions,
             may_be_empty=contract.name == "engagements" and not mining.require_engagements,

@@ -30,8 +30,8 @@ def unknown_feature_notes(sealed: Iterable[dict[str, Any]], rules: Rules, place:
         sealed: what was written of every bucket: ``entry`` and ``known_features``.
         place: the table of impressions.
     """
-    written = [words for words in sealed if words["entry"]]
-    known = {name for words in written for name in words["known_features"]}
+    written = [metadata for metadata in sealed if metadata["entry"]]
+    known = {name for metadata in written for name in metadata["known_features"]}
     for name in rules.user_features if written else ():
         if name not in known:
             yield (

@@ -54,7 +54,7 @@ from scrollpast.shards.reader import PublishedShard
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_DONE = "number long, parcel binary"
+_DONE = "number long, message binary"
 
 
 @dataclass(frozen=True)
@@ -154,15 +154,15 @@ def _mine_day(
         return mine_shard(shard, shards, out_uri, work, open_retriever)
 
     with progress(spark, f"neighbours of {day.manifest.ds}", day.manifest.num_records):
-        parcels = _on_shards(spark, shards.shards, mine)
-    found = [unpack(parcel) for parcel in parcels]
+        messages = _on_shards(spark, shards.shards, mine)
+    found = [unpack(message) for message in messages]
     num_ranks = config.neighbours.last_rank - config.neighbours.first_rank + 1
     ledger = np.zeros((len(CandidateOutcome), num_ranks), np.int64)
     counts: Counter[str] = Counter()
-    for columns, words in found:
+    for columns, metadata in found:
         ledger += columns["ledger"].reshape(ledger.shape)
-        counts.update({name: count for name, count in words.items() if name != "entry"})
-    entries = [ShardEntry(**words["entry"]) for _, words in found]
+        counts.update({name: count for name, count in metadata.items() if name != "entry"})
+    entries = [ShardEntry(**metadata["entry"]) for _, metadata in found]
     check_ledger(ledger, counts, day.manifest, entries)
     manifest = make_manifest(
         day,
@@ -199,8 +199,8 @@ def _choose_search(
 
     spark = get_spark()
     with progress(spark, "measure the search"):
-        (parcel,) = _on_shards(spark, [largest], measure)
-    return Search(**unpack(parcel)[1])
+        (message,) = _on_shards(spark, [largest], measure)
+    return Search(**unpack(message)[1])
 
 
 def _highest_chance(spark: SparkSession, days: Sequence[NeighbourDay], work: Work, sample: int) -> int:
@@ -212,8 +212,8 @@ def _highest_chance(spark: SparkSession, days: Sequence[NeighbourDay], work: Wor
 
     shards = [shard for day in days for shard in day.shards.shards]
     with progress(spark, "choose users"):
-        parcels = _on_shards(spark, shards, look)
-    chances = np.unique(np.concatenate([unpack(parcel)[0]["chances"] for parcel in parcels]))[:sample]
+        messages = _on_shards(spark, shards, look)
+    chances = np.unique(np.concatenate([unpack(message)[0]["chances"] for message in messages]))[:sample]
     # Nobody is above the highest of all: fewer users than asked for are all of them.
     return int(chances[-1]) if len(chances) == sample else int(np.iinfo(np.int64).max)
 
@@ -226,8 +226,8 @@ def _on_shards(
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch["id"].to_pylist():
-                parcel = pa.array([function(shards[number])], pa.binary())
-                yield pa.RecordBatch.from_arrays([pa.array([number]), parcel], names=["number", "parcel"])
+                message = pa.array([function(shards[number])], pa.binary())
+                yield pa.RecordBatch.from_arrays([pa.array([number]), message], names=["number", "message"])
 
     rows = map_batches(spark.range(0, len(shards), 1, max(1, len(shards))), run, _DONE).collect()
-    return [parcel for _, parcel in sorted((row["number"], bytes(row["parcel"])) for row in rows)]
+    return [message for _, message in sorted((row["number"], bytes(row["message"])) for row in rows)]

@@ -71,7 +71,7 @@ def mine_shard(
     Memory: the retriever, the shard with its neighbours, what its users engaged with, and what `NeighbourQuery` says.
 
     Returns:
-        A parcel: the ledger [outcomes · ranks], the entry of the new shard, and counts.
+        A message: the ledger [outcomes · ranks], the entry of the new shard, and counts.
 
     Raises:
         CorruptShardError: a shard is not what its manifest says.
@@ -123,7 +123,7 @@ def mine_shard(
 
 
 def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
-    """The smallest `user_chances` of users with a positive, ``most`` at most, ascending and distinct: a parcel."""
+    """The smallest `user_chances` of users with a positive, ``most`` at most, ascending and distinct: a message."""
     content, frames = read_shard_content(shard)
     fields = [record_schema().field(name) for name in (USER_ID, "positive_ad_id")]
     batch = decode_frames(content, frames, pa.schema(fields), shard.uri, remedy=shard.remedy)
@@ -132,7 +132,7 @@ def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
 
 
 def measure_search(shard: PublishedShard, day: DayShards, work: Work, open_retriever: OpenRetriever) -> bytes:
-    """Search that users of a shard need: a parcel with the fields of `Search`."""
+    """Search that users of a shard need: a message with the fields of `Search`."""
     content, frames = read_shard_content(shard)
     batch = decode_shard(shard, content, frames, record_schema(day.user_features))
     return pack({}, **asdict(_asking(work, open_retriever).choose_search(batch, SAMPLE_USERS)))

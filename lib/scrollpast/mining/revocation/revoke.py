@@ -113,8 +113,8 @@ def revoke_negatives(
             for batch in batches
             for bucket, payload in zip(batch["bucket"].to_pylist(), batch["payload"].to_pylist(), strict=True)
         )
-        for bucket, parcels in groupby(rows, key=lambda row: row[0]):
-            engaged = _positive(concatenate([unpack(payload)[0] for _, payload in parcels]), rules)
+        for bucket, messages in groupby(rows, key=lambda row: row[0]):
+            engaged = _positive(concatenate([unpack(payload)[0] for _, payload in messages]), rules)
             for number in range(len(days)):
                 shard = shared_shards.value.get((bucket, number))
                 if shard is not None:
@@ -122,8 +122,8 @@ def revoke_negatives(
 
     with progress(spark, "hold negatives against engagements", source.num_rows):
         scanned = run(source, spark, scan, SHUFFLE_MESSAGE)
-        parcels = by_bucket(scanned, rules.num_buckets, config.spark.num_partitions)
-        found = collect_table(map_batches(parcels, find, _FOUND))
+        messages = by_bucket(scanned, rules.num_buckets, config.spark.num_partitions)
+        found = collect_table(map_batches(messages, find, _FOUND))
     shared_shards.unpersist()
     return [
         _publish(uri, day, found.filter(pc.equal(found["day"], number)), rules)

@@ -1,4 +1,4 @@
-"""The kernel behind the exchange: every impression of one bucket gets its outcome and weight.
+"""The kernel behind the shuffle: every impression of one bucket gets its outcome and weight.
 
 All rows of a user are in one bucket, so that whatever depends on more than one row is decided here. The
 rules are applied in the order of :class:`Outcome`; each sets the outcome of rows that none before it took.

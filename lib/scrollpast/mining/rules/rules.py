@@ -50,7 +50,7 @@ def epoch_us(moment: datetime) -> int:
 class KindTable:
     """The configured kinds of engagement, one row each, in ascending order of their codes.
 
-    A kind's row number stands for it in parcels: a higher row wins where kinds compete.
+    A kind's row number stands for it in messages: a higher row wins where kinds compete.
     """
 
     names: tuple[str, ...]

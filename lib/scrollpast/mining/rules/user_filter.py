@@ -19,7 +19,7 @@ BITS_PER_USER = 16
 class UserBloomFilter:
     """A Bloom filter over ``xxhash64(user_id)``: no member is missed, few others pass.
 
-    A row that passes wrongly costs its way through the exchange and ends as ``unanchored`` behind it, like
+    A row that passes wrongly costs its way through the shuffle and ends as ``unanchored`` behind it, like
     every row whose user turns out to have no positive: the ledger does not depend on the filter.
     """
 

@@ -36,10 +36,10 @@ class TimeRange:
     end_us: int
 
 
-def by_bucket(parcels: DataFrame, num_buckets: int, num_partitions: int | None) -> DataFrame:
-    """Parcels behind an exchange: those of a bucket are in one partition, side by side."""
+def by_bucket(messages: DataFrame, num_buckets: int, num_partitions: int | None) -> DataFrame:
+    """Messages behind a shuffle: those of a bucket are in one partition, side by side."""
     chosen = num_partitions or min(num_buckets, _EXCHANGED_PARTITIONS_AT_MOST)
-    return parcels.repartition(chosen, "bucket").sortWithinPartitions("bucket")
+    return messages.repartition(chosen, "bucket").sortWithinPartitions("bucket")
 
 
 def arrow_schema(schema: str) -> pa.Schema:
@@ -49,7 +49,7 @@ def arrow_schema(schema: str) -> pa.Schema:
 
 
 def as_batches(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> Batches:
-    """Rows one by one as batches of one row: each holds a whole parcel, so that no copy of many is made."""
+    """Rows one by one as batches of one row: each holds a whole message, so that no copy of many is made."""
     for row in rows:
         yield pa.RecordBatch.from_arrays(
             [pa.array([value], field.type) for value, field in zip(row, schema, strict=True)], schema=schema

@@ -1,7 +1,7 @@
 """Packed columns: the bytes that tasks exchange through Spark's shuffle.
 
-A parcel holds named NumPy arrays and a few words of text. Spark moves it as one binary value, so that the
-exchange costs the compressed bytes of the columns and no row is ever turned into a JVM row.
+A message holds named NumPy arrays and a little metadata. Spark moves it as one binary value, so that the
+shuffle costs the compressed bytes of the columns and no row is ever turned into a JVM row.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ Columns = dict[str, NDArray[Any]]
 _CODEC = "zstd"
 
 
-def pack(columns: Mapping[str, NDArray[Any]], **words: Any) -> bytes:
-    """Columns (1-d arrays of any lengths) and JSON-able words as bytes; :func:`unpack` is the inverse."""
+def pack(columns: Mapping[str, NDArray[Any]], **metadata: Any) -> bytes:
+    """Columns (1-d arrays of any lengths) and JSON-able metadata as bytes; :func:`unpack` is the inverse."""
     header = json.dumps(
-        {"columns": [[name, array.dtype.str, len(array)] for name, array in columns.items()], "words": words}
+        {
+            "columns": [[name, array.dtype.str, len(array)] for name, array in columns.items()],
+            "metadata": metadata,
+        }
     ).encode()
     body = b"".join(np.ascontiguousarray(array).tobytes() for array in columns.values())
     raw = len(header).to_bytes(4, "little") + header + body
@@ -32,16 +35,16 @@ def pack(columns: Mapping[str, NDArray[Any]], **words: Any) -> bytes:
     return len(raw).to_bytes(8, "little") + packed
 
 
-def unpack(parcel: bytes) -> tuple[Columns, dict[str, Any]]:
-    """The columns and words that :func:`pack` was given. The arrays are read-only views."""
-    raw = pa.decompress(parcel[8:], int.from_bytes(parcel[:8], "little"), _CODEC, asbytes=True)
+def unpack(message: bytes) -> tuple[Columns, dict[str, Any]]:
+    """The columns and metadata that :func:`pack` was given. The arrays are read-only views."""
+    raw = pa.decompress(message[8:], int.from_bytes(message[:8], "little"), _CODEC, asbytes=True)
     at = 4 + int.from_bytes(raw[:4], "little")
     header = json.loads(raw[4:at])
     columns: Columns = {}
     for name, dtype, length in header["columns"]:
         columns[name] = np.frombuffer(raw, np.dtype(dtype), length, at)
         at += columns[name].nbytes
-    return columns, header["words"]
+    return columns, header["metadata"]
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:

@@ -30,7 +30,7 @@ _LOCAL_CONF = {
     "spark.driver.bindAddress": "127.0.0.1",
     # Over TCP every task would wait for a delayed acknowledgement, 25 ms and more.
     "spark.python.unix.domain.socket.enabled": "true",
-    # The parcels in the exchange are compressed already.
+    # The messages in the shuffle are compressed already.
     "spark.shuffle.compress": "false",
     "spark.shuffle.spill.compress": "false",
 }
@@ -42,7 +42,7 @@ _JAVA_OPTIONS = (
 )
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
-    # A parcel is a row: sizes say more than counts, and the partitions were chosen to fit the buckets.
+    # A message is a row: sizes say more than counts, and the partitions were chosen to fit the buckets.
     "spark.sql.adaptive.coalescePartitions.enabled": "false",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
 }

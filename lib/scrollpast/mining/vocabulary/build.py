@@ -117,7 +117,7 @@ def _count(
     num_tasks = max(1, min(len(shards), 4 * spark.sparkContext.defaultParallelism))
     counted = map_batches(spark.range(0, len(shards), 1, num_tasks), count, _COUNTED)
     totals = [sql.sum(name).alias(name) for name in ("positives", "negatives")]
-    # A shard names an ad once, so that adding up before the exchange would spare little; what costs is Spark's
+    # A shard names an ad once, so that adding up before the shuffle would spare little; what costs is Spark's
     # own number of partitions, 200.
     by_value = counted.repartition(num_tasks, "feature", "value").groupBy("feature", "value")
     table = collect_table(by_value.agg(*totals))
