@@ -41,11 +41,7 @@ def main() -> int:
     parser.add_argument(
         "--seeds", nargs="+", metavar="N", type=whole_number(0), help="of the runs of an arm (0 1 2)"
     )
-    parser.add_argument(
-        "--baseline",
-        metavar="ARM",
-        help="the arm that the others are compared with, such as naive@2 (random)",
-    )
+    parser.add_argument("--baseline", metavar="ARM", help="arm to compare with, such as naive@2 (random)")
     parser.add_argument("--out", metavar="PATH", help="folder of the runs and the table")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
     return run_job(parser, _compare)
