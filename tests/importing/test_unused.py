@@ -142,7 +142,7 @@ def test_columns_of_files_of_one_name_are_told_apart_by_folder(tmp_path: Path) -
     }  # fmt: skip
     assert UNKNOWN not in found.values()
     assert (
-        "would tell what came after"
+        "include the time after an impression"
         in found["../articles.parquet: total_inviews, total_pageviews, total_read_time"]
     )
 

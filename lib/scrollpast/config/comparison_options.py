@@ -58,7 +58,7 @@ class ComparisonOptions(Section):
     seeds: list[Seed] = [0, 1, 2]
     """Every arm is trained with each: seeds of the first weights, the order and the draws."""
     baseline: str = "random"
-    """What all others are held against: in_batch, random, or an arm and a ratio, such as naive@2."""
+    """Arm that all others are compared with: in_batch, random, or an arm and a ratio, such as naive@2."""
     days: dict[DaySet, list[str]] = {}
     """Published days to train on, by what they were mined with, overridden by --days."""
     evaluation_days: list[str] = []

@@ -98,7 +98,7 @@ class Kind(Section):
     code: int = Field(ge=1, le=99)
     """Stored in ``positive_kind`` and ``negative_kind``; where kinds compete, the higher code wins."""
     role: Literal["positive", "explicit_negative"]
-    """Whether the kind makes its impression a positive or an explicit negative."""
+    """Role of the kind: its impression becomes a positive or an explicit negative."""
     attribution_h: float = Field(gt=0, le=24 * 90)
     """Hours after an impression within which an engagement of this kind is attributed to it."""
     weight: float = Field(1.0, gt=0, le=1)

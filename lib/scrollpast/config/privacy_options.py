@@ -16,5 +16,5 @@ class Privacy(Section):
     keep_days: int | None = Field(None, ge=0)
     """jobs/sweep_days.py removes days that are over for longer than this; null = it refuses to."""
     report_floor: int = Field(10, ge=1)
-    """Users, or ads, that a figure of a report has to rest on; what rests on fewer is put together or left out. 1 = all
-    is told."""
+    """Smallest number of users, or ads, that a figure of a report covers; smaller groups are joined or left out.
+    1 = every figure is shown."""

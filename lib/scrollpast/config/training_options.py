@@ -9,13 +9,13 @@ from pydantic import Field, model_validator
 from scrollpast.config.base_model import Section
 
 Sharding = Literal["table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise"]
-"""How a table may be cut. Left out are TorchRec's ``data_parallel``, which drops the fused optimizer without a
-word, and ``grid_shard``, which gives wrong values where a bag is averaged."""
+"""Allowed cuts of a table. TorchRec has two more: ``data_parallel`` drops the fused optimizer without a message, and
+``grid_shard`` returns wrong values where a bag is averaged."""
 
 Placement = Literal["device", "managed", "cached"]
 
 DrawCorrection = Literal["none", "pool", "uniform", "popularity"]
-"""What is corrected for in draws from the user's own negatives."""
+"""Corrections of draws from the user's own negatives."""
 
 PositiveRate = Annotated[float, Field(gt=0)]
 Width = Annotated[int, Field(ge=1, le=16_384)]

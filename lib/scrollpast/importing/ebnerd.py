@@ -70,7 +70,7 @@ DESCRIPTION = LogDescription(
             "text and pictures: ads have categorical features only",
         ),
         "category_str": "the name of the category, whose number is read",
-        "total_*": "sums up to the publication of the data: they would tell what came after an impression",
+        "total_*": "sums until the publication of the data: they include the time after an impression",
         **dict.fromkeys(
             (
                 "subcategory",

@@ -29,7 +29,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str | None:
-        """Changes when the input does; ``None`` where that cannot be told."""
+        """Digest that changes with the input; ``None`` where the source has none."""
 
     @property
     def notes(self) -> tuple[str, ...]:
