@@ -122,6 +122,19 @@ def test_a_day_that_was_published_meanwhile_is_not_replaced_by_a_first_publicati
     assert read_manifest(day) == manifest
 
 
+def after_the_look(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Let another job act once, between the next look at a manifest and what follows from it."""
+    original, waiting = Manifest.from_json, [action]
+
+    def look(content: str | bytes, place: str) -> Manifest:
+        found = original(content, place)
+        if waiting:
+            waiting.pop()()
+        return found
+
+    monkeypatch.setattr(Manifest, "from_json", staticmethod(look))
+
+
 def test_a_publication_that_looked_just_before_another_one_loses_at_the_store(
     bucket: str, publish_day: PublishDay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,17 +142,7 @@ def test_a_publication_that_looked_just_before_another_one_loses_at_the_store(
     day = f"{bucket}/updates/ds=2026-11-25"
     publish_day(day)
     before = read_manifest(day)
-    original = Manifest.from_json
-    interrupted: list[bool] = []
-
-    def look(content: str | bytes, place: str) -> Manifest:
-        found = original(content, place)
-        if not interrupted:
-            interrupted.append(True)
-            publish_manifest(day, replace(before, num_forgotten=7), replace=True)
-        return found
-
-    monkeypatch.setattr(Manifest, "from_json", staticmethod(look))
+    after_the_look(monkeypatch, lambda: publish_manifest(day, replace(before, num_forgotten=7), replace=True))
     with pytest.raises(DayChangedError):
         publish_manifest(day, replace(before, num_revoked=1), replacing=before)
     assert read_manifest(day).num_forgotten == 7
@@ -193,15 +196,8 @@ def test_a_manifest_that_is_removed_just_before_the_put_is_one_that_changed(
     day = f"{bucket}/updates/ds=2026-11-26"
     publish_day(day)
     before = read_manifest(day)
-    original = Manifest.from_json
-
-    def look(content: str | bytes, place: str) -> Manifest:
-        found = original(content, place)
-        filesystem, folder = files.resolve(day)
-        files.delete_file(filesystem, files.join(folder, "manifest.json"))
-        return found
-
-    monkeypatch.setattr(Manifest, "from_json", staticmethod(look))
+    filesystem, folder = files.resolve(day)
+    after_the_look(monkeypatch, lambda: files.delete_file(filesystem, files.join(folder, "manifest.json")))
     with pytest.raises(DayChangedError):
         publish_manifest(day, replace(before, num_revoked=1), replacing=before)
     assert not is_published(day)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
 from scrollpast.training.engine.console import silence_libraries
+from scrollpast.training.engine.distributed import process_group
+from tests.training.runs import small_day
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,3 +18,16 @@ def silence() -> None:
     for name in list(logging.root.manager.loggerDict):
         if "NullHandler" in name:
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of this process only."""
+    with process_group("cpu"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small published day to train on."""
+    return small_day(tmp_path_factory.mktemp("day"))

@@ -148,7 +148,6 @@ class _Run:
         self._last_day = last_day
         self._day_uri = day_uri(config, last_day)
         self._stages = Stages(spark, config, rules, self._day_uri, stack)
-        self._warnings = self._stages.warnings
 
     def mine(
         self, inputs: dict[str, Source], replaced: Manifest | None, published: Published | None
@@ -160,10 +159,10 @@ class _Run:
             published: the day as it is published, to be brought up to date: shards that stay are not written again.
         """
         impressions = inputs["impressions"]
-        self._warnings += [note for source in inputs.values() for note in source.notes]
+        self._stages.warnings += [note for source in inputs.values() for note in source.notes]
         engagements, engaged_counts, anchored = self._stages.read_engagements(inputs["engagements"])
         attributes = self._stages.read_attributes(inputs.get("ads"))
-        decided = self._stages.kept(self._stages.decide(impressions, engagements, anchored, attributes))
+        decided = self._stages.decide(impressions, engagements, anchored, attributes)
         with progress(self._spark, "scan and decide impressions", impressions.num_rows):
             reports = decided.where("content != 'selected'").select("content", "payload").collect()
         ledger = Ledger()
@@ -184,8 +183,8 @@ class _Run:
         ledger.check(num_impressions)
         signs = BucketSigns.sum(p for content, p in reports if content == bucket_tasks.SIGNS)
         health, verdict = self._judge(Health.of(ledger, signs, exposure, self._rules))
-        self._warnings += doubts(ledger, signs, exposure)
-        self._warnings += unknown_feature_notes(
+        self._stages.warnings += doubts(ledger, signs, exposure)
+        self._stages.warnings += unknown_feature_notes(
             (metadata for _, metadata in sealed), self._rules, impressions.place
         )
         manifest = make_manifest(
@@ -214,17 +213,17 @@ class _Run:
         if verdict is not None and verdict.breaches:
             uri = hold_day(self._config, self._last_day, manifest)
             held = DayHeld(**why_held(self._config, self._last_day, verdict, overwrite=replaced is not None))
-            held.mined = MinedDay(uri, manifest, is_new=True, warnings=self._warnings)
+            held.mined = MinedDay(uri, manifest, is_new=True, warnings=self._stages.warnings)
             raise held
         if published is not None:
-            self._warnings.append(
+            self._stages.warnings.append(
                 f"mined again for news of {', '.join(published.news)}: "
                 f"{published.num_changed(manifest):,} of {manifest.num_buckets:,} buckets changed"
             )
         manifest = publish_obeying(self._day_uri, manifest, replacing=replaced)
         sweep_orphans(self._day_uri, manifest, older_than_s=grace_s(self._config))
         discard(held_uri(self._config, self._last_day))
-        return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._warnings)
+        return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._stages.warnings)
 
     def _judge(self, health: Health) -> tuple[Health, Verdict | None]:
         """Hold the figures against those of the trailing days; no verdict where the gate is switched off."""
@@ -234,7 +233,7 @@ class _Run:
         trailing = read_trailing(folder_of_days(config), self._last_day, rules.window, health, config)
         note = trailing.note(config)
         if note is not None:
-            self._warnings.append(note)
+            self._stages.warnings.append(note)
         health = health.with_seen_before(trailing.sketches)
         required = config.mining.require_engagements
         return health, judge(health, trailing.days, config.gate, engagements_required=required)

@@ -63,7 +63,7 @@ class Stages:
         def scan(_: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             return ((p.bucket, p.content, p.payload) for p in scan_engagements(batches, rules))
 
-        messages = self.kept(run(source, self._spark, scan, SHUFFLE_MESSAGE))
+        messages = self._kept(run(source, self._spark, scan, SHUFFLE_MESSAGE))
         with progress(self._spark, "read engagements", source.num_rows):
             tallies = [unpack(p) for (p,) in messages.where("bucket < 0").select("payload").collect()]
         counts: Counter[str] = Counter()
@@ -114,7 +114,7 @@ class Stages:
 
         scanned = run(impressions, self._spark, scan, SHUFFLE_MESSAGE).unionAll(engagements)
         shuffled = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
-        return map_batches(shuffled, decide, SHUFFLE_MESSAGE)
+        return self._kept(map_batches(shuffled, decide, SHUFFLE_MESSAGE))
 
     def limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
         """Count the ads that may be over their share, over all buckets, and limit those that are."""
@@ -170,7 +170,7 @@ class Stages:
 
         messages = map_batches(decided.where("content = 'selected'"), seal, SHUFFLE_MESSAGE)
         if parts > 1:
-            messages = self.kept(messages)
+            messages = self._kept(messages)
             profiles = self._profile(messages.where("content = 'ads'"), attributes, parts)
             messages = messages.where("content = 'shard'")
         else:
@@ -204,7 +204,7 @@ class Stages:
         self._stack.callback(shared.unpersist)
         return shared
 
-    def kept(self, frame: DataFrame) -> DataFrame:
+    def _kept(self, frame: DataFrame) -> DataFrame:
         """Computed once, though several jobs read it; a lost part is computed again."""
         from pyspark import StorageLevel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scrollpast.report import plotting, wording
@@ -47,7 +48,8 @@ def exposure(inputs: Inputs) -> ReportSection:
     blocks: list[Block] = [
         Paragraph(f"The catalogue is {catalogue}: {told_number(found.num_ads, inputs.floor)} ads{of_which}.")
     ]
-    hidden, without_split = _hidden(found, inputs.floor), _without_split(found, inputs.floor)
+    hidden = _hidden(found, inputs.floor)
+    without_split = _without_split(found, hidden, inputs.floor)
     found = found.model_copy(
         update={"slices": {name: part for name, part in found.slices.items() if name not in hidden}}
     )
@@ -92,10 +94,9 @@ def _hidden(found: ExposureDocument, floor: int) -> list[str]:
     return [name for name in found.slices if name in held]
 
 
-def _without_split(found: ExposureDocument, floor: int) -> frozenset[str]:
+def _without_split(found: ExposureDocument, hidden: Sequence[str], floor: int) -> frozenset[str]:
     """Slices of which it is not told how many ads have a negative: one split gives away the others of its whole."""
     untold: frozenset[str] = frozenset()
-    hidden = _hidden(found, floor)
     for whole in _wholes(found):
         splits = [_split(part) for name, part in whole.items() if name not in hidden]
         of_hidden = [_split(part) for name, part in whole.items() if name in hidden]

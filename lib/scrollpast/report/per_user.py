@@ -93,10 +93,10 @@ def per_user(inputs: Inputs) -> ReportSection:
         )
     most = day.options.get("negatives_per_user")
     cap = most if isinstance(most, int) else None
-    rows = _bars(found.num_users, inputs.floor)
+    rows, median = _bars(found.num_users, inputs.floor), _quantile(found, 0.5, inputs.floor)
     told = (
         f"{wording.plural(num_users, 'user')} with {found.mean:.1f} negatives in the mean and "
-        f"{_quantile(found, 0.5, inputs.floor)} in the median."
+        f"{wording.count(median)} in the median."
     )
     if rows[0].high == 0:
         told += f" {wording.share(rows[0].num_users / num_users)} have none."
@@ -120,16 +120,19 @@ def per_user(inputs: Inputs) -> ReportSection:
     quantiles = ReportTable(
         "Negatives that a share of the users does not exceed",
         ("users", *(f"{level:.0%}" for level in _QUANTILES), "all"),
-        [("negatives", *(_quantile(found, level, inputs.floor) for level in (*_QUANTILES, 1.0)))],
+        [
+            (
+                "negatives",
+                *(wording.count(_quantile(found, level, inputs.floor)) for level in (*_QUANTILES, 1.0)),
+            )
+        ],
     )
     plot = plotting.plot(
         "per-user",
         "Users by their number of negatives",
         told,
         numbers,
-        lambda figure, is_narrow: _paint(
-            rows, _quantile(found, 0.5, inputs.floor), figure, is_narrow=is_narrow
-        ),
+        lambda figure, is_narrow: _paint(rows, median, figure, is_narrow=is_narrow),
         (260, 240),
     )
     return ReportSection("per-user", TITLE, [*blocks, plot, quantiles])
@@ -166,14 +169,14 @@ def _bars(num_users: NDArray[np.int64], floor: int) -> list[Bar]:
     return bars
 
 
-def _quantile(found: NegativesByUser, level: float, floor: int) -> str:
-    """Text of a quantile; a dash where few users have as many, or as few."""
+def _quantile(found: NegativesByUser, level: float, floor: int) -> int | None:
+    """The number at a quantile; None where few users have as many, or as few."""
     value = found.quantile(level)
     has_few_beside = min(found.num_users[: value + 1].sum(), found.num_users[value:].sum()) < floor
-    return wording.NONE if has_few_beside else f"{value:,}"
+    return None if has_few_beside else value
 
 
-def _paint(bars: list[Bar], median: str, figure: Figure, *, is_narrow: bool) -> None:
+def _paint(bars: list[Bar], median: int | None, figure: Figure, *, is_narrow: bool) -> None:
     axes = figure.subplots()
     ends = [bar.low if bar.high is None else bar.high for bar in bars]
     for bar, high in zip(bars, ends, strict=True):
@@ -185,9 +188,8 @@ def _paint(bars: list[Bar], median: str, figure: Figure, *, is_narrow: bool) -> 
             linewidth=0,
             label=bar.span if bar.high is None else None,
         )
-    if median != wording.NONE:
-        at = int(median.replace(",", ""))
-        axes.axvline(at, color=plotting.INK, linestyle="--", linewidth=1.4, label=f"median {median}")
+    if median is not None:
+        axes.axvline(median, color=plotting.INK, linestyle="--", linewidth=1.4, label=f"median {median:,}")
     axes.set_xlim(-0.8, ends[-1] + 0.8)
     axes.yaxis.set_major_formatter(wording.brief)
     axes.locator_params(axis="x", integer=True, nbins=5 if is_narrow else 9)

@@ -315,39 +315,6 @@ def test_of_several_exposures_the_latest_is_kept(tmp_path: Path) -> None:
     assert record["negative_served_at_ms"] == [(NOON_US + HOUR_US) // 1000]
 
 
-def test_the_user_cap_leaves_the_most_recent(tmp_path: Path) -> None:
-    rows = [impression(ad, at_us=NOON_US + ad * SECOND_US) for ad in range(10, 20)]
-    mined = run(rows, [], rules_of(negatives_per_user=3, strategy="recent"), tmp_path)
-    (record,) = records(mined, tmp_path)
-    assert record["negative_ad_id"] == [17, 18, 19]
-    assert mined.ledger.totals()[Outcome.OVER_CAP] == 7
-
-
-def test_the_hardest_are_those_of_highest_weight(tmp_path: Path) -> None:
-    rows = [impression(10, dwell_ms=600), impression(11, dwell_ms=1500), impression(12, dwell_ms=3900)]
-    (record,) = records(run(rows, [], rules_of(negatives_per_user=1, strategy="hardest"), tmp_path), tmp_path)
-    assert record["negative_ad_id"] == [11]
-
-
-def test_stratified_goes_round_the_advertisers(tmp_path: Path) -> None:
-    advertisers = np.array([1, 1, 1, 1, 2, 3])
-    attributes = AdAttributes.of([{"ad": np.arange(10, 16), "advertiser_id": advertisers}], ["advertiser_id"])
-    rules = rules_of(negatives_per_user=3, strategy="stratified", stratify_by="advertiser_id")
-    mined = run([impression(ad) for ad in range(10, 16)], [], rules, tmp_path, attributes)
-    (record,) = records(mined, tmp_path)
-    assert {int(advertisers[ad - 10]) for ad in record["negative_ad_id"]} == {1, 2, 3}
-
-
-def test_a_uniform_choice_changes_with_the_seed_and_with_nothing_else(tmp_path: Path) -> None:
-    rows = [impression(ad) for ad in range(10, 60)]
-
-    def chosen(seed: int) -> list[int]:
-        mined = run(rows, [], rules_of(negatives_per_user=5, seed=seed), tmp_path)
-        return list(records(mined, tmp_path)[0]["negative_ad_id"])
-
-    assert chosen(1) == chosen(1) != chosen(2)
-
-
 def test_no_ad_has_more_than_its_share_of_the_negatives(tmp_path: Path) -> None:
     users = range(2, 42)
     rows = [impression(ad, user=u, request=u * 10) for u in users for ad in (10, 100 + u, 200 + u)]

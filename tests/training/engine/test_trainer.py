@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,25 +17,13 @@ import torch
 from scrollpast.errors import UserError
 from scrollpast.training.engine import trainer
 from scrollpast.training.engine.checkpoint import best_checkpoint, published_checkpoints
-from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.metrics_log import read_curve
 from scrollpast.training.engine.step_model import StepModel
 from scrollpast.training.engine.trainer import NonFiniteLoss
 from scrollpast.training.loss import objective
-from tests.training.runs import losses, small_day, small_run, weights_of
+from tests.training.runs import losses, small_run, weights_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
-    with process_group("cpu"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return small_day(tmp_path_factory.mktemp("day"))
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("alone")]
 
 
 def steps_of(out: Path) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,25 +11,13 @@ import torch
 
 from scrollpast.errors import UserError
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.step_model import build
 from scrollpast.training.engine.trainer import Trainer
 from scrollpast.training.engine.warm_start import begin_from
 from tests.training.data.days import vocabulary
-from tests.training.runs import small_day, small_options, weights_of
+from tests.training.runs import small_options, weights_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
-    with process_group("cpu"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return small_day(tmp_path_factory.mktemp("day"))
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("alone")]
 
 
 def run(day: str, out: Path, known: Vocabulary, *overrides: str) -> Trainer:

@@ -24,7 +24,7 @@ from scrollpast.training.loss.sampled_softmax import Shared
 from scrollpast.training.loss.sources.registry import register, source_names, unregister
 from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 from tests.training.data.days import vocabulary
-from tests.training.runs import small_day, small_options
+from tests.training.runs import small_options
 
 ALL = ("negatives.hard.weight=0.5", "negatives.neighbour.enabled=true", "negatives.random.weight=0.5")
 
@@ -33,11 +33,6 @@ ALL = ("negatives.hard.weight=0.5", "negatives.neighbour.enabled=true", "negativ
 def alone() -> Iterator[None]:
     with process_group("cpu"):
         yield
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return small_day(tmp_path_factory.mktemp("day"))
 
 
 def contrast(

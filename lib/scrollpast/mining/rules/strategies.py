@@ -52,7 +52,40 @@ class Strategy:
     """Whether it reads ``mining.stratify_by`` from the table of ads."""
 
 
-_STRATEGIES: dict[str, Strategy] = {}
+def _uniform(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """Each candidate with the same chance."""
+    return (crowded.chance,)
+
+
+def _recent(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """The latest first."""
+    return (-crowded.rows["served_us"], crowded.chance)
+
+
+def _hardest(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """The most certain first; at equal certainty those that the ranker scored highest."""
+    score = crowded.rows.get("score", np.zeros(len(crowded.user)))
+    return (-crowded.weight, -score, crowded.chance)
+
+
+def _stratified(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
+    """One of each stratum (``mining.stratify_by``) in turn."""
+    rows, rules = crowded.rows, crowded.rules
+    stratum = crowded.attributes.look_up(str(rules.stratify_by), rows["ad"])[0]
+    strata, code = np.unique(stratum, return_inverse=True)
+    turn = rank_in_group(crowded.user * len(strata) + code, crowded.chance, rows["ad"])
+    return (turn, crowded.chance)
+
+
+_STRATEGIES = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("uniform", _uniform),
+        Strategy("recent", _recent),
+        Strategy("hardest", _hardest),
+        Strategy("stratified", _stratified, reads_stratum=True),
+    )
+}
 
 
 def register(strategy: Strategy) -> None:
@@ -89,37 +122,3 @@ def strategy_of(name: str) -> Strategy:
             remedy="name one of these, or import the module that registers it",
         )
     return _STRATEGIES[name]
-
-
-def _uniform(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """Each candidate with the same chance."""
-    return (crowded.chance,)
-
-
-def _recent(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """The latest first."""
-    return (-crowded.rows["served_us"], crowded.chance)
-
-
-def _hardest(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """The most certain first; at equal certainty those that the ranker scored highest."""
-    score = crowded.rows.get("score", np.zeros(len(crowded.user)))
-    return (-crowded.weight, -score, crowded.chance)
-
-
-def _stratified(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """One of each stratum (``mining.stratify_by``) in turn."""
-    rows, rules = crowded.rows, crowded.rules
-    stratum = crowded.attributes.look_up(str(rules.stratify_by), rows["ad"])[0]
-    strata, code = np.unique(stratum, return_inverse=True)
-    turn = rank_in_group(crowded.user * len(strata) + code, crowded.chance, rows["ad"])
-    return (turn, crowded.chance)
-
-
-for _strategy in (
-    Strategy("uniform", _uniform),
-    Strategy("recent", _recent),
-    Strategy("hardest", _hardest),
-    Strategy("stratified", _stratified, reads_stratum=True),
-):
-    register(_strategy)

@@ -25,6 +25,11 @@ class OwnSource(NegativeSource[OwnOptions]):
     def draws(self, anchors: AnchorBatch) -> Draws:
         """The draws of a batch."""
 
+    @property
+    @abstractmethod
+    def is_same_request_masked(self) -> bool:
+        """Whether ads of the positive's request are left out."""
+
     def rows(self, anchors: AnchorBatch, step: int) -> torch.Tensor:
         del step
         return self.draws(anchors).row.view(-1)
@@ -48,7 +53,7 @@ class OwnSource(NegativeSource[OwnOptions]):
             log_weight=log_weight,
             correction_BK=self._correction(draws, step.log_q_R),
             is_weighted=self.options.is_weighted,
-            is_same_request_masked=getattr(self.options, "is_same_request_masked", False),
+            is_same_request_masked=self.is_same_request_masked,
             mask_known_positives=self.options.mask_known_positives,
         )
         return Own(self.name, embedding_MD.view(*draws.row.shape, -1), offset_BK)
@@ -71,6 +76,10 @@ class HardSource(OwnSource[Hard]):
     def draws(self, anchors: AnchorBatch) -> Draws:
         return anchors.hard
 
+    @property
+    def is_same_request_masked(self) -> bool:
+        return self.options.is_same_request_masked
+
 
 class NeighbourSource(OwnSource[Neighbour]):
     """Ads near the user, as they were mined into the records."""
@@ -79,6 +88,10 @@ class NeighbourSource(OwnSource[Neighbour]):
 
     def draws(self, anchors: AnchorBatch) -> Draws:
         return anchors.neighbour
+
+    @property
+    def is_same_request_masked(self) -> bool:
+        return False  # no request is behind a neighbour
 
 
 def draw_offsets(
