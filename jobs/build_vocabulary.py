@@ -14,8 +14,8 @@ def main() -> int:
     parser.add_argument(
         "days", nargs="+", metavar="DAY", help="folder ds=… of a published day, or its manifest"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
-    parser.add_argument("--ads", metavar="PATH", help="Parquet of ads, over the configuration's")
+    parser.add_argument("--config", metavar="FILE", help="YAML file, such as conf/local.yaml")
+    parser.add_argument("--ads", metavar="PATH", help="Parquet of ads (the configuration's)")
     parser.add_argument(
         "--feature",
         action="append",
@@ -24,7 +24,7 @@ def main() -> int:
         help="categorical column of ads; repeatable",
     )
     parser.add_argument(
-        "--parent", metavar="URI", help="vocabulary to extend: its rows and codes stay where they are"
+        "--parent", metavar="URI", help="vocabulary to extend: its rows and codes do not change"
     )
     parser.add_argument(
         "--num-user-rows",
@@ -37,10 +37,10 @@ def main() -> int:
         type=whole_number(2),
         default=100_000,
         metavar="N",
-        help="codes of a feature at most (100,000)",
+        help="largest number of codes of a feature (100,000)",
     )
-    parser.add_argument("--out", metavar="PATH", help="where vocabulary/v=… is put, over the configuration's")
-    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    parser.add_argument("--out", metavar="PATH", help="folder of vocabulary/v=… (the configuration's)")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
     return run_job(parser, _build, publishes=True)
 
 

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on later days: recall over the whole catalogue, with intervals."""
+"""Evaluate a checkpoint on later days: recall over the whole catalogue, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="evaluate_two_tower.py", description=__doc__)
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's folder: its best one"
+        "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's (best checkpoint)"
     )
     parser.add_argument(
-        "days", nargs="+", metavar="DAY", help="folder ds=… of a day later than those trained on"
+        "days", nargs="+", metavar="DAY", help="folder ds=… of a day later than the training days"
     )
-    parser.add_argument("--vocabulary", metavar="URI", help="where the checkpoint's vocabulary is now")
+    parser.add_argument("--vocabulary", metavar="URI", help="new place of the checkpoint's vocabulary")
     parser.add_argument(
-        "--history", nargs="+", metavar="DAY", help="days that users' histories come from (those trained on)"
+        "--history", nargs="+", metavar="DAY", help="days of users' histories (the training days)"
     )
     parser.add_argument(
-        "--metric", default="recall@100", metavar="NAME", help="tells a run's best checkpoint"
+        "--metric", default="recall@100", metavar="NAME", help="metric that selects a run's checkpoint"
     )
     parser.add_argument(
         "--max-users", type=whole_number(1), metavar="N", help="evaluate on N users, chosen by a hash"
@@ -36,7 +36,7 @@ def main() -> int:
         type=whole_number(0),
         default=0,
         metavar="N",
-        help="of the intervals and the choice of users",
+        help="seed of the intervals and of the choice of users (0)",
     )
     parser.add_argument("--out", metavar="FILE", help="metrics.json (inside the checkpoint's folder)")
     return run_job(parser, _evaluate)

@@ -1,4 +1,4 @@
-"""Export the towers of a checkpoint: ads' embeddings, a FAISS index of them, and the user tower."""
+"""Export the towers of a checkpoint: ad embeddings, their FAISS index, and the user tower."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="export_towers.py", description=__doc__)
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's folder: its best one"
+        "checkpoint", metavar="CHECKPOINT", help="folder checkpoints/step=…, or a run's (best checkpoint)"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the export")
-    parser.add_argument("--vocabulary", metavar="URI", help="where the checkpoint's vocabulary is now")
+    parser.add_argument("--vocabulary", metavar="URI", help="new place of the checkpoint's vocabulary")
     parser.add_argument(
-        "--metric", default="recall@100", metavar="NAME", help="tells a run's best checkpoint"
+        "--metric", default="recall@100", metavar="NAME", help="metric that selects a run's best checkpoint"
     )
     parser.add_argument("--index", choices=KINDS, default=EXPORTED_KIND, help="kind of the FAISS index")
     parser.add_argument(
-        "--seed", type=whole_number(0), default=EXPORTED_SEED, metavar="N", help="of the index's clusters"
+        "--seed", type=whole_number(0), default=EXPORTED_SEED, metavar="N", help="seed of the clusters"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the export that is in DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace the export in DIR")
     return run_job(parser, _export)
 
 

@@ -1,4 +1,4 @@
-"""Take users out of every published day below some folders, keep them out of later ones, and look into every file."""
+"""Remove users from published days, exclude them from later days, and verify every file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def main() -> int:
         metavar="FOLDER",
         help="folder of published days, such as s3://training/negatives",
     )
-    option("--user", action="append", default=[], metavar="ID", help="a user, as in the log; repeatable")
-    option("--users", metavar="FILE", help="a file of users, one a line; - = standard input")
+    option("--user", action="append", default=[], metavar="ID", help="user id, as in the log; repeatable")
+    option("--users", metavar="FILE", help="file of user ids, one a line; - = standard input")
     option(
         "--allow-again",
         action="store_true",
-        help="take the users off the suppression list, so that later runs mine them; forgets nobody",
+        help="remove the users from the suppression list, so that later runs mine them; no day changes",
     )
-    option("--config", metavar="FILE", help="YAML that names the key of user ids, if there is one")
-    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    option("--config", metavar="FILE", help="YAML file that names the key of user ids, if ids are keyed")
+    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
     return run_job(parser, _forget, publishes=True)
 
 

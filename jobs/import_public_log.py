@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bring a public log into the shape of the input contract: impressions, engagements, ads."""
+"""Convert a public log into the input tables: impressions, engagements, ads."""
 
 import argparse
 import sys
@@ -12,10 +12,10 @@ LOGS = ("kuairand", "ebnerd", "openbandit", "mind")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="import_public_log.py", description=__doc__)
-    parser.add_argument("log", choices=LOGS, help="which log")
-    parser.add_argument("source", metavar="SRC", type=Path, help="folder with its files, as published")
+    parser.add_argument("log", choices=LOGS, help="kind of the log")
+    parser.add_argument("source", metavar="SRC", type=Path, help="folder of the log's files, as published")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder that receives the three tables")
-    parser.add_argument("--overwrite", action="store_true", help="replace tables that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace tables in OUT")
     return run_job(parser, import_log)
 
 

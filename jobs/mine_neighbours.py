@@ -1,4 +1,4 @@
-"""Add the ads nearest to each user, by exported towers, to published days as negatives of their own kind."""
+"""Add each user's nearest ads, by exported towers, to published days as negatives of a separate kind."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def main() -> int:
     option("days", nargs="+", metavar="DAY", help="folder ds=… of a published day, or its manifest")
     option("--towers", required=True, metavar="DIR", help="folder that export_towers.py wrote")
     option("--out", required=True, metavar="PATH", help="folder of the days with neighbours")
-    option("--engaged-in", nargs="+", default=[], metavar="DAY", help="more days whose engagements rule out")
-    words = "ask for N users, chosen by a hash; others stay as they are"
+    option("--engaged-in", nargs="+", default=[], metavar="DAY", help="more days; engaged ads are excluded")
+    words = "search for N users, chosen by a hash; the remaining users do not change"
     option("--sample", type=whole_number(1), metavar="N", help=words)
-    option("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
-    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
-    option("--overwrite", action="store_true", help="replace days that are published in PATH")
+    option("--config", metavar="FILE", help="YAML file, such as conf/local.yaml")
+    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
+    option("--overwrite", action="store_true", help="replace days published in PATH")
     return run_job(parser, _mine, publishes=True)
 
 
@@ -32,7 +32,7 @@ def _mine(arguments: argparse.Namespace) -> int:
     from scrollpast.mining.neighbours import cli
     from scrollpast.training.serving.export_files import read_export
 
-    # Runs on the workers: the one place where Spark's tasks meet the tower (PyTorch) and the index (FAISS).
+    # Runs on the workers: the only function of a Spark task that uses the tower (PyTorch) and the index (FAISS).
     def open_retriever(export_uri: str) -> Retriever:
         import numpy as np
 

@@ -1,4 +1,4 @@
-"""Make a trained model the current one, unless it is worse than the one that is, on later days."""
+"""Make a trained model the current model, unless it is worse than the current model on later days."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ def main() -> int:
         prog="publish_model.py",
         description=__doc__,
         epilog="MODELS/current.json names the current model. A model that is not published is no failure: the exit "
-        "code is 0, and the last line says which model is kept, and why.",
+        "code is 0, and the last line names the model that is kept, and the reason.",
     )
     option = parser.add_argument
     option("model", metavar="RUN", help="a run's folder: its best checkpoint; or a folder checkpoints/step=…")
-    option("days", nargs="+", metavar="DAY", help="folder ds=… of a day later than those trained on")
+    option("days", nargs="+", metavar="DAY", help="folder ds=… of a day later than the training days")
     option("--models", required=True, metavar="MODELS", help="folder of current.json")
-    option("--metric", action="append", metavar="NAME", help="must not be worse; repeatable (recall@100)")
+    option("--metric", action="append", metavar="NAME", help="metric to compare; repeatable (recall@100)")
     option(
         "--largest-loss",
         type=number(0, 1),
         default=0.05,
         metavar="PART",
-        help="part of a metric that may be lost without its being shown (0.05)",
+        help="largest loss of a metric without significance, as a share of its value (0.05)",
     )
     option("--max-users", type=whole_number(1), metavar="N", help="compare on N users, chosen by a hash")
-    option("--force", action="store_true", help="publish it whatever is current, as to roll back")
+    option("--force", action="store_true", help="publish without the comparison, for example to roll back")
     return run_job(parser, _publish)
 
 

@@ -1,4 +1,4 @@
-"""Take back published negatives that a later engagement contradicts; readers leave them out from then on."""
+"""Revoke published negatives that a later engagement contradicts; readers then leave them out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def main() -> int:
     parser.add_argument(
         "days", nargs="+", metavar="DAY", help="folder ds=… of a published day, or its manifest"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
-    parser.add_argument("--as-of", metavar="T", help="use what was known at this moment, UTC (now)")
-    place = "files of engagements in the configured format (Parquet), over the configuration's place"
+    parser.add_argument("--config", metavar="FILE", help="YAML file, such as conf/local.yaml")
+    parser.add_argument("--as-of", metavar="T", help="use data known at this moment, UTC (now)")
+    place = "files of engagements in the configured format, Parquet by default (the configuration's)"
     parser.add_argument("--engagements", metavar="PATH", help=place)
-    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
     return run_job(parser, _revoke, publishes=True)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a simulated log with a known truth: impressions, engagements, ads, and what really happened."""
+"""Write a simulated log with a known truth: impressions, engagements, ads, and the truth of every impression."""
 
 import argparse
 import datetime as dt
@@ -21,11 +21,11 @@ def main() -> int:
     option("--last-day", type=day, default=dt.date(2026, 11, 20), metavar="YYYY-MM-DD",
            help="last day of impressions, UTC (default: 2026-11-20)")  # fmt: skip
     option("--set", action="append", default=[], metavar="NAME=VALUE",
-           help="a knob of scrollpast.simulation.shape, such as broken=0.05; repeatable")  # fmt: skip
+           help="a parameter of scrollpast.simulation.shape, such as broken=0.05; repeatable")  # fmt: skip
     option("--only-day", type=whole_number(0), metavar="N", help="write only this day of the log, from 0 on")
     option("--retrieved", type=Path, metavar="FILE", help="a retriever's ads for the users' pools (.npy)")
     option("--processes", type=whole_number(1), default=2, metavar="P", help="processes (default: 2)")
-    option("--overwrite", action="store_true", help="replace a log that is there")
+    option("--overwrite", action="store_true", help="replace the log in OUT")
     return run_job(parser, simulate)
 
 

@@ -19,9 +19,9 @@ def main() -> int:
         help="folder of published days, such as s3://training/negatives",
     )
     option("--today", type=day, metavar="D", help="count from this day (today, UTC)")
-    option("--dry-run", action="store_true", help="only say what would be removed")
-    option("--config", metavar="FILE", help="YAML, such as conf/cluster.yaml")
-    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    option("--dry-run", action="store_true", help="list days without removing them")
+    option("--config", metavar="FILE", help="YAML file, such as conf/cluster.yaml")
+    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
     return run_job(parser, _sweep)
 
 

@@ -15,9 +15,9 @@ def main() -> int:
         epilog="With several ranks: torchrun --nproc-per-node N jobs/train_two_tower.py …",
     )
     parser.add_argument("days", nargs="*", metavar="DAY", help="folder ds=… of a published day to train on")
-    parser.add_argument("--config", metavar="FILE", help="YAML, such as conf/local.yaml")
-    parser.add_argument("--out", metavar="PATH", help="folder of the run, over the configuration's")
-    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option")
+    parser.add_argument("--config", metavar="FILE", help="YAML file, such as conf/local.yaml")
+    parser.add_argument("--out", metavar="PATH", help="folder of the run (the configuration's)")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
     return run_job(parser, _train)
 
 

@@ -1,4 +1,4 @@
-"""Write one HTML file that says what became of a day's impressions, and what training on them gave."""
+"""Write one HTML file about a day's impressions, their outcomes, and the training runs on them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="write_report.py",
         description=__doc__,
-        epilog="The file needs no network and nothing beside it. It is on the latest of the days; the others make the "
-        "trend, or all that lie beside a day that is named alone.",
+        epilog="The file needs no network and no other file. The report is about the latest of the days; earlier days "
+        "make the trend. For a single day, all days beside it make the trend.",
     )
     parser.add_argument(
         "days", nargs="+", metavar="DAY", help="folder ds=… of a day, published or held by the gate"
@@ -24,22 +24,22 @@ def main() -> int:
         action="append",
         default=[],
         metavar="RUN_FOLDER",
-        help="what train_two_tower wrote; repeatable",
+        help="folder that train_two_tower wrote; repeatable",
     )
-    parser.add_argument("--comparison", metavar="FOLDER", help="what compare_negatives wrote")
+    parser.add_argument("--comparison", metavar="FOLDER", help="folder that compare_negatives wrote")
     parser.add_argument(
         "--examination",
         metavar="FOLDER",
-        help="what estimate_examination wrote (beside the table that the day was mined with)",
+        help="folder that estimate_examination wrote (beside the table that the day was mined with)",
     )
     parser.add_argument(
-        "--purity", metavar="FILE.json", help="what scripts/bench/bench_quality.py found on simulated logs"
+        "--purity", metavar="FILE.json", help="result of scripts/bench/bench_quality.py on simulated logs"
     )
     parser.add_argument(
         "--floor",
         type=whole_number(1),
         metavar="K",
-        help="users, or ads, that a figure has to rest on (privacy.report_floor of the day)",
+        help="smallest number of users or ads behind a figure (privacy.report_floor of the day)",
     )
     parser.add_argument("--out", metavar="FILE.html", help="the report (report.html beside the day)")
     return run_job(parser, _write)
