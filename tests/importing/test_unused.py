@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrollpast.errors import UserError
-from scrollpast.importing.logs import IMPORTERS
+from scrollpast.importing.logs import IMPORTERS, import_log
 from scrollpast.importing.source import UNKNOWN
 from tests.importing import test_ebnerd, test_mind
 from tests.importing.published import published_log
@@ -84,7 +84,7 @@ def unused(report: str) -> dict[str, str]:
     return dict(re.findall(r"^  (\S.*)\n    (.*)$", section, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", IMPORTERS)
+@pytest.mark.parametrize("name", IMPORTERS.names)
 def test_every_file_and_column_that_is_not_read_is_named(name: str, tmp_path: Path) -> None:
     source = tmp_path / "log"
     source.mkdir()
@@ -94,7 +94,7 @@ def test_every_file_and_column_that_is_not_read_is_named(name: str, tmp_path: Pa
     (source / "deeper").mkdir()
     (source / "deeper" / "more.parquet").write_bytes(b"anything")
     (source / "README.md").write_text("words")
-    found = unused(IMPORTERS[name](source, source / "out", False))
+    found = unused(import_log(name, source, source / "out", False))
     assert found["deeper/more.parquet"] == UNKNOWN
     assert found["README.md"] == "text about the log"
     for file in tables:
@@ -107,7 +107,7 @@ def test_every_file_and_column_that_is_not_read_is_named(name: str, tmp_path: Pa
 
 def test_columns_without_a_use_have_their_reason(tmp_path: Path) -> None:
     mind(tmp_path)
-    found = unused(IMPORTERS["mind"](tmp_path, tmp_path / "out", False))
+    found = unused(import_log("mind", tmp_path, tmp_path / "out", False))
     assert found["behaviors.tsv: history"] == "ids without times: an engagement needs one"
 
 
@@ -120,7 +120,7 @@ def test_of_many_files_the_first_are_named_and_all_are_counted(tmp_path: Path) -
     (source / ".git").mkdir()
     for name in (".DS_Store", ".git/HEAD"):
         (source / name).touch()
-    found = unused(IMPORTERS["mind"](source, tmp_path / "out", False))
+    found = unused(import_log("mind", source, tmp_path / "out", False))
     assert [what for what in found if what.startswith("more_")] == [f"more_{n:04}.bin" for n in range(20)]
     assert found["1,480 more files"] == "the first 20 by name are listed"
     assert "2 hidden files" in found
@@ -136,7 +136,7 @@ def test_columns_of_files_of_one_name_are_told_apart_by_folder(tmp_path: Path) -
         "published_time": pa.array([TIME] * 2, pa.timestamp("us"))
     }
     pq.write_table(pa.table(articles), tmp_path / "articles.parquet")
-    found = unused(IMPORTERS["ebnerd"](source, source / "out", False))
+    found = unused(import_log("ebnerd", source, source / "out", False))
     assert {what.partition(":")[0] for what in found} >= {
         "train/behaviors.parquet", "validation/behaviors.parquet", "train/history.parquet", "../articles.parquet",
     }  # fmt: skip
@@ -164,7 +164,7 @@ def test_published_files_of_open_bandit_are_known(tmp_path: Path) -> None:
             "item_feature_2": ["b"],
         }
         pyarrow.csv.write_csv(pa.table(items | {"item_feature_3": ["c"]}), folder / "item_context.csv")
-    found = unused(IMPORTERS["openbandit"](tmp_path, tmp_path / "out", False))
+    found = unused(import_log("openbandit", tmp_path, tmp_path / "out", False))
     assert UNKNOWN not in found.values()
     assert "user-item_affinity_0, user-item_affinity_1, user-item_affinity_2" in " ".join(found)
     assert "random/men/item_context.csv" in found
@@ -179,7 +179,7 @@ def test_somebody_without_any_feature_is_no_cohort(tmp_path: Path) -> None:
         at = log.schema.get_field_index(f"user_feature_{number}")
         log = log.set_column(at, f"user_feature_{number}", pa.array(values, pa.string()))
     pq.write_table(log, tmp_path / "random_men.parquet")
-    IMPORTERS["openbandit"](tmp_path, tmp_path / "out", False)
+    import_log("openbandit", tmp_path, tmp_path / "out", False)
     users = pq.read_table(tmp_path / "out" / "impressions")["user_id"].to_pylist()
     assert users[1] is None and None not in (users[0], users[2])
     assert pq.read_table(tmp_path / "out" / "engagements")["user_id"].to_pylist() == [None]
@@ -188,7 +188,7 @@ def test_somebody_without_any_feature_is_no_cohort(tmp_path: Path) -> None:
 def test_an_empty_id_of_mind_is_null(tmp_path: Path) -> None:
     behaviours = test_mind.BEHAVIOURS.replace("U13740", "")
     test_mind.part(tmp_path, behaviours, test_mind.NEWS.replace("N35729", ""))
-    report = IMPORTERS["mind"](tmp_path, tmp_path / "out", False)
+    report = import_log("mind", tmp_path, tmp_path / "out", False)
     users = pq.read_table(tmp_path / "out" / "impressions")["user_id"].to_pylist()
     assert users == [None] * 2 + ["U91836"] * 3 and "impressions: 5" in report
     assert pq.read_table(tmp_path / "out" / "engagements")["user_id"].to_pylist() == [None, "U91836"]
@@ -197,7 +197,7 @@ def test_an_empty_id_of_mind_is_null(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "folder"), [("ebnerd", "ebnerd"), ("kuairand", "kuairand")])
 def test_a_published_log_holds_nothing_unknown(name: str, folder: str, tmp_path: Path) -> None:
-    found = unused(IMPORTERS[name](published_log(folder), tmp_path / "out", False))
+    found = unused(import_log(name, published_log(folder), tmp_path / "out", False))
     assert found
     assert UNKNOWN not in found.values()
 
@@ -251,9 +251,9 @@ def test_nulls_of_a_log_stay_nulls(
         "article_ids_inview",
     ):
         with pytest.raises(UserError, match="expected impressions with a time, found none"):
-            IMPORTERS[name](tmp_path, tmp_path / "out", False)
+            import_log(name, tmp_path, tmp_path / "out", False)
         return
-    report = IMPORTERS[name](tmp_path, tmp_path / "out", False)
+    report = import_log(name, tmp_path, tmp_path / "out", False)
     num_rows = pq.read_table(tmp_path / "out" / "impressions").num_rows
     assert f"impressions: {num_rows:,}" in report
     if column != "article_ids_inview":  # without its slate a request shows nothing
@@ -265,13 +265,13 @@ def test_the_note_on_still_tabs_knows_a_tab_that_is_null(tmp_path: Path) -> None
     log = tables["log_1.parquet"]
     at = log.schema.get_field_index("tab")
     pq.write_table(log.set_column(at, "tab", pa.array([0, 1, None])), tmp_path / "log_1.parquet")
-    report = IMPORTERS["kuairand"](tmp_path, tmp_path / "out", False)
+    report = import_log("kuairand", tmp_path, tmp_path / "out", False)
     assert "note: on tab 0, null (surface all) most videos without a click did not play at all" in report
 
 
 def test_the_history_of_reads_becomes_clicks_without_a_request(tmp_path: Path) -> None:
     ebnerd(tmp_path)
-    IMPORTERS["ebnerd"](tmp_path, tmp_path / "out", False)
+    import_log("ebnerd", tmp_path, tmp_path / "out", False)
     rows = pq.read_table(tmp_path / "out" / "engagements").to_pylist()
     found = [
         (row["request_id"], row["user_id"], row["ad_id"], row["engaged_at"], row["kind"]) for row in rows
@@ -291,7 +291,7 @@ def test_the_history_of_reads_becomes_clicks_without_a_request(tmp_path: Path) -
 
 def test_the_published_history_adds_to_the_clicks_of_the_behaviours(tmp_path: Path) -> None:
     folder = published_log("ebnerd")
-    IMPORTERS["ebnerd"](folder, tmp_path / "out", False)
+    import_log("ebnerd", folder, tmp_path / "out", False)
     rows = pq.read_table(tmp_path / "out" / "engagements")
     clicked = sum(
         len(clicks)
@@ -323,4 +323,4 @@ def test_a_history_of_unequal_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="expected as many times as articles of every user, found 2 and 1 of user 100"
     ):
-        IMPORTERS["ebnerd"](tmp_path, tmp_path / "out", False)
+        import_log("ebnerd", tmp_path, tmp_path / "out", False)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scrollpast.hashing import hash_column
 from scrollpast.mining.rules.attributes import AdAttributes
-from scrollpast.mining.rules.strategies import strategy_names
+from scrollpast.mining.rules.strategies import STRATEGIES
 from scrollpast.outcomes import Outcome
 from tests.mining import reference
 from tests.mining.in_process import (
@@ -167,7 +167,7 @@ def test_the_ledger_adds_up_whatever_the_log_and_the_caps(
 @given(
     log=logs(),
     options=OPTIONS,
-    strategy=st.sampled_from(strategy_names()),
+    strategy=st.sampled_from(STRATEGIES.names),
     num_tasks=st.integers(1, 5),
     num_parts=st.integers(1, 3),
     seed=st.integers(0, 2**32),

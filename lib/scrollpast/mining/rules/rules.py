@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scrollpast.config import Confidence, ExaminedOptions, Kind, Mining
 from scrollpast.mining.io.contracts import CREATED_AT
-from scrollpast.mining.rules.strategies import Strategy, strategy_of
+from scrollpast.mining.rules.strategies import STRATEGIES, Strategy
 from scrollpast.privacy.suppression import UserSet
 from scrollpast.privacy.user_keys import UserKey
 
@@ -146,7 +146,7 @@ class Rules:
             examined=mining.examined,
             confidence=mining.confidence,
             negatives_per_user=mining.negatives_per_user,
-            strategy=strategy_of(mining.strategy),
+            strategy=STRATEGIES.find(mining.strategy, "mining.strategy"),
             stratify_by=mining.stratify_by,
             score_column=mining.score_column,
             max_ad_share=mining.max_ad_share,

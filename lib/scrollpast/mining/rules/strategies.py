@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from scrollpast.errors import UserError
 from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.bucket import Ints
 from scrollpast.mining.rules.groups import rank_in_group
 from scrollpast.mining.spark.packed_columns import Columns
+from scrollpast.registry import Registry
 
 if TYPE_CHECKING:
     from scrollpast.mining.rules.rules import Rules
@@ -77,48 +77,13 @@ def _stratified(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
     return (turn, crowded.chance)
 
 
-_STRATEGIES = {
-    strategy.name: strategy
-    for strategy in (
+STRATEGIES = Registry(
+    "strategy",
+    (
         Strategy("uniform", _uniform),
         Strategy("recent", _recent),
         Strategy("hardest", _hardest),
         Strategy("stratified", _stratified, reads_stratum=True),
-    )
-}
-
-
-def register(strategy: Strategy) -> None:
-    """Add a strategy.
-
-    Raises:
-        ValueError: another strategy has this name.
-    """
-    if _STRATEGIES.setdefault(strategy.name, strategy) is not strategy:
-        raise ValueError(f"strategy {strategy.name!r}: expected a new name, found one that is registered")
-
-
-def unregister(strategy: Strategy) -> None:
-    """Remove a strategy that was added."""
-    del _STRATEGIES[strategy.name]
-
-
-def strategy_names() -> tuple[str, ...]:
-    """Values of ``mining.strategy``."""
-    return tuple(_STRATEGIES)
-
-
-def strategy_of(name: str) -> Strategy:
-    """The strategy of this name.
-
-    Raises:
-        UserError: no strategy has it.
-    """
-    if name not in _STRATEGIES:
-        raise UserError(
-            "mining.strategy",
-            expected=f"one of {', '.join(_STRATEGIES)}",
-            found=repr(name),
-            remedy="name one of these, or import the module that registers it",
-        )
-    return _STRATEGIES[name]
+    ),
+)
+"""Values of ``mining.strategy``."""
