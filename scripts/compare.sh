@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Did the negatives help? Every arm of jobs/compare_negatives.py on what scripts/demo.sh left in DIR (demo):
+# Comparison of negatives: every arm of jobs/compare_negatives.py on the output of scripts/demo.sh in DIR (demo):
 #
 #   scripts/compare.sh [DIR] [an option of jobs/compare_negatives.py, such as --seeds 0 1 2]
 #
-# The demo's days are mined once more as served and not engaged with, for the naive arm and, held out, for what
-# everything is measured on; towers trained on the demo's negatives give the neighbours. The table lands in
-# DIR/comparison and in the report; a call that was stopped goes on where it was.
+# The demo's days are mined again by conf/naive.yaml, for the naive arm and for the held-out day of all arms.
+# Towers trained on the demo's negatives give the neighbours. The table is written to DIR/comparison and to the
+# report. A call that was stopped resumes.
 source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 
 case ${1-} in
@@ -23,8 +23,8 @@ environment .venv mining training report
 spark_environment .venv
 python=.venv/bin/python
 
-# The days that the demo mined, and the moments whose knowledge they had: of the one held out, which is the later
-# one, and of the others.
+# The days that the demo mined, each with its --as-of: the held-out day is the last day, the training days are
+# those before.
 read -r days date num_days as_of held_out_date held_out_as_of < <(
     $python - "$out"/negatives/ds=*/manifest.json <<'PYTHON'
 import json

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# From ad logs to a measured retriever and a report on both in one command:
+# From ad logs to an evaluated retriever and a report, in one command:
 #
 #   scripts/demo.sh [--rows N] [--out DIR]            simulated logs (2 million impressions of 3 days)
 #   scripts/demo.sh --log KIND PATH [--out DIR]       a public log: kuairand, ebnerd, openbandit or mind
 #
-# The last day of the log is held out: the days before it are mined and trained on, and it is evaluated on.
-# Everything lands in DIR (demo, or demo/KIND). A second call uses what is there, and the jobs say that they
-# have done their work already.
+# The last day of the log is held out for evaluation; the days before are mined and trained on.
+# All output is written to DIR (demo, or demo/KIND). A second call reuses existing output.
 source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 
 rows=2e6 kind='' source='' out=''
@@ -33,7 +32,7 @@ case $kind in
     *) fail "--log $kind: expected kuairand, ebnerd, openbandit or mind" ;;
 esac
 [[ -z $kind || -e $source ]] || fail "--log $kind $source: expected a file or folder, found none"
-# Paths are the caller's; the commands below are shown and run in the repository.
+# Paths are relative to the caller's folder; the commands below are shown and run in the repository.
 if [[ $PWD != "$root" ]]; then
     [[ -z $source || $source == /* ]] || source=$PWD/$source
     [[ -z $out || $out == /* ]] || out=$PWD/$out
@@ -45,8 +44,8 @@ environment .venv mining training report
 spark_environment .venv
 python=.venv/bin/python
 
-# DIR/.demo holds the command that made the logs, and below it `done` when it had finished: a folder that
-# this script did not make is left alone, and one that it left half-made is made again.
+# DIR/.demo holds the command that made the logs, and `done` below the command once it has finished. A folder of
+# another origin is never changed. A half-made folder of this script is made again.
 make_logs() {
     local mark=$out/.demo
     if [[ ! -e $mark && (-e $out/logs || -e $out/negatives) ]]; then
@@ -56,7 +55,7 @@ make_logs() {
         printf '\n%s/logs is there, made by: %s\n' "$out" "$*"
         return
     fi
-    # What scripts/compare.sh made of the old logs goes with them.
+    # Output of scripts/compare.sh from the old logs is removed with the logs.
     local name
     for name in logs negatives vocabulary run examination report.html naive export neighbours comparison; do
         rm -rf "${out:?}/$name"
@@ -73,10 +72,9 @@ else
     make_logs $python jobs/import_public_log.py "$kind" "$source" "$out/logs"
 fi
 
-# The last day is held out. The days before it are mined with what was known when it began, as a nightly job
-# would, so that nothing of it is in what is trained on; the held-out day itself with what was known three days
-# later, so that clicks that came late are known. Moments are named, rather than now, so that the same
-# logs give the same shards whenever this runs.
+# The last day is held out. The days before are mined as of the start of the held-out day, as a nightly job does,
+# so that training data holds nothing of that day. The held-out day is mined as of three days later, so that late
+# clicks count. Fixed values of --as-of, not the current time, give the same shards from the same logs.
 read -r last_day day_before num_days as_of < <(
     $python - "$out/logs/impressions" <<'PYTHON'
 import sys
@@ -110,7 +108,7 @@ run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature adve
 run $python jobs/train_two_tower.py "$day" --config conf/local.yaml --out "$out/run"
 run $python jobs/evaluate_two_tower.py "$out/run" "$held_out"
 
-# Not every public log says at what position an ad was engaged with; the report then says what is missing.
+# Some public logs lack the position of an engaged ad; the report then names the missing part.
 examined=() score=()
 [[ -n $kind ]] || score=(--set mining.score_column=ranker_score)
 examination=$out/examination/ds=$day_before
@@ -121,23 +119,23 @@ elif run $python jobs/estimate_examination.py --config conf/local.yaml --date "$
     --as-of "$as_of" "${tables[@]:0:4}" "${score[@]}" --out "$out"; then
     examined=(--examination "$examination")
 fi
-# What a simulation alone can say: how pure such negatives are.
+# Purity of the negatives is known on simulated logs only.
 purity=()
 [[ -n $kind ]] || purity=(--purity scripts/bench/results/quality.json)
 run $python jobs/write_report.py "$day" --run "$out/run" "${examined[@]}" "${purity[@]}" --out "$out/report.html"
 
 cat <<EOF
 
-Where everything is
+Output
   $out/logs             impressions, engagements and ads as Parquet
   $day
                         ${#shards[@]} TFRecord shards, manifest.json, the ledger and the quarantine
   $held_out
                         the day held out
   $out/vocabulary       rows of ads, codes of their features
-  $out/examination      how probable it is that a position is looked at
+  $out/examination      probability that a position is examined
   $out/run              checkpoints, the loss curve, TensorBoard's scalars; metrics.json with the checkpoint
-What to try next
+Next steps
   $python scripts/inspect_shard.py $day --limit 3
   $python jobs/train_two_tower.py $day --config conf/local.yaml --out $out/easy \\
       --set training.negatives.hard.enabled=false

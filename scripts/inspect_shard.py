@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Print the records of a shard, or of a published day, as a person reads them, and verify every byte.
+"""Print the records of a shard, or of a published day, as readable tables, and verify every byte.
 
-Exit code: 0 all sound, 1 corrupt, 2 wrong usage.
+Exit code: 0 all bytes verified, 1 a corrupt shard, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def main() -> int:
         "--limit", type=whole_number(0), default=3, metavar="N", help="records to print (default: 3)"
     )
     parser.add_argument(
-        "--feature", action="append", default=[], metavar="NAME", help="print only this one (may be repeated)"
+        "--feature", action="append", default=[], metavar="NAME", help="print only this feature; repeatable"
     )
     parser.add_argument(
         "--most",
         type=whole_number(0),
         default=8,
         metavar="N",
-        help="positives and negatives of a record to print (8)",
+        help="positives and negatives to print of each record (8)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     return run_job(parser, inspect)
@@ -58,7 +58,7 @@ def inspect(arguments: argparse.Namespace) -> int:
                 print(json.dumps(record) if arguments.json else text)
             num_records += batch.num_rows
     summary = summary_text(num_shards, num_records, num_bytes, inspection.manifest)
-    # With --json the output is records alone; the summary goes where a person still sees it.
+    # With --json standard output holds records only, and the summary is printed on standard error.
     print(summary, file=sys.stderr if arguments.json else sys.stdout, flush=True)
     return 0
 

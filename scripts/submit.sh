@@ -3,13 +3,13 @@
 #
 #   scripts/submit.sh --master yarn --environment mine_negatives --config conf/cluster.yaml --date 2026-11-20 …
 #
-# JOB is the name of a job in jobs/ that uses Spark. The library travels as a zip; with --environment the Python
-# packages of scripts/env/locks/mining.txt travel too (dist/environment.tar.gz, made when it is missing or old), for
-# executors that have the same python3.X as this machine and nothing else. Without it PYSPARK_PYTHON says which
-# Python the executors have (this repository's .venv, if it is not set: one machine, or a shared file system).
+# JOB is the name of a job in jobs/ that uses Spark. The library is sent as a zip. --environment also sends the Python
+# packages of scripts/env/locks/mining.txt (dist/environment.tar.gz, made when missing or old), for executors that
+# have the same python3.X as this machine and nothing else. Without --environment PYSPARK_PYTHON names the Python of
+# the executors (by default this repository's .venv: for one machine, or a shared file system).
 #
-# SPARK_HOME names the Spark that belongs to the cluster (pip's, if it is not set); conf/spark/cluster.conf says
-# how it is set up. The exit code is the job's own, as the driver runs here (deploy mode client).
+# SPARK_HOME names the Spark of the cluster (by default pip's). conf/spark/cluster.conf has Spark's settings.
+# The exit code is the job's own, because the driver runs here (deploy mode client).
 caller_spark_home=${SPARK_HOME:-} caller_ip=${SPARK_LOCAL_IP:-} caller_python=${PYSPARK_PYTHON:-}
 source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 
@@ -20,12 +20,12 @@ while (($#)) && [[ -z $job ]]; do
     case $1 in
         -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
         --environment) with_environment=1 ;;
-        --deploy-mode=cluster) fail "$1: expected deploy mode client, which hands on the job's exit code; leave it out" ;;
+        --deploy-mode=cluster) fail "$1: expected deploy mode client, which returns the job's exit code; omit the option" ;;
         *)
             if [[ " $jobs" == *" $name "* ]]; then
                 job=$name
             elif [[ -e $root/jobs/$name.py ]]; then
-                fail "$1: expected a job that uses Spark (${jobs% }), found one that does not:" \
+                fail "$1: expected a job that uses Spark (${jobs% }), found a job that does not:" \
                     "run .venv/bin/python jobs/$name.py"
             else
                 options+=("$1")
@@ -36,16 +36,16 @@ while (($#)) && [[ -z $job ]]; do
 done
 [[ -n $job ]] || fail "${options[*]:-no arguments}: expected a job (${jobs% }), found none; scripts/submit.sh --help"
 [[ " ${options[*]-} " != *" --deploy-mode cluster "* ]] ||
-    fail "--deploy-mode cluster: expected client, which hands on the job's exit code; leave it out"
+    fail "--deploy-mode cluster: expected client, which returns the job's exit code; omit the option"
 
 environment .venv mining
 spark_environment .venv
-# On a cluster the driver is spoken to by other machines: the address is Spark's own choice, or the caller's.
+# On a cluster other machines connect to the driver: Spark chooses the address, unless the caller sets SPARK_LOCAL_IP.
 unset SPARK_LOCAL_IP
 [[ -z $caller_ip ]] || export SPARK_LOCAL_IP=$caller_ip
 [[ -z $caller_spark_home ]] || export SPARK_HOME=$caller_spark_home
 [[ -x $SPARK_HOME/bin/spark-submit ]] ||
-    fail "SPARK_HOME ($SPARK_HOME): expected a Spark with bin/spark-submit, found none; name the cluster's, or unset it"
+    fail "SPARK_HOME ($SPARK_HOME): expected a Spark with bin/spark-submit, found none; set SPARK_HOME to the cluster's Spark, or unset it"
 
 if [[ -n $with_environment ]]; then
     archive=$root/dist/environment.tar.gz
@@ -55,7 +55,7 @@ if [[ -n $with_environment ]]; then
 elif [[ -n $caller_python ]]; then
     export PYSPARK_PYTHON=$caller_python
 fi
-# Spark writes its event log where its history server looks, and nowhere if that folder is not there.
+# Spark writes its event log to the history server's folder, and writes no log where the folder does not exist.
 [[ " ${options[*]-} " == *spark.eventLog.* ]] || mkdir -p /tmp/spark-events
 
 library=$("$root/scripts/env/package.sh")

@@ -4,22 +4,23 @@ r"""Every day: wait for the logs, mine, gate, report; every week: a vocabulary, 
     wait_for_engagements ─┴► mine ► gate ─┬► plan_training ► vocabulary ► train ► evaluate ► publish ─┐
                                           └────────── on most days ─────────────────────────────────┴► report ► notify
 
-A run mines the last day that is over and mature when it begins: by default (maturity 1) the run of the interval
-that begins on the 20th mines the 19th, with what was known when the 21st began. `day` of its parameters names
-another one. The same day gives the same result whenever it is run: what is published from the same input is left
-alone by every job, so that any task may be tried again and any range be backfilled, in order:
+A run mines the last day that is mature when the run begins. By default (maturity 1) the run of the interval that
+begins on the 20th mines the 19th, with the data known when the 21st began. The parameter `day` names another day.
+A day gives the same result whenever it runs, because no job replaces what is published from the same input. Any task
+may therefore be retried, and any range backfilled, in order:
 
     airflow backfill create --dag-id scrollpast_daily --from-date A --to-date B --max-active-runs 1 \
         --reprocess-behavior failed
 
-Exit codes of the jobs decide: 1 is tried again; 2 (a mistake in the input or configuration) and 3 (the gate held
-the day) are not, as another try would say the same. A held day stops what follows it in its run, not the next days:
-release it (the message of the gate says how) and clear the task `gate`, or mend the log and clear `mine`.
+A job's exit code decides about retries. Exit code 1 is retried. Exit codes 2 (a mistake in the input or
+configuration) and 3 (the gate held the day) are not, because a retry gives the same result. A held day stops the
+later tasks of its run, not the next days. Release the day as the gate's message says and clear the task `gate`, or
+correct the log and clear `mine`.
 
-Where things are and how they run is said by the variables SCROLLPAST_… of the scheduler's environment; they, and
-their defaults, are the fields of scrollpast.orchestration.settings.Settings. Airflow's environment needs scrollpast
-(without its extras), and a spark-submit on the PATH; the jobs run in an environment of their own. Spark's driver
-has to run where the task runs (deploy mode client): elsewhere YARN keeps the exit code to itself.
+The variables SCROLLPAST_… of the scheduler's environment set paths and options; each is a field of
+scrollpast.orchestration.settings.Settings, with its default. Airflow's environment needs scrollpast (without its
+extras), and a spark-submit on the PATH; the jobs run in a separate environment. Spark's driver must run where the
+task runs (deploy mode client), because YARN does not return the exit code of a driver elsewhere.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ tables = {name: f"{settings.logs}/{name}" for name in ("impressions", "engagemen
 
 
 def day_of(dag_run: Any, params: Any) -> date:
-    """The day that a run mines: the one that its parameters name, else the last that was mature when it began."""
+    """The day that a run mines: the parameter `day`, else the last day that was mature when the run began."""
     if params["day"]:
         return date.fromisoformat(params["day"])
     begun = dag_run.data_interval_start
@@ -58,12 +59,12 @@ def day_of(dag_run: Any, params: Any) -> date:
 
 
 def as_of(dag_run: Any, params: Any) -> date:
-    """When what is known of a day is fixed: the start (UTC) of this one."""
+    """The date whose start (UTC) limits the engagements that a run may use."""
     return day_of(dag_run, params) + timedelta(days=1 + settings.maturity_days)
 
 
 class SubmitJob(SparkSubmitOperator):
-    """A job of jobs/ through spark-submit. Returns what the gate said where it held the day, else nothing ("")."""
+    """A job of jobs/ through spark-submit. Returns the gate's message where the gate held the day, else ""."""
 
     application_args: list[Any] | None
 
@@ -85,7 +86,7 @@ class SubmitJob(SparkSubmitOperator):
         try:
             super().execute(context)
         except AirflowException as failure:
-            # The provider knows the exit code, but tells it in its message only, before the end of the output.
+            # The provider reports the exit code only in its message, before the end of the output.
             text = str(failure)
             told = text.partition("\nLast spark-submit output:")[0]
             codes = [int(code) for code in re.findall(r"(?:Error|exit) code is: (\d+)", told)]
@@ -100,7 +101,7 @@ class SubmitJob(SparkSubmitOperator):
 
 
 class RunJob(BaseOperator):
-    """A job of jobs/ in the jobs' own interpreter. Its exit code decides whether it is tried again."""
+    """A job of jobs/ in the jobs' own interpreter. The exit code decides whether the task is retried."""
 
     template_fields = ("arguments",)
 
@@ -125,7 +126,7 @@ class RunJob(BaseOperator):
 
 
 def flat(arguments: Iterable[Any]) -> Iterator[str]:
-    """Arguments of a command: lists in place, but for one that lacks something, as an option its value."""
+    """Arguments of a command, with lists flattened; a list with a missing value (None or "") is left out."""
     for argument in arguments:
         if not isinstance(argument, (list, tuple)):
             yield str(argument)
@@ -134,12 +135,12 @@ def flat(arguments: Iterable[Any]) -> Iterator[str]:
 
 
 def options(name: str, values: Iterable[str]) -> list[str]:
-    """An option that may be given several times."""
+    """The words of a repeatable option, once for each value."""
     return [word for value in values for word in (name, value)]
 
 
 def tell(event: dict[str, Any]) -> None:
-    """Tell how a day ended, the way the settings say."""
+    """Pass the end of a day to the function that `notify` of the settings names, else to the log."""
     if settings.notify:
         from importlib import import_module
 
@@ -177,7 +178,7 @@ ads = ["--ads", settings.ads]
 
 with DAG(
     "scrollpast_daily",
-    description="Mines the hard negatives of a day, and trains on those of the days before",
+    description="Mines the hard negatives of a day, and trains on the negatives of the days before",
     doc_md=__doc__,
     schedule=CronDataIntervalTimetable(settings.schedule, timezone="UTC"),
     start_date=datetime.fromisoformat(settings.start).replace(tzinfo=UTC),
@@ -198,7 +199,7 @@ with DAG(
 ) as dag:
 
     def has_arrived(table: str, day: date) -> bool:
-        """Whether the log of a day is there."""
+        """True if the log of a day has arrived."""
         from scrollpast.orchestration.days import has_arrived as is_there
 
         return is_there(tables[table], day, settings.day_folder, settings.mark)
@@ -209,7 +210,7 @@ with DAG(
 
     @task.sensor(**waiting)
     def wait_for_engagements(dag_run: Any = None, params: Any = None) -> bool:
-        """Engagements until the day is mature lie on later days too."""
+        """Wait for the later days too: they hold engagements with the day's ads until the day is mature."""
         day = day_of(dag_run, params)
         days = [day + timedelta(days=later) for later in range(1 + settings.maturity_days)]
         return all(has_arrived("engagements", of) for of in days)
@@ -223,25 +224,27 @@ with DAG(
             *("--impressions", tables["impressions"], "--engagements", tables["engagements"], ads),
             *("--out", negatives),
         ],
-        # The gate goes by the days before, and a training reads them.
+        # The gate compares with the days before, and training reads them.
         depends_on_past=bool(settings.in_order),
     )
 
     @task
     def gate(said: str, dag_run: Any = None, params: Any = None) -> None:
-        """Goes by what lies there, not by what the job said: a held day may have been released since."""
+        """Read the state of the day from its folder: a held day may have been released since the job ended."""
         from scrollpast.orchestration.days import DayState, held_uri, state_of
 
         day = day_of(dag_run, params)
         state = state_of(negatives, day)
         if state is DayState.HELD:
-            raise AirflowFailException(said or f"{held_uri(negatives, day)}: the gate held the day")
+            message = f"{held_uri(negatives, day)}: the gate held the day; publish it with mine_negatives.py --release"
+            raise AirflowFailException(said or message)
         if state is DayState.MISSING:
-            raise AirflowFailException(f"{negatives}: expected ds={day} to be published, found nothing")
+            message = f"{negatives}: expected ds={day} to be published, found nothing; clear the task mine"
+            raise AirflowFailException(message)
 
     @task(multiple_outputs=True)
     def plan_training(dag_run: Any = None, params: Any = None) -> dict[str, Any]:
-        """The days to train on and where to; empty on a day without a training."""
+        """Training days, evaluation day and folder of the run; empty on a day without training."""
         from scrollpast.orchestration.training_plan import plan_training as plan_of
 
         day = day_of(dag_run, params)
@@ -250,13 +253,13 @@ with DAG(
             planned = plan_of(negatives, models, day, settings.train_days)
             if planned is None:
                 print(
-                    f"none of the {settings.train_days} days before {day} is published: nothing to train on"
+                    f"no training: none of the {settings.train_days} days before {day} is published; mine one of them"
                 )
         if planned is None:
             return {"days": [], "held_out": "", "run": ""}
         return {"days": list(planned.days), "held_out": planned.held_out, "run": planned.run}
 
-    # Skips what comes next, which skips what comes after it; the report goes by its own rule.
+    # Skips the training tasks, each through the one before it; the report has its own trigger rule.
     @task.short_circuit(ignore_downstream_trigger_rules=False)
     def is_training_day(run: str) -> bool:
         return bool(run)
@@ -306,7 +309,7 @@ with DAG(
             ["--run", plan["run"]],
             *("--out", f"{settings.out}/reports/ds={{{{ day_of(dag_run, params) }}}}.html"),
         ],
-        # On most days nothing is trained.
+        # The training tasks are skipped on most days.
         trigger_rule=TriggerRule.NONE_FAILED,
     )
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures the trainer on this machine's GPU: scripts/bench/bench_gpu.sh [options of bench_gpu.py; --help shows them]
 #
-# Takes $SCROLLPAST_GPU_PYTHON, or python3 if that has a PyTorch that sees a GPU, and installs what it lacks from
-# dist/gpu (scripts/env/pack_gpu_packages.sh makes it where there is a network) into a temporary folder. Without a GPU
-# everything runs on the processor in small sizes, in the repository's own environment.
+# Uses $SCROLLPAST_GPU_PYTHON, or python3 if its PyTorch sees a GPU. Missing packages are installed from dist/gpu into a
+# temporary folder (scripts/env/pack_gpu_packages.sh makes dist/gpu where there is a network). Without a GPU the
+# benchmark runs on the processor in small sizes, in the repository's environment.
 source "$(dirname "${BASH_SOURCE[0]}")/../env/environment.sh"
 cd "$root"
 
@@ -32,7 +32,7 @@ PYTHON
     )
     [[ -z $missing ]] ||
         fail "$python: expected the trainer's packages, missing ${missing%; }; run scripts/env/pack_gpu_packages.sh" \
-            "where there is a network, and bring dist/gpu along"
+            "where there is a network, and copy dist/gpu here"
 else
     [[ -z ${SCROLLPAST_GPU_PYTHON:-} ]] || fail "$python: expected a PyTorch that sees a GPU, found none"
     say "no GPU is seen by $python: small sizes on the processor"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes local Spark start in about half the time from now on: scripts/env/archive_classes.sh (no arguments).
+# Halves the start time of local Spark by an archive of its classes: scripts/env/archive_classes.sh (no arguments).
 #
-# Most of Spark's start is Java loading classes. A Java that has run the job once can leave them in an archive, which
-# the job maps into memory when it starts a Spark of its own (scrollpast.mining.spark.session). It takes half a minute,
-# and has to be done again only for another Java or Spark; a Java that does not like the archive does without it.
+# Java spends most of Spark's start loading classes. One run of the job writes the loaded classes to an archive. Later
+# jobs map the archive into memory when they start local Spark (scrollpast.mining.spark.session). The run takes half a
+# minute, and is repeated only for another Java or Spark. A Java that refuses the archive starts without it.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 (($# == 0)) || fail "$1: expected no argument"
 cd "$root"
@@ -14,7 +14,7 @@ archive=.venv/.scrollpast/spark.jsa log=.envs/classes.log
 stamp=$("$JAVA_HOME/bin/java" -version 2>&1; grep '^pyspark==' scripts/env/locks/mining.txt; echo "$root")
 [[ -e $archive && $(cat $archive.stamp 2>/dev/null) == "$stamp" ]] && exit
 
-say "running a small job once, so that Spark starts in half the time from now on"
+say "running a small job once, to archive Spark's classes: later starts take half the time"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if ! {
@@ -25,8 +25,8 @@ if ! {
             --impressions "$work/log/impressions" --engagements "$work/log/engagements" --out "$work/negatives" &&
         [[ -s $work/spark.jsa ]]
 } >"$log" 2>&1 </dev/null; then
-    say "no archive of Spark's classes ($log says why): Spark will start without one"
-    : >"$work/spark.jsa"  # nor is it tried again with this Java
+    say "no archive of Spark's classes (cause: $log): Spark will start without the archive"
+    : >"$work/spark.jsa"  # an empty archive: no further attempt with this Java
 fi
 mv -f "$work/spark.jsa" $archive
 printf '%s\n' "$stamp" >$archive.stamp

@@ -2,11 +2,11 @@
 # Python environments, made from the locks in scripts/env/locks and kept equal to them.
 #
 #   scripts/env/environment.sh [LOCK…]     makes or completes .venv from these locks (mining if none is named)
-#   source scripts/env/environment.sh      gives `environment`, `spark_environment` and `chromium_environment` to another
+#   source scripts/env/environment.sh      defines `environment`, `spark_environment` and `chromium_environment`
 #
-# What is there already is recognised in a fraction of a second. An installation that was interrupted is
-# completed by the next call, and two scripts that want the same environment at once take turns.
-# SCROLLPAST_PYTHON names the interpreter to build with, where the first fitting one is not the right one.
+# A complete environment is recognised in a fraction of a second. The next call completes an interrupted
+# installation. Two scripts that install into the same environment take turns.
+# SCROLLPAST_PYTHON names the interpreter to build with (default: the first that fits of 3.11, 3.12 and 3.13).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
@@ -18,13 +18,13 @@ fail() {
     exit 1
 }
 
-# Shows a command as one could type it here, and runs it.
+# Prints a command in a form that can be typed here, and runs the command.
 run() {
     _show "$@"
     "$@"
 }
 
-# run_briefly LINES COMMAND… — as run, with no more of the output than its last lines.
+# run_briefly LINES COMMAND… — as run, but prints only the last LINES lines of the output.
 run_briefly() {
     _show "${@:2}"
     "${@:2}" | tail -n "$1"
@@ -36,15 +36,15 @@ _show() {
     printf '\n'
 }
 
-# environment FOLDER LOCK… — FOLDER (relative to the repository) becomes an environment with these locks in
-# it, and with lib/ (scrollpast) and the repository (scripts) on its import path.
+# environment FOLDER LOCK… — makes FOLDER (relative to the repository) an environment with these locks, and with
+# lib/ (scrollpast) and the repository (scripts) on its import path.
 environment() {
     local folder=$1
     shift
     _is_ready "$folder" "$@" && return
     mkdir -p "$root/.envs"
     (
-        # Without flock (macOS) two scripts at once are the user's own care.
+        # Without flock (macOS) nothing keeps two scripts from installing at once.
         if command -v flock >/dev/null && ! flock -n 9; then
             say "waiting for another script that is installing into $folder"
             flock 9
@@ -53,24 +53,24 @@ environment() {
     ) 9>"$root/.envs/${folder##*/}.lock"
 }
 
-# spark_environment FOLDER — what Spark needs to know, exported: its own folder, the Python of its workers,
-# an address that nothing outside this machine reaches, and a Java, installed into FOLDER where none is found.
+# spark_environment FOLDER — exports Spark's folder, the Python of its workers, an address that only this machine
+# reaches, and a Java, installed into FOLDER where the machine has none.
 spark_environment() {
     local folder=$root/$1 python=$root/$1/bin/python
     SPARK_HOME=$(_purelib "$python")/pyspark
     export SPARK_HOME PYSPARK_PYTHON=$python PYSPARK_DRIVER_PYTHON=$python
     export SPARK_LOCAL_IP=${SPARK_LOCAL_IP:-127.0.0.1}
     if ! JAVA_HOME=$("$python" -m scrollpast.java 2>/dev/null); then
-        say "no Java 17 or newer on this machine: installing one into $1"
+        say "no Java 17 or newer on this machine: installing Java into $1"
         environment "$1" java
         JAVA_HOME=$("$python" -m scrollpast.java) || exit 1
     fi
     export JAVA_HOME
 }
 
-# chromium_environment — a browser for what looks at pages, exported as CHROMIUM: the one that is named there already,
-# this machine's own, or Debian's packages unpacked into .envs/chromium, which changes nothing else on the machine.
-# Where none of these can be had, CHROMIUM stays empty, and who needs it says so.
+# chromium_environment — exports a browser as CHROMIUM: the value that is set already, this machine's own browser, or
+# Debian's packages unpacked into .envs/chromium, which changes nothing else on the machine. CHROMIUM stays empty
+# where no browser is available, and the caller reports that.
 chromium_environment() {
     local name folder=$root/.envs/chromium
     if [[ -n ${CHROMIUM:-} ]]; then return; fi
@@ -85,24 +85,24 @@ chromium_environment() {
         (
             if command -v flock >/dev/null; then flock 9; fi
             [[ -x $folder/start ]] || _unpack_chromium "$folder"
-        ) 9>"$root/.envs/chromium.lock" || say "Chromium could not be unpacked; $root/.envs/chromium.log says why"
+        ) 9>"$root/.envs/chromium.lock" || say "Chromium could not be unpacked; see $root/.envs/chromium.log, or set CHROMIUM"
     fi
     if [[ -x $folder/start ]]; then
         export CHROMIUM=$folder/start
     fi
 }
 
-# Where an environment's packages are; without its `site` module (-S) Python would name the base's folder.
+# Folder of an environment's packages. The `site` module stays on: with -S Python would print the base's folder.
 _purelib() { "$1" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
 
-# What Chromium needs beside what is installed, fonts too, as files in a folder, and a program that starts it from there.
+# Unpacks Chromium, its missing libraries and fonts into a folder, and writes the program `start` there.
 _unpack_chromium() {
     local folder=$1 draft=$1.new log=$1.log package packages
     local wanted=(apt-get install --simulate --no-install-recommends chromium fonts-liberation)
     say "unpacking Chromium into ${folder#"$root"/}"
     rm -rf "$folder" "$draft"
     mkdir -p "$draft/debs"
-    # Lists of packages may not be there yet; only root can fetch them.
+    # Lists of packages may be missing; only root can fetch them.
     "${wanted[@]}" >"$log" 2>&1 || { apt-get update && "${wanted[@]}"; } >"$log" 2>&1 || return 1
     packages=$(awk '/^Inst /{print $2}' "$log")
     # shellcheck disable=SC2086 # one word a package
@@ -139,8 +139,8 @@ START
     mv "$draft" "$folder"
 }
 
-# The stamp of an installed lock: the interpreter, the place (an environment cannot be moved) and the lock
-# itself, so that a change of any of them is seen. The path is that of _install's .pth file.
+# The stamp of an installed lock: the interpreter, the place (an environment cannot be moved) and the lock's text.
+# A change of any of these installs again. _install's .pth file has the path.
 _stamp() {
     printf '# Python %s in %s, with lib on its path\n' "$1" "$root"
     cat "$root/scripts/env/locks/$2.txt"
@@ -173,7 +173,7 @@ _install() {
     site=$(_purelib "$python")
     [[ $site == "$folder"/* ]] || fail "$site: expected a folder inside $folder; remove $name and start again"
     _forget_half_installed "$site"
-    # The project itself, as a path: an edit in lib/ is live, and no build and no network are needed.
+    # The project is added as a path: an edit in lib/ takes effect without a build or a network.
     printf '%s\n' "$root/lib" "$root" >"$site/scrollpast.pth"
     mkdir -p "$folder/.scrollpast"
     for lock; do
@@ -186,14 +186,14 @@ _install() {
     done
 }
 
-# Runs a command with its output in the log; when it fails, the end of that output is the message.
+# Runs a command with its output in the log; on failure prints the end of the output.
 _logged() {
     local log=$1
     shift
     printf '$ %s\n' "$*" >>"$log"
     "$@" >>"$log" 2>&1 </dev/null && return
     tail -n 12 "$log" >&2
-    fail "this command failed: $*; its whole output is in $log; the next call goes on where this one stopped"
+    fail "this command failed: $*; its whole output is in $log; correct the cause and run the script again to resume"
 }
 
 # An environment is kept when its Python starts, fits the locks, has pip, and was made at this place.
@@ -201,8 +201,8 @@ _is_sound() {
     "$1/bin/python" -I -c "$_fits; import pip" 2>/dev/null && grep -qF "$1/bin/python" "$1/bin/pip" 2>/dev/null
 }
 
-# pip writes a package's METADATA before its files and INSTALLER after them, and believes METADATA. What
-# lacks INSTALLER was interrupted, and has to be forgotten to be installed again; so has a renamed leftover.
+# pip writes a package's METADATA before its files and INSTALLER after them, and reads only METADATA. A package
+# without INSTALLER was interrupted: it is removed, to be installed again. Renamed leftovers are removed too.
 _forget_half_installed() {
     local info
     for info in "$1"/*.dist-info; do
@@ -213,7 +213,7 @@ _forget_half_installed() {
 
 _fits='import sys; sys.exit("unfit") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
 
-# The first interpreter that fits the locks; 3.11 leads because the locks are tested with it.
+# The first interpreter that fits the locks; 3.11 is first because the locks are tested with Python 3.11.
 _find_python() {
     local candidate lacks_venv=
     for candidate in ${SCROLLPAST_PYTHON:-python3.11 python3.12 python3.13 python3}; do
@@ -229,7 +229,7 @@ _find_python() {
             "install them (Debian and Ubuntu: apt-get install python3-venv)"
     fail "${SCROLLPAST_PYTHON:-python3.11, python3.12, python3.13, python3}: expected a Python from 3.11 to 3.13," \
         "found $(python3 -V 2>/dev/null || echo none);" \
-        "install one (Debian and Ubuntu: apt-get install python3 python3-venv)"
+        "install Python (Debian and Ubuntu: apt-get install python3 python3-venv)"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

@@ -2,8 +2,8 @@
 # Packs the Python packages of scripts/env/locks/mining.txt for executors that lack them, and prints the archive's path:
 # scripts/env/pack_environment.sh (no arguments). scripts/submit.sh --environment does this by itself.
 #
-# dist/environment.tar.gz can be unpacked anywhere. Its bin/python starts the python3.X that the executor finds on its
-# PATH, the X of this machine's; Spark and py4j are left out, since the cluster brings its own.
+# dist/environment.tar.gz can be unpacked anywhere. Its bin/python starts the python3.X on the executor's PATH, with
+# the X of this machine's Python. Spark and py4j are left out, because the cluster has its own.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 (($# == 0)) || fail "$1: expected no argument"
 cd "$root"

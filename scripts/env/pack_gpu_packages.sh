@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Puts into dist/gpu what the trainer needs beside PyTorch on a machine with a GPU and without a network:
+# Packs into dist/gpu the trainer's packages beside PyTorch, for a machine with a GPU and without a network:
 #   scripts/env/pack_gpu_packages.sh
 # for Python 3.12, PyTorch 2.11 with CUDA 13 and a Hopper GPU (H100, H200): TorchRec and a small fbgemm-gpu, 60 MB
-# in all. scripts/bench/bench_gpu.sh installs from there. Versions are in scripts/env/locks/gpu.txt.
+# in all. scripts/bench/bench_gpu.sh installs from dist/gpu. Versions are in scripts/env/locks/gpu.txt.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$root"
 
@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$folder/wheels"
 
-# pip matches a platform's tag to the letter, so that all that a wheel may carry are named.
+# pip matches platform tags exactly, so that every tag of a wheel is listed.
 platforms=()
 for version in 2_39 2_34 2_31 2_28 2_27 2_24 2_17; do platforms+=(--platform "manylinux_${version}_x86_64"); done
 platforms+=(--platform manylinux2014_x86_64)
@@ -31,9 +31,9 @@ download "$folder/wheels" -r "$work/others.txt"
 
 archive=$folder/${fbgemm/==/-}.tar.xz
 if [[ -s $archive ]]; then
-    say "$archive is there already"
+    say "$archive exists already"
 else
-    say "fetching $fbgemm, half a gigabyte"
+    say "downloading $fbgemm, 465 MB"
     download "$work" "$fbgemm"
     "$python" scripts/env/shrink_fbgemm.py "$work"/fbgemm_gpu-*.whl "$work/unpacked" "$work/fbgemm.tar.xz"
     rm -f "$folder"/fbgemm-gpu-*.tar.xz

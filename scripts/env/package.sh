@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs lib/scrollpast into dist/scrollpast-VERSION.zip, for spark-submit --py-files, and prints its path.
-# The same sources give the same bytes: names in order, one fixed time, no compression (whose output may
-# differ between zlib versions; executors read an uncompressed zip no slower).
+# The same sources give the same bytes: names in order, a fixed time, and no compression, because its output
+# differs between zlib versions. Executors read an uncompressed zip as fast.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

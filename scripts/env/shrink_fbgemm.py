@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Makes fbgemm-gpu small enough to be carried to one GPU: shrink_fbgemm.py WHEEL FOLDER ARCHIVE
+"""Shrink fbgemm-gpu to the code of one GPU architecture: shrink_fbgemm.py WHEEL FOLDER ARCHIVE
 
-The wheel holds code for several architectures and for all that fbgemm can do, 465 MB compressed. Every library of it
-has to stay, or it does not import; but of the code for GPUs only that of one architecture is run, and of that only what
-a trainer of two towers uses: lookups, and the update by row-wise Adagrad. The rest is overwritten with zeros in place,
-so that no offset moves, and zeros compress to nothing: about 57 MB. Without code afterwards are batches of varying
-size, tables without a fused optimizer, other optimizers' kernels, and quantised inference.
+The wheel holds code for several architectures and all of fbgemm, 465 MB compressed. Every library must stay, or the
+package does not import. A two-tower trainer runs the code of one architecture: lookups, and the update by row-wise
+Adagrad. All other code is overwritten with zeros in place, so that no offset moves, and zeros compress to almost
+nothing: about 57 MB. Removed code: batches of varying size, tables without a fused optimizer, kernels of other
+optimizers, and quantised inference.
 
-Layout of what CUDA embeds, as cuobjdump shows it: a section .nv_fatbin of containers (magic BA55ED50), each with
-entries of a kind, a size, an architecture and flags; 0x8000 says that an entry is compressed with Zstandard.
+Layout of CUDA's embedded code, as cuobjdump shows it: a section .nv_fatbin of containers (magic BA55ED50). A container
+has entries of a kind, a size, an architecture and flags; flag 0x8000 marks an entry compressed with Zstandard.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _sections(content: bytes | bytearray) -> Iterator[tuple[int, int]]:
 
 
 def is_used(entry: Entry, content: bytes | bytearray, library: str) -> bool:
-    """Whether the trainer may run it on this architecture."""
+    """True if the trainer may run the entry's code on this architecture."""
     if entry.architecture != ARCHITECTURE or _UNUSED.search(library):
         return False
     if library != _SHARED_BY_OPTIMISERS:
@@ -95,7 +95,7 @@ def is_used(entry: Entry, content: bytes | bytearray, library: str) -> bool:
 
 
 def shrink(library: Path) -> tuple[int, int]:
-    """Zero what is not used, in place; returns bytes kept and bytes zeroed."""
+    """Zero unused code in place; returns bytes kept and bytes zeroed."""
     content, kept, zeroed = bytearray(library.read_bytes()), 0, 0
     for entry in list(entries(content)):
         if is_used(entry, content, library.stem):
