@@ -10,11 +10,23 @@ from typing import Any
 import pytest
 import yaml
 
-from scrollpast.config import DEFAULT_KINDS, FIGURES, Bounds, Config, GateOptions, Kind, load_config
+from scrollpast.config import (
+    DEFAULT_KINDS,
+    FIGURES,
+    Bounds,
+    Config,
+    GateOptions,
+    Kind,
+    OwnArm,
+    Thresholds,
+    load_config,
+)
 from scrollpast.config.base_model import Section
 from scrollpast.errors import UserError
+from scrollpast.mining.rules.strategies import STRATEGIES
 
 CONF = Path(__file__).parents[1] / "conf"
+BASE = (CONF / "base.yaml").read_text(encoding="utf-8")
 SECTIONS_OF_MINING = (
     "clock_skew_s, confidence, examined, exposure, guard, kinds, maturity_h, max_ad_share, "
     "max_impressions_per_user_day, negatives_per_user, num_buckets, require_engagements, score_column, seed, "
@@ -38,56 +50,59 @@ def message_of(*overrides: str, path: Path | None = None) -> str:
 # conf/base.yaml
 
 
-def every_option(section: type[Section], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all options; those of a section that a person names (a kind, a surface) are left out."""
+def options_and_sections(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all options and sections; those of a section named by the user (a kind) are left out."""
     for name, field in section.model_fields.items():
+        yield prefix + name
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
-            yield from every_option(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name
+            yield from options_and_sections(kind, f"{prefix}{name}.")
 
 
-def commented_options(text: str) -> dict[str, bool]:
-    """Every key of a YAML text by its dotted name, and whether a comment stands beside or above it."""
-    found: dict[str, bool] = {}
+def commented_keys(text: str) -> Iterator[tuple[str, bool]]:
+    """Every key of a YAML text by its dotted name, and whether a comment stands right above it."""
     open_keys: list[tuple[int, str]] = []
     is_below_comment = False
     for line in text.splitlines():
-        if line.strip().startswith("#"):
-            is_below_comment = True
-            continue
         if key := re.match(r"( *)(\w+):", line):
             indent = len(key[1])
             open_keys = [(depth, name) for depth, name in open_keys if depth < indent]
             open_keys.append((indent, key[2]))
-            dotted = ".".join(name for _, name in open_keys)
-            found[dotted] = " #" in line or is_below_comment
-            # A section on one line: its comment is that of all of it.
-            if section := re.search(r"{(.*)}", line):
-                found |= {f"{dotted}.{name}": found[dotted] for name in re.findall(r"(\w+):", section[1])}
-        is_below_comment = False
-    return found
+            yield ".".join(name for _, name in open_keys), is_below_comment
+        is_below_comment = line.strip().startswith("#")
 
 
-def test_base_yaml_says_exactly_the_defaults() -> None:
+def test_base_yaml_loads_to_exactly_the_defaults() -> None:
     assert load_config(CONF / "base.yaml") == Config()
     # Not only equal once it is loaded: what it lists is all there is.
-    assert yaml.safe_load((CONF / "base.yaml").read_text(encoding="utf-8")) == Config().model_dump(
-        mode="json"
-    )
+    assert yaml.safe_load(BASE) == Config().model_dump(mode="json")
 
 
-def test_base_yaml_explains_every_option() -> None:
-    commented = commented_options((CONF / "base.yaml").read_text(encoding="utf-8"))
-    options = list(every_option(Config))
-    assert len(options) > 40
-    assert [name for name in options if not commented.get(name)] == []
+def test_base_yaml_names_every_option_once_below_a_comment() -> None:
+    options = list(options_and_sections(Config))
+    named = [key for key in commented_keys(BASE) if key[0] in options]
+    assert named == [(name, True) for name in options]
 
 
-def test_base_yaml_explains_what_a_kind_says() -> None:
-    text = (CONF / "base.yaml").read_text(encoding="utf-8")
-    assert [name for name in Kind.model_fields if not re.search(rf"^ +# +{name} ", text, re.MULTILINE)] == []
+def test_base_yaml_explains_the_options_of_kinds_surfaces_and_arms() -> None:
+    options = [*Kind.model_fields, *Thresholds.model_fields, *OwnArm.model_fields, *Bounds.model_fields]
+    assert [name for name in options if not re.search(rf"^ +#   {name}: ", BASE, re.MULTILINE)] == []
+
+
+def test_base_yaml_has_short_lines() -> None:
+    assert [line for line in BASE.splitlines() if len(line) > 110] == []
+
+
+def test_base_yaml_gives_ranges_and_allowed_names() -> None:
+    assert "a bot.\n" in BASE  # a number with one bound only
+    assert "besides. Range: 1 to 1024.\n" in BASE
+    assert "of this kind. Range: above 0 to 1.\n" in BASE
+    assert "in the log. Allowed: ms, s.\n" in BASE
+
+
+def test_base_yaml_names_every_strategy() -> None:
+    text = next(line for line in BASE.split("\n\n") if "\n  strategy: " in line)
+    assert [name for name in STRATEGIES.names if name not in text] == []
 
 
 @pytest.mark.parametrize("name", ["local.yaml", "cluster.yaml", "naive.yaml"])
@@ -212,8 +227,7 @@ def test_a_named_figure_changes_what_it_says_of_the_default_bounds() -> None:
 
 
 def test_base_yaml_names_every_figure_of_the_gate() -> None:
-    text = (CONF / "base.yaml").read_text(encoding="utf-8")
-    assert [name for name in FIGURES if name not in text] == []
+    assert [name for name in FIGURES if name not in BASE] == []
 
 
 # Mistakes

@@ -1,4 +1,4 @@
-"""scripts/env/write_conf.py: the schema and the tables of options are what the options are."""
+"""scripts/env/write_conf.py: conf/base.yaml, the schema and the tables of options are up to date."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def test_a_stale_file_is_named(
     (tmp_path / "README.md").write_text("# Configuration\n", encoding="utf-8")
     for name, path in {
         "ROOT": tmp_path,
+        "BASE": tmp_path / "base.yaml",
         "SCHEMA": tmp_path / "schema.json",
         "README": tmp_path / "README.md",
     }.items():
@@ -39,11 +40,19 @@ def test_a_stale_file_is_named(
     assert write_conf.main() == 1
     assert capsys.readouterr().err.splitlines() == [
         f"{name}: not what the options say; run scripts/env/write_conf.py"
-        for name in ("schema.json", "README.md")
+        for name in ("base.yaml", "schema.json", "README.md")
     ]
     monkeypatch.setattr(sys, "argv", ["write_conf.py"])
     assert write_conf.main() == 0
-    assert (tmp_path / "schema.json").read_bytes() == (CONF / "schema.json").read_bytes()
+    for name in ("base.yaml", "schema.json"):
+        assert (tmp_path / name).read_bytes() == (CONF / name).read_bytes()
+
+
+def test_a_value_is_written_so_that_yaml_reads_it_back() -> None:
+    from scripts.env.write_conf import in_yaml
+
+    for value in (1e-05, 24.0, "", "null", "1e5", [""], {"a": None, "b": [1, True]}, "recall@100", "ä"):
+        assert yaml.safe_load(in_yaml(value)) == value
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)

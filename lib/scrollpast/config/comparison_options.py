@@ -37,36 +37,46 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class OwnArm(Section):
-    """An arm that is described rather than built in."""
+    """An arm derived from a built-in one."""
 
     like: ArmName
-    """The arm that it differs from; it takes over its days and its negatives."""
+    """Built-in arm whose days and negatives it takes over."""
     training: dict[str, Any] = {}
     """Options of ``training`` that differ, such as ``{negatives: {hard: {weight: 0.1}}}``."""
 
 
 class ComparisonOptions(Section):
+    """Comparison of negatives: arms that differ only in their negatives, evaluated on the same later days
+    (jobs/compare_negatives.py). All arms share the options of ``training``, except its days and path, which are not
+    used.
+    """
+
     path: str | None = None
     """Folder of the runs, their results and the table. Overridden by --out."""
     arms: list[str] = list(get_args(ArmName))
-    """What is compared: built-in arms and those of ``own_arms``."""
+    """Arms to compare, built in or from ``own_arms``. in_batch: only the positives of other anchors. random: those and
+    random ads, as every arm below. naive: served ads without an engagement. filtered: served negatives of the default
+    rules, all alike. weighted: the same by their weights. neighbours: nearest neighbours. all: weighted and neighbours.
+    """
     own_arms: dict[str, OwnArm] = {}
-    """Further arms, by name."""
+    """Further arms by name, such as ``heavy: {like: weighted, training: {negatives: {hard: {weight: 0.1}}}}``."""
     ratios: list[Ratio] = [0, 1, 2, 4, 8]
-    """Draws of the user's own negatives for one positive. An arm that draws such is trained with each of them;
-    0 = none, which is the arm ``random``, whatever the arm."""
+    """Draws of the user's own negatives for one positive. An arm with own negatives is trained with each ratio; ratio 0
+    is the arm ``random``."""
     seeds: list[Seed] = [0, 1, 2]
-    """Every arm is trained with each: seeds of the first weights, the order and the draws."""
+    """Seeds of the first weights, the order and the draws. Every arm is trained with each, and intervals include the
+    difference between seeds; more seeds narrow them."""
     baseline: str = "random"
     """Arm that all others are compared with: in_batch, random, or an arm and a ratio, such as naive@2."""
     days: dict[DaySet, list[str]] = {}
-    """Published days to train on, by what they were mined with, overridden by --days."""
+    """Published days to train on, by the rules that they were mined with: ``{filtered: […], naive: […], neighbours:
+    […]}``. Overridden by --days."""
     evaluation_days: list[str] = []
-    """Published days later than those, overridden by --evaluate."""
+    """Published days to evaluate on, later than the training days. Overridden by --evaluate."""
     max_users: int | None = Field(None, ge=1)
     """Users of the evaluation, chosen by a hash; null = all."""
     metrics: list[Metric] = ["recall@10", "recall@100", "ndcg@100", "auc"]
-    """What the verdicts are about. All share the 5 %: each more widens every interval a little."""
+    """Metrics of the verdicts. All share the 5 % of error: each further metric widens every interval a little."""
 
     @field_validator("arms", "ratios", "seeds", "metrics")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
+from pydantic.config import JsonDict
 
 from scrollpast.config.base_model import Section
 
@@ -40,7 +41,7 @@ FIGURES = {
 
 
 class Bounds(Section):
-    """Where a figure has to be, whatever it was before."""
+    """Fixed limits of a day metric."""
 
     low: float | None = None
     """Smallest value that passes; null = no limit."""
@@ -68,32 +69,42 @@ DEFAULT_BOUNDS = {
 
 Deviation = Annotated[float, Field(ge=0)]
 
+_BY_FIGURE: JsonDict = {"propertyNames": {"enum": [*FIGURES]}}
+"""Names that a map of metrics may hold, for the schema and conf/base.yaml."""
+
 
 class GateOptions(Section):
-    """A day whose figures are out of their bands or bounds is kept aside as ``held/ds=…`` instead of published."""
+    """A day whose metrics leave their bands or bounds is kept as ``held/ds=…`` instead of published (exit code 3). The
+    metrics are in the manifest under ``health``. They are compared with those of the trailing days: published days
+    before it that were mined with the same options, about as long after their end.
+    """
 
     enabled: bool = True
-    """Hold days; without it, figures are written all the same."""
+    """Hold days; false writes the metrics and publishes every day."""
     trailing_days: int = Field(28, ge=1, le=3650)
-    """How many days (windows, where several days are mined as one) before a day its trailing days may lie."""
+    """Days (windows, where several days are mined as one) before a day among which its trailing days are looked for."""
     min_trailing_days: int = Field(7, ge=2)
-    """Fewer published and comparable ones make no band: only the bounds hold."""
+    """Fewest comparable trailing days that make a band; with fewer, only the bounds are checked, and a note says so."""
     max_lag_difference_h: float = Field(6.0, ge=0)
-    """Days are comparable if they were mined with the same options and about as long after their end. Beyond the
-    longest reach of an engagement (attribution, guard) all lags are the same."""
+    """Hours by which comparable days may differ in how long after their end they were mined. Beyond the longest reach
+    of an engagement (attribution, guard) all lags count as the same."""
     deviations: float = Field(5.0, gt=0)
-    """Half the width of a band, in robust standard deviations of the trailing days around their median."""
+    """Half the width of a band around the median of the trailing days, in robust standard deviations. A larger value
+    holds fewer days."""
     least_deviation: float = Field(0.05, ge=0)
-    """A standard deviation from day to day is at least this, in logits (logarithms of odds): 0.05 is about 5 % of a
-    small share."""
-    least_deviations: dict[str, Deviation] = {"impressions": 0.1}
-    """Other ones for single figures; that of impressions is in logarithms."""
+    """Smallest standard deviation from day to day that a band assumes, in logits (logarithms of odds): 0.05 is about
+    one twentieth of a small share. A larger value holds fewer days."""
+    least_deviations: dict[str, Deviation] = Field({"impressions": 0.1}, json_schema_extra=_BY_FIGURE)
+    """Smallest standard deviations of single metrics, in place of ``least_deviation``; that of impressions is in
+    logarithms."""
     least_difference: float = Field(0.01, ge=0, lt=1)
-    """A share may always be so far from the median; not the engagement rate, which is small by its nature."""
+    """Difference from the median that a share may always have; not used for engagement_rate, which is small by nature.
+    """
     min_cases: int = Field(100, ge=1)
-    """A share of fewer cases is not judged."""
-    bounds: dict[str, Bounds] = DEFAULT_BOUNDS
-    """What holds without trailing days as well. That of the engagement rate has no low end where
+    """Fewest cases of a share that is judged."""
+    bounds: dict[str, Bounds] = Field(DEFAULT_BOUNDS, json_schema_extra=_BY_FIGURE)
+    """Fixed limits of single metrics, checked without trailing days as well. A metric named in a file changes the
+    default bounds of that name or adds some; null removes them. The lower limit of engagement_rate is not used where
     ``mining.require_engagements`` is false."""
 
     @field_validator("bounds", mode="before")

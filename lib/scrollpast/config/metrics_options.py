@@ -8,10 +8,11 @@ from scrollpast.config.base_model import Section
 
 
 class RunMetrics(Section):
-    """What the Spark jobs leave for those who watch them; no option changes a byte of what is published."""
+    """Metrics and log of a run of a Spark job; no option changes a byte of what is published."""
 
     path: str | None = None
-    """Folder of run metrics; local (node_exporter's textfile folder, say), s3://, gs://, hdfs://. None are kept
-    without it."""
+    """Folder of run metrics: runs/*.jsonl, and scrollpast_JOB.prom for Prometheus (node_exporter's textfile folder);
+    local, s3://, gs://, hdfs://. null = none are written."""
     log_format: Literal["text", "json"] = "text"
-    """json = steps and the end of the run as JSON lines on standard error, each with the run's id."""
+    """Format of the log on standard error; json writes the steps and the end of the run as JSON lines with the run's
+    id."""

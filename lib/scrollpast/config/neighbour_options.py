@@ -10,26 +10,26 @@ from scrollpast.config.base_model import Section
 
 
 class Neighbours(Section):
-    """How ``jobs/mine_neighbours.py`` chooses."""
+    """Nearest-neighbour negatives: ads that trained towers place near a user, mined by jobs/mine_neighbours.py."""
 
     seed: int = Field(20_251_121, ge=0, lt=2**63)
-    """Of the draw among the ads that qualify, and of ``--sample``."""
+    """Seed of the draw among the ads that qualify, and of ``--sample``."""
     first_rank: int = Field(101, ge=1)
-    """Nearest ad that is looked at, 1 = the nearest of all. Of those before it, too many are wanted: ranks 101 to
-    500 served best at Facebook (KDD 2020, arXiv 2006.11632)."""
+    """Rank of the nearest ad considered, 1 = the nearest of all. Many ads before it are wanted: ranks 101 to 500 served
+    best at Facebook (KDD 2020, arXiv 2006.11632). A larger value gives easier negatives."""
     last_rank: int = Field(500, ge=1, le=10_000)
-    """Farthest ad that is looked at."""
+    """Rank of the farthest ad considered."""
     relative_margin: float = Field(0.05, ge=0, lt=1)
-    """An ad that scores more than a positive's score less this share of it is taken for a false negative
-    (NV-Retriever, arXiv 2407.15831). Of a score s below 0 the bound is s − share · |s|, so below it as well."""
+    """Share of the positive's score s: an ad that scores above s − share · |s| is taken for a false negative
+    (NV-Retriever, arXiv 2407.15831). A larger value gives easier negatives."""
     margin_from: Literal["lowest", "mean", "highest"] = "lowest"
-    """Which score stands for several positives of a user. Below the lowest, a neighbour keeps the margin to
-    whichever of them it is contrasted with."""
+    """Score that stands for several positives of a user. With lowest, a neighbour keeps the margin to every positive
+    that it is contrasted with."""
     exact_up_to: int = Field(50_000, ge=0)
-    """Ads up to which every one is compared with every user; above, the index is searched as widely as a sample of
-    users needs."""
+    """Largest number of ads of which every one is compared with every user; above it the index is searched, as widely
+    as a sample of users needs."""
     negatives_per_user: int = Field(16, ge=1, le=1024)
-    """Most neighbours of one user's record; the trainer draws from them for every anchor."""
+    """Most neighbours in one user's record; the trainer draws from them for every anchor."""
 
     @model_validator(mode="after")
     def _some_rank(self) -> Neighbours:

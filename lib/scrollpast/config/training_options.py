@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,74 +22,78 @@ Width = Annotated[int, Field(ge=1, le=16_384)]
 
 
 class TrainingData(Section):
-    """How published days become batches; the library's `DataOptions` says more of each."""
+    """Reading, shuffling and drawing: how published days become batches."""
 
     batch_size: int = Field(1024, ge=1)
-    """Anchors of a batch of one rank."""
+    """Anchors (positives) of a batch of one rank."""
     explicit_boost: float = Field(1.0, ge=0)
-    """A hide or report is drawn as a hard negative as if its weight were this many times as large."""
+    """Factor of the weight by which a hide or report is drawn as a hard negative; 0 = never drawn."""
     max_history: int = Field(64, ge=0)
-    """Past positives of an anchor at most, the latest."""
+    """Most past positives of an anchor, the latest ones; 0 = none."""
     shuffle: bool = True
-    """Read shards, blocks and anchors in an order of (seed, epoch)."""
+    """Read shards, blocks and the anchors of a block in an order of (seed, epoch); false = as they lie in the files."""
     num_lanes: int | None = Field(None, ge=1)
-    """Places of the data read at once; null = 8 for most batches. Ranks that divide it get the same batches."""
+    """Places of the data that all ranks together read at once; null = chosen, 8 for most batches. Numbers of ranks that
+    divide it get the same batches. More lanes mix the data better and need more memory."""
     block_records: int = Field(8192, ge=1)
-    """Records decoded at once, and shuffled among themselves."""
+    """Records decoded at once, whose anchors are shuffled among themselves. A larger value mixes better and needs more
+    memory."""
     cache_bytes: int = Field(1 << 29, ge=0)
-    """Decoded blocks that one rank keeps from epoch to epoch."""
+    """Bytes of decoded blocks that one rank keeps from epoch to epoch, 0 = none; days that fit are decoded once."""
     num_workers: int = Field(1, ge=0)
-    """Threads that read ahead."""
+    """Threads that read ahead, at most one a lane of the rank; 0 = the caller's own."""
     prefetch_batches: int = Field(4, ge=1)
-    """Batches that every thread reads ahead."""
+    """Batches that every thread reads ahead. A larger value evens out slow storage and needs more memory."""
     verify: bool = True
     """Check the CRCs and digests of what is read."""
 
 
 class ShardingOptions(Section):
-    """How the planner may place the tables."""
+    """Placement of the tables on ranks and in memory."""
 
     types: list[Sharding] = ["table_wise", "row_wise"]
-    """What it chooses from. Column-wise parts each keep an Adagrad state of their own: other numbers than uncut,
-    and a checkpoint that only column-wise tables read."""
+    """Cuts that the planner chooses from. Column-wise parts each keep an Adagrad state of their own: other numbers than
+    uncut, and a checkpoint that only column-wise tables read."""
     tables: dict[str, list[Sharding]] = {}
-    """Other choices for single tables, by name: user, history, ad, user_<feature>, ad_<feature>."""
+    """Other cuts for single tables, such as ``user: [row_wise]``; tables: user, history, ad, user_<feature>,
+    ad_<feature>."""
     placement: dict[str, Placement] = {}
-    """Of single tables, where ranks have GPUs: ``device``, the default; ``managed``, in the machine's memory and read
-    over the bus; ``cached``, there as well, with the rows that are used most on the device."""
+    """Memory of single tables where ranks have GPUs, such as ``user: cached``. device: the GPU's, the default. managed:
+    the machine's, read over the bus. cached: the machine's, with the most used rows on the GPU."""
     cache_share: float = Field(0.2, gt=0, le=1)
-    """Rows of a cached table that the device holds."""
+    """Share of a cached table's rows that the GPU holds. A larger value is faster and takes more GPU memory."""
     memory_gib: float | None = Field(None, gt=0)
-    """Memory of one rank that tables may take; null = what the device has, or its share of this machine's."""
+    """Memory of one rank for its tables, in GiB; null = what the device has, or the rank's share of this machine's."""
 
 
 class Model(Section):
     """The two towers."""
 
     embedding_dim: int = Field(64, ge=4, le=1024, multiple_of=4)
-    """Length of a row of every table."""
+    """Length of a row of every embedding table, a multiple of 4."""
     output_dim: int = Field(64, ge=1, le=4096)
     """Length of the embedding of a user and of an ad."""
     user_layers: list[Width] = [128]
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers of the user tower; [] = a linear tower."""
     ad_layers: list[Width] = [128]
-    """Widths of the hidden layers of the ad tower."""
+    """Widths of the hidden layers of the ad tower; [] = a linear tower."""
     temperature: float = Field(0.07, gt=0, le=10)
-    """What cosines are divided by; where it is learned, what it begins with."""
+    """Divisor of the cosines; the initial value where it is learned. A smaller value puts more of the gradient on the
+    hardest negatives."""
     is_temperature_learned: bool = False
-    """Learn the temperature."""
+    """Let the optimizer change the temperature."""
     compile: bool = False
     """Compile the layers of the towers (torch.compile) when training begins."""
     sharding: ShardingOptions = ShardingOptions()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the towers' arithmetic; auto = bfloat16 on a GPU that has it."""
+    """Precision of the towers' arithmetic; auto = bfloat16 on a GPU that has it."""
     logits_precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What embeddings are rounded to where they are multiplied with those of shared candidates; auto = bfloat16 on a
-    GPU that has it. Sums, softmax and loss are in float32 in any case."""
+    """Precision of the embeddings in the products with shared candidates; auto = bfloat16 on a GPU that has it. Sums,
+    softmax and loss are in float32 in any case."""
 
 
 class Schedule(Section):
-    """A factor of the weight: ``initial`` before ``start_step``, 1 from ``ramp_steps`` later on."""
+    """Factor of the weight over the steps: ``initial`` before ``start_step``, 1 from ``ramp_steps`` later on."""
 
     initial: float = Field(1.0, ge=0)
     """Factor of the weight before the ramp; 0 = the source takes no part."""
@@ -105,17 +109,17 @@ class SourceOptions(Section):
     enabled: bool = True
     """Use this source."""
     weight: float = Field(1.0, gt=0)
-    """What a candidate counts in the softmax."""
+    """Weight of a candidate in the softmax's sum. A larger value gives the source a larger part of the gradient."""
     schedule: Schedule = Schedule()
 
 
 class InBatch(SourceOptions):
-    """The positives of other anchors."""
+    """In-batch negatives: the positives of other anchors."""
 
     across_ranks: bool = True
-    """Those of all ranks, with a gradient that goes back to them; else only the rank's own."""
+    """Take those of all ranks, with a gradient that goes back to them; false = only the rank's own."""
     log_q: bool = True
-    """Correct by the share of the ad among positives; n is the number of anchors of other users."""
+    """Correct by the share of the ad among all positives; n is the number of anchors of other users."""
     is_same_user_masked: bool = True
     """Leave out positives of the same user."""
     is_same_request_masked: bool = True
@@ -125,15 +129,15 @@ class InBatch(SourceOptions):
 
 
 class Random(SourceOptions):
-    """Ads of the catalogue, the same for all anchors of a step."""
+    """Random negatives: ads of the catalogue, the same for all anchors of a step."""
 
     weight: float = Field(0.01, gt=0)
     count: int = Field(256, ge=1)
-    """Draws in a step, for all ranks together."""
+    """Draws of a step, for all ranks together."""
     alpha: float = Field(0.0, ge=0, le=2)
-    """Drawn by popularity to the power of this; 0 = uniform."""
+    """Exponent of popularity in the draw; 0 = uniform, 1 = by popularity."""
     tail_floor: float = Field(0.0, ge=0, le=1)
-    """This share of the draws is uniform whatever ``alpha`` is: no ad's chance is below it × uniform."""
+    """Share of the draws that is uniform whatever ``alpha`` is: no ad's chance is below this times the uniform one."""
     log_q: bool = True
     """Correct by the probability of the draw."""
     mask_known_positives: bool = True
@@ -141,19 +145,19 @@ class Random(SourceOptions):
 
 
 class Hard(SourceOptions):
-    """Ads that the anchor's user was served and scrolled past."""
+    """Hard negatives: ads that the anchor's user was served and scrolled past."""
 
     weight: float = Field(0.01, gt=0)
     count: int = Field(2, ge=1, le=1024)
     """Draws for an anchor, from the user's record."""
     sample_by_weight: bool = True
-    """By the records' weights; else each of the user's negatives is as likely as any other."""
+    """Draw by the records' weights; false = each negative of the user is as likely as any other."""
     log_q: DrawCorrection = "uniform"
-    """none: a draw counts once. pool: the sum over all of the user's negatives is estimated. uniform: draws are
-    taken as if from the catalogue, so that a weight means the same whatever its size. popularity: from the
-    catalogue by popularity, so that popular ads are not pushed for being shown much."""
+    """Correction of the draws. none: a draw counts once. pool: for the sum over all of the user's negatives. uniform:
+    as if drawn from the catalogue, so that a weight means the same whatever the catalogue's size. popularity: as if
+    drawn by popularity, so that popular ads are not pushed for being shown much."""
     is_weighted: bool = True
-    """A draw counts as much as it is surely a negative."""
+    """Multiply a draw's logit weight by the record's weight, its certainty of being a negative."""
     is_same_request_masked: bool = False
     """Leave out ads of the same request as the positive."""
     mask_known_positives: bool = True
@@ -161,7 +165,7 @@ class Hard(SourceOptions):
 
 
 class Neighbour(SourceOptions):
-    """Ads near the positive, as mined into the records."""
+    """Nearest-neighbour negatives: ads near the user, as mined into the records."""
 
     enabled: bool = False
     """Use this source."""
@@ -169,7 +173,7 @@ class Neighbour(SourceOptions):
     count: int = Field(2, ge=1, le=1024)
     """Draws for an anchor, from the user's record."""
     log_q: DrawCorrection = "uniform"
-    """As of hard negatives."""
+    """Correction of the draws, as of ``hard.log_q``."""
     is_weighted: bool = True
     """Multiply a draw's logit weight by the record's weight."""
     mask_known_positives: bool = True
@@ -177,22 +181,28 @@ class Neighbour(SourceOptions):
 
 
 class Negatives(Section):
-    """The sources of negatives that share one softmax."""
+    """Sources of negatives. All share one softmax; the log and the curves show each source's part of the gradient.
+    ``log_q`` corrects by the probability of the draw, so that the sum over candidates estimates a sum over all ads
+    (in_batch, random) or over all negatives of the user (hard, neighbour).
+    """
 
     in_batch: InBatch = InBatch()
     random: Random = Random()
     hard: Hard = Hard()
     neighbour: Neighbour = Neighbour()
-    others: dict[str, SourceOptions] = {}
-    """Sources that a module registered (`scrollpast.training.loss.sources.registry.register`), by name."""
+    others: dict[str, dict[str, Any]] = {}
+    """Options by name of the sources that a module registered
+    (`scrollpast.training.loss.sources.registry.SOURCES`)."""
     positive_log_q: Literal["exact", "sampled"] = "exact"
-    """The positive's own correction: none, as it is there with certainty; or that of an in-batch draw."""
+    """Correction of the positive's own logit. exact: none, as it is in the sum with certainty. sampled: that of an
+    in-batch draw."""
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Negatives:
+        named = (self.in_batch, self.random, self.hard, self.neighbour)
+        others = self.others.values()
         if not any(
-            source.enabled
-            for source in (self.in_batch, self.random, self.hard, self.neighbour, *self.others.values())
+            (*(source.enabled for source in named), *(given.get("enabled", True) for given in others))
         ):
             raise ValueError("must enable at least one source of negatives, got none")
         if self.positive_log_q == "sampled" and not (self.in_batch.enabled and self.in_batch.log_q):
@@ -200,66 +210,93 @@ class Negatives(Section):
         return self
 
 
+class TermOptions(Section):
+    """One term of the loss."""
+
+    weight: float = Field(1.0, ge=0)
+    """Factor of the term in the loss; 0 = off. A larger weight gives the term more of the gradient."""
+
+
+class LossOptions(Section):
+    """The terms of the loss; the loss is their weighted sum."""
+
+    softmax: TermOptions = TermOptions()
+    """Softmax of the positive against the candidates of all sources in ``training.negatives``."""
+    others: dict[str, dict[str, Any]] = {}
+    """Options by name of the terms that a module registered (`scrollpast.training.loss.terms.registry.TERMS`)."""
+
+
 class Optimizer(Section):
+    """Row-wise Adagrad for the embedding tables, Adam for everything else."""
+
     table_learning_rate: float = Field(0.05, gt=0)
-    """Of row-wise Adagrad, which updates the tables during the backward pass."""
+    """Learning rate of row-wise Adagrad, which updates the tables during the backward pass."""
     table_learning_rates: dict[str, PositiveRate] = {}
-    """Other rates for single tables, by name, such as a lower one for ``user`` where users have few positives."""
+    """Other learning rates for single tables, such as ``user: 0.005`` where users have few positives."""
     table_epsilon: float = Field(0.02, gt=0)
-    """Row-wise Adagrad divides by the root of a row's mean squared gradients plus this / anchors of a step: a
-    gradient that is small beside one anchor's moves a row little, rather than by a whole learning rate."""
+    """Row-wise Adagrad divides by the root of a row's mean squared gradients plus this / anchors of a step. A larger
+    value moves rows with small gradients less."""
     dense_learning_rate: float = Field(0.001, gt=0)
-    """Of Adam, for everything else."""
+    """Learning rate of Adam, for everything but the tables."""
     warmup_steps: int = Field(100, ge=0)
-    """Steps in which Adam's rate rises to its value."""
+    """Steps in which Adam's learning rate rises to its value."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
-    """The dense gradient is scaled down to this norm; null = never."""
+    """Norm to which the dense gradient is scaled down; null = never."""
 
 
 class Checkpoints(Section):
+    """Checkpoints of a run."""
+
     every_steps: int = Field(1000, ge=1)
-    """Steps between checkpoints."""
+    """Steps between two checkpoints."""
     keep_last: int = Field(2, ge=1)
-    """Checkpoints that stay beside the best one."""
+    """Latest checkpoints kept besides the best one."""
     asynchronous: bool = True
     """Write in the background, from a copy."""
 
 
 class EvaluationOptions(Section):
+    """Evaluation while training."""
+
     days: list[str] = []
-    """Published days later than those trained on; evaluated while training if there are any."""
+    """Published days to evaluate on, later than the training days; [] = no evaluation while training."""
     every_steps: int = Field(1000, ge=1)
-    """Steps between evaluations."""
+    """Steps between two evaluations."""
     max_users: int | None = Field(10_000, ge=1)
-    """Users of an evaluation while training, chosen by a seeded hash; null = all."""
+    """Users of an evaluation, chosen by a seeded hash; null = all."""
     metric: Literal["recall@10", "recall@50", "recall@100", "ndcg@100", "auc"] = "recall@100"
-    """What tells the best checkpoint, and when to stop."""
+    """Metric that chooses the best checkpoint and the end of training."""
     patience: int | None = Field(None, ge=1)
-    """Stop after this many evaluations without a better one; null = never."""
+    """Evaluations without a better one after which training stops; null = never."""
 
 
 class Training(Section):
+    """The trainer."""
+
     days: list[str] = []
-    """Published days to train on, overridden by DAY on the command line."""
+    """Published days to train on, such as s3://training/negatives/ds=2026-11-20. Overridden by DAY on the command line.
+    """
     vocabulary: str | None = None
-    """Vocabulary's folder; null = the one that the days' manifests name."""
+    """Folder of the vocabulary; null = the one that the days' manifests name."""
     path: str | None = None
     """Folder of the run: checkpoints, scalars, metrics. Overridden by --out."""
     start_from: str | None = None
-    """Checkpoint whose weights to begin with; its vocabulary may be an older one that this one extends."""
+    """Checkpoint to take the first weights from; its vocabulary may be an older one that this run's extends."""
     seed: int = Field(0, ge=0, lt=2**63)
-    """Of the first weights, the order and the draws."""
+    """Seed of the first weights, the order of the anchors and every draw."""
     epochs: int = Field(1, ge=1)
     """Passes over all anchors."""
     max_steps: int | None = Field(None, ge=1)
-    """Stop after this many steps, if the epochs are not over before."""
+    """Most steps, if the epochs are not over before; null = no limit."""
     log_every_steps: int = Field(50, ge=1)
-    """Steps between logged means."""
+    """Steps between two logged means."""
     pipeline: Literal["auto", "plain", "sparse_dist"] = "auto"
-    """sparse_dist overlaps the exchange of ids with the step before (TorchRec); auto = on a GPU."""
+    """Order of the work of a step. sparse_dist overlaps the exchange of ids with the step before (TorchRec); plain does
+    not. auto = sparse_dist on a GPU."""
     data: TrainingData = TrainingData()
     model: Model = Model()
     negatives: Negatives = Negatives()
+    loss: LossOptions = LossOptions()
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
     evaluation: EvaluationOptions = EvaluationOptions()
