@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Speed of a training step beside plain PyTorch's, on the same batches in the same process, and of the data alone.
 
-Peers have the same towers, candidates and loss, written as one would at first: nn.EmbeddingBag, one B × (B + N)
-matrix of logits. One updates its tables with dense Adagrad, the other with sparse gradients. Runs alternate;
-medians are shown, and how far the runs were apart.
+Peers have the same towers, candidates and loss in a plain implementation: nn.EmbeddingBag, a B × (B + N) matrix of
+logits. The first peer updates its tables with dense Adagrad, the second with sparse gradients. Runs alternate; the
+table shows medians and the spread of the runs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from scrollpast.argument_types import whole_number
 from scrollpast.cli_runner import run_job
 from scrollpast.config import Training, load_config
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.engine.console import silence_libraries
 from scrollpast.training.engine.distributed import process_group
-from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.engine.step_model import build
 from scrollpast.training.engine.step_runner import PlainStepping, StepResult
@@ -63,7 +63,7 @@ def main() -> int:
     )
     parser.add_argument("--set", action="append", default=[], help="option of training")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where the table goes (scripts/bench/results)"
+        "--results", type=Path, default=RESULTS, help="folder of the table (scripts/bench/results)"
     )
     return run_job(parser, compare)
 
@@ -76,7 +76,7 @@ def compare(arguments: argparse.Namespace) -> int:
     vocabulary = example_vocabulary(arguments.rows)
     with tempfile.TemporaryDirectory() as folder, process_group("cpu") as device:
         day = example_day(folder, vocabulary, arguments.users)
-        stream = AnchorStream([day], vocabulary, data_options(options))
+        stream = AnchorStream([day], vocabulary, options.data, Sampling.of(options))
         preparation = Preparation(vocabulary, options)
         batches = [preparation.of(batch, step) for step, batch in enumerate(islice(stream, arguments.steps))]
         group = dist.group.WORLD
@@ -136,7 +136,7 @@ def _data_speeds(
     from_shards: list[float] = []
     from_memory: list[float] = []
     for _ in range(num_runs):
-        stream = AnchorStream([day], vocabulary, data_options(options))
+        stream = AnchorStream([day], vocabulary, options.data, Sampling.of(options))
         for found in (from_shards, from_memory):
             started = time.perf_counter()
             count = sum(len(batch) for batch in stream)
@@ -145,7 +145,7 @@ def _data_speeds(
 
 
 def _share_waited(stepping: PlainStepping, stream: AnchorStream, preparation: Preparation) -> float:
-    """Of the time of an epoch, as the job trains it, the share in which the step has no batch yet."""
+    """Share of an epoch's time, as the job trains it, in which the step waits for a batch."""
     waited = 0.0
 
     def batches() -> Iterator[Any]:

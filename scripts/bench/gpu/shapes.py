@@ -13,14 +13,14 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from scrollpast.config import Training, load_config
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.stream import AnchorStream
-from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.engine.step_model import StepModel, build
 from scrollpast.training.model.optimizers import TrainingOptimizer
 
 _BYTES = 4
-"""Of a number in a table."""
+"""Bytes of a number in a table."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Shape:
     batch: int
     dim: int
     rows: int
-    """Of each of the three tables."""
+    """Rows of each of the three tables."""
     num_hard: int = 4
     num_random: int = 1024
 
@@ -48,14 +48,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Work:
-    """What a step has to do, whoever does it."""
+    """Bytes and FLOPs that a step needs, for any program."""
 
     table_bytes: float
     """Rows read, their sums written; gradients read; rows and optimizer state that changed, read and written."""
     tower_flops: float
     logit_flops: float
     copied_bytes: float
-    """From the host."""
+    """Bytes copied from the host."""
 
     @property
     def flops(self) -> float:
@@ -73,14 +73,14 @@ def inputs_of(
 
 def inputs_from(day: str, vocabulary: Vocabulary, options: Training) -> Iterator[StepInput]:
     """Inputs of the steps of an epoch."""
-    stream = AnchorStream([day], vocabulary, data_options(options))
+    stream = AnchorStream([day], vocabulary, options.data, Sampling.of(options))
     return Preparation(vocabulary, options).steps(stream, 0)
 
 
 def model_of(
     options: Training, vocabulary: Vocabulary, device: torch.device
 ) -> tuple[DistributedModelParallel, StepModel, TrainingOptimizer]:
-    """The sharded model, what it wraps, and its optimizer."""
+    """The sharded model, the step model inside it, and its optimizer."""
     group = dist.group.WORLD
     assert group is not None
     model = build(options, vocabulary, device, group)
@@ -91,7 +91,7 @@ def model_of(
 
 
 def work_of(inputs: Sequence[StepInput], options: Training) -> Work:
-    """The mean over some inputs."""
+    """Mean bytes and FLOPs of a step over some inputs."""
     model, count = options.model, len(inputs)
     row = model.embedding_dim * _BYTES
     table_bytes = copied = 0.0

@@ -1,4 +1,4 @@
-"""One program that writes or reads shards: prints its rate and the sum of the first records' values, as JSON.
+"""Programs that write or read shards, each printing its rate and the sum of the first records' values as JSON.
 
 Called by scripts/bench/bench_shards.py as ``shard_programs.py TASK PROGRAM FOLDER RECORDS RUN``. Libraries are imported
 and warmed up before the clock starts.
@@ -68,7 +68,7 @@ def timed(action: Callable[[], Any], count: int, warm: Callable[[], Any]) -> tup
 
 
 def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """What tfx-bsl takes: a list of one where a feature has one value."""
+    """A batch in the form that tfx-bsl reads: a list of one value for each single-valued feature."""
     offsets = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32))
     return pa.RecordBatch.from_pydict(
         {
@@ -79,7 +79,7 @@ def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, np.ndarray]]:
-    """Records as a dictionary of arrays each: what writers that take one record at a time are given."""
+    """Records as dictionaries of arrays, for writers that take a record at a time."""
     columns = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         is_list = pa.types.is_list(column.type)
@@ -94,7 +94,7 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, np.ndarray]]:
 
 
 def batches_of(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """As a job writes them, so that no program touches more new memory than it needs."""
+    """Batches of the size that a job writes, so that no program allocates more memory than needed."""
     return (batch.slice(first, BATCH) for first in range(0, batch.num_rows, BATCH))
 
 
@@ -255,8 +255,8 @@ def anchors(program: str, folder: Path, num_records: int) -> dict[str, float]:
     from scripts.bench import plain_torch
 
     from scrollpast.config import load_config
+    from scrollpast.training.data.sampling import Sampling
     from scrollpast.training.data.stream import AnchorStream
-    from scrollpast.training.engine.resume import data_options
     from scrollpast.training.engine.step_input import Preparation
 
     torch.set_num_threads(1)
@@ -276,11 +276,12 @@ def anchors(program: str, folder: Path, num_records: int) -> dict[str, float]:
     def epoch(stream: AnchorStream) -> int:
         return sum(len(step.anchors) for step in preparation.steps(stream, 0))
 
-    warm = AnchorStream([str(day)], vocabulary, data_options(training))
+    def opened() -> AnchorStream:
+        return AnchorStream([str(day)], vocabulary, training.data, Sampling.of(training))
+
+    warm = opened()
     epoch(warm)
-    stream = (
-        warm if program == "from its cache" else AnchorStream([str(day)], vocabulary, data_options(training))
-    )
+    stream = warm if program == "from its cache" else opened()
     rate, _ = timed(lambda: epoch(stream), stream.num_anchors, lambda: None)
     return {"rate": rate, "sum": stream.num_anchors}
 

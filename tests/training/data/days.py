@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scrollpast.config.training_options import TrainingData
 from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards.manifest import Manifest, publish_manifest, write_shard
 from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.data.sampling import Sampling
 
 DAY_MS = 86_400_000
 START_MS = 20_000 * DAY_MS
@@ -91,6 +93,14 @@ def vocabulary() -> Vocabulary:
         values={"advertiser": ("a", "b", "c"), "user_age": ("30", "20")},
         num_user_rows=100,
     )
+
+
+def reading(**facts: Any) -> tuple[TrainingData, Sampling]:
+    """Options and sampling of a stream, each fact by its name; two hard negatives an anchor unless it says so."""
+    sampled = {"num_hard": 2} | {
+        name: facts.pop(name) for name in Sampling.__dataclass_fields__ if name in facts
+    }
+    return TrainingData(**facts), Sampling(**sampled)
 
 
 def read_records(manifests: list[str]) -> list[list[dict[str, Any]]]:

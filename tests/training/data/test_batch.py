@@ -9,16 +9,15 @@ import pytest
 import torch
 
 from scrollpast.training.data.batch import AnchorBatch
-from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.stream import AnchorStream
-from tests.training.data.days import records, vocabulary, write_day
+from tests.training.data.days import reading, records, vocabulary, write_day
 
 
 @pytest.fixture
 def batch(tmp_path: Path) -> AnchorBatch:
     random = np.random.Generator(np.random.Philox(1))
     day = write_day(tmp_path, [records(random, 0, 20)])
-    stream = AnchorStream([day], vocabulary(), DataOptions(batch_size=16, num_hard=3, num_neighbours=2))
+    stream = AnchorStream([day], vocabulary(), *reading(batch_size=16, num_hard=3, num_neighbours=2))
     return next(iter(stream))
 
 

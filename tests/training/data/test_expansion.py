@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.stream import AnchorStream
-from tests.training.data.days import DAY_MS, START_MS, record, records, vocabulary, write_day
+from tests.training.data.days import DAY_MS, START_MS, reading, record, records, vocabulary, write_day
 from tests.training.data.reference import check_draws, expected_of, neighbours_of, pool_of, rows_of
 
 
@@ -40,7 +39,7 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
     shards = [records(random, 1000 * shard, 12) for shard in range(2)]
     shards[0].append(record(random, 7, 2, 3))
     words = vocabulary()
-    options = DataOptions(
+    options = reading(
         batch_size=8,
         num_hard=num_hard,
         num_neighbours=num_neighbours,
@@ -49,7 +48,7 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
         num_workers=num_workers,
         block_records=5,
     )
-    stream = AnchorStream([write_day(tmp_path_factory.mktemp("day"), shards)], words, options)
+    stream = AnchorStream([write_day(tmp_path_factory.mktemp("day"), shards)], words, *options)
     for batch in stream:
         for row in rows_of(batch):
             shard, number = row.pop("origin")
@@ -103,7 +102,7 @@ def _drawn(
     stream = AnchorStream(
         [write_day(folder, [[row]])],
         vocabulary(),
-        DataOptions(batch_size=1, num_workers=0, verify=False, **options),
+        *reading(batch_size=1, num_workers=0, verify=False, **options),
     )
     draws = []
     for _ in range(num_epochs):
@@ -208,9 +207,7 @@ def test_draws_have_the_chances_that_their_weights_give(tmp_path: Path) -> None:
 def test_draws_that_no_weight_decides_are_equally_likely(tmp_path: Path) -> None:
     # One that may not be drawn at all stays away; a hide with a boost is still drawn like so many others.
     row = _one_anchor({"ad_id": [2, 3, 4, 5], "weight": [0.1, 0.9, 0.0, 0.2], "kind": [0, 0, 0, 11]})
-    draws = _drawn(
-        tmp_path, row, num_hard=1, num_epochs=4000, is_hard_drawn_by_weight=False, explicit_boost=2.0
-    )
+    draws = _drawn(tmp_path, row, num_hard=1, num_epochs=4000, sample_by_weight=False, explicit_boost=2.0)
     chances = {2: 0.25, 3: 0.25, 5: 0.5}
     counts = Counter(ad for (ad,) in draws)
     assert counts.keys() == chances.keys()
@@ -223,7 +220,7 @@ def test_the_stated_q_makes_the_estimate_of_a_sum_over_the_pool_unbiased(tmp_pat
     stream = AnchorStream(
         [write_day(tmp_path, [[row]])],
         vocabulary(),
-        DataOptions(batch_size=1, num_hard=2, num_workers=0, verify=False),
+        *reading(batch_size=1, num_hard=2, num_workers=0, verify=False),
     )
     value = {2: 1.0, 3: 5.0, 4: 2.0, 5: 0.5}
     by_first, by_second = [], []

@@ -12,17 +12,20 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from scrollpast.config.training_options import SourceOptions
+from scrollpast.config.training_options import SourceOptions, TermOptions
 from scrollpast.errors import UserError
 from scrollpast.training.data.batch import AnchorBatch
+from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.engine.distributed import process_group
-from scrollpast.training.engine.resume import data_options
 from scrollpast.training.engine.step_input import Preparation, StepInput
-from scrollpast.training.loss.objective import ContrastiveLoss, Totals
+from scrollpast.training.loss.objective import ContrastiveLoss
 from scrollpast.training.loss.sampled_softmax import Shared
-from scrollpast.training.loss.sources.registry import register, source_names, unregister
+from scrollpast.training.loss.sources.registry import SOURCES
 from scrollpast.training.loss.sources.source import NegativeSource, RankStep
+from scrollpast.training.loss.terms.registry import TERMS, source_names
+from scrollpast.training.loss.terms.term import LossTerm, TermInput, TermLoss
+from scrollpast.training.loss.totals import Totals
 from tests.training.data.days import vocabulary
 from tests.training.runs import small_options
 
@@ -40,17 +43,11 @@ def contrast(
 ) -> tuple[torch.Tensor, Totals, list[torch.Tensor]]:
     """Loss and totals of the first batch with drawn embeddings, and the gradients of users and ads."""
     options, known = small_options(*overrides), vocabulary()
-    batch = next(iter(AnchorStream([day], known, data_options(options))))
+    batch = next(iter(AnchorStream([day], known, options.data, Sampling.of(options))))
     given: StepInput = Preparation(known, options).of(batch, step)
     group = dist.group.WORLD
     assert group is not None
-    module = ContrastiveLoss(
-        options.negatives,
-        options.model,
-        known,
-        device=torch.device("cpu"),
-        group=group,
-    )
+    module = ContrastiveLoss(options, known, device=torch.device("cpu"), group=group)
     generator = torch.Generator().manual_seed(seed)
     users = torch.nn.functional.normalize(torch.randn(64, 4, generator=generator), dim=1).requires_grad_()
     ads = torch.randn(given.ads.stride(), 4, generator=generator)
@@ -114,8 +111,10 @@ def test_a_learned_temperature_gets_a_gradient_and_has_a_floor(day: str) -> None
     options, known = small_options("model.is_temperature_learned=true"), vocabulary()
     group = dist.group.WORLD
     assert group is not None
-    module = ContrastiveLoss(options.negatives, options.model, known, device=torch.device("cpu"), group=group)
-    batch = Preparation(known, options).of(next(iter(AnchorStream([day], known, data_options(options)))), 0)
+    module = ContrastiveLoss(options, known, device=torch.device("cpu"), group=group)
+    batch = Preparation(known, options).of(
+        next(iter(AnchorStream([day], known, options.data, Sampling.of(options)))), 0
+    )
     users, ads = torch.randn(64, 4), torch.randn(batch.ads.stride(), 4)
     loss, _ = module(users, ads, batch)
     loss.backward()
@@ -163,16 +162,58 @@ class Unmasked:
 
 def test_a_source_from_outside_takes_part_once_it_is_registered(day: str) -> None:
     option = "negatives.others={last_ad: {weight: 2.0}}"
-    with pytest.raises(UserError, match=r"training.negatives.others.last_ad: expected a registered source"):
+    expected = (
+        r"training.negatives.others.last_ad: expected a registered source of negatives \(in_batch, hard"
+    )
+    with pytest.raises(UserError, match=expected):
         contrast(day, *ALL, option)
-    register(LastAd)
-    try:
+    with SOURCES.registered(LastAd):
         _, totals, gradients = contrast(day, *ALL, option)
         assert gradients[1][-1].any(), "the ad of the source is learned"
         assert totals.gradient_shares["last_ad"] > 0
         assert sum(totals.gradient_shares.values()) == pytest.approx(1.0)
-        with pytest.raises(ValueError, match="expected a new name, found LastAd"):
-            register(type("Another", (LastAd,), {}))
-    finally:
-        unregister(LastAd)
+        with pytest.raises(UserError, match=r"others.last_ad\): expected one of enabled, schedule, weight"):
+            contrast(day, *ALL, "negatives.others={last_ad: {wait: 2.0}}")
     assert "last_ad" not in source_names()
+
+
+class PullOptions(TermOptions):
+    distance: float = 1.0
+
+
+class Pull(LossTerm[PullOptions]):
+    """A term of this test: squared distance of the positive's score from a constant."""
+
+    name = "pull"
+    options_type = PullOptions
+
+    def loss(self, given: TermInput) -> TermLoss:
+        score_B = (given.user_BD * given.step.positive_BD).sum(1)
+        squared_B = (score_B - self.options.distance).square()
+        return TermLoss((squared_B * given.step.anchors.weight).sum(), {})
+
+
+def test_a_term_from_outside_is_added_to_the_loss_once_it_is_registered(day: str) -> None:
+    option = "loss.others={pull: {weight: 0.5, distance: 3.0}}"
+    with pytest.raises(UserError, match=r"training.loss.others.pull: expected a registered term of the loss"):
+        contrast(day, option)
+    of_softmax, _, gradients = contrast(day)
+    with TERMS.registered(Pull):
+        both, totals, gradients_of_both = contrast(day, option)
+        alone, of_pull, _ = contrast(
+            day, "loss.others={pull: {weight: 1.0, distance: 3.0}}", "loss.softmax.weight=0"
+        )
+    assert alone > 1
+    assert both == pytest.approx(float(of_softmax + 0.5 * alone), rel=1e-6)
+    assert totals.mean_loss == pytest.approx(float(both), rel=1e-6)
+    assert not torch.equal(gradients[0], gradients_of_both[0])
+    assert not any(of_pull.masses), "without the softmax no source pushes"
+
+
+@pytest.mark.parametrize("weight", [0.25, 3.0])
+def test_the_weight_of_a_term_is_a_factor_of_loss_and_gradient(day: str, weight: float) -> None:
+    of_one, totals, gradients = contrast(day, *ALL)
+    weighted, weighted_totals, weighted_gradients = contrast(day, *ALL, f"loss.softmax.weight={weight}")
+    assert weighted == pytest.approx(weight * float(of_one), rel=1e-6)
+    torch.testing.assert_close(weighted_gradients[1], weight * gradients[1])
+    assert weighted_totals.gradient_shares == pytest.approx(totals.gradient_shares)

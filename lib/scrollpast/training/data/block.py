@@ -92,7 +92,7 @@ def block_of(
     first_record: int,
     vocabulary: Vocabulary,
     *,
-    is_hard_drawn_by_weight: bool,
+    sample_by_weight: bool,
     explicit_boost: float,
     has_neighbours: bool,
 ) -> Block:
@@ -102,7 +102,7 @@ def block_of(
     positive: as a neighbour if it was mined as one, else as a hard negative.
 
     Args:
-        is_hard_drawn_by_weight: else every hard negative is drawn as if its weight were 1.
+        sample_by_weight: else every hard negative is drawn as if its weight were 1.
         explicit_boost: a hide or report is drawn as if its weight were this many times as large.
         has_neighbours: whether neighbours will be drawn.
     """
@@ -115,7 +115,7 @@ def block_of(
     num_positives = np.diff(positives.offsets)
     is_neighbour = negatives.kinds == NEIGHBOUR_CODE
     hard_weights = _draw_weights(positives, negatives, ~is_neighbour)
-    if not is_hard_drawn_by_weight:
+    if not sample_by_weight:
         hard_weights[hard_weights > 0] = 1.0
     hard_weights[negatives.kinds != SERVED_CODE] *= explicit_boost
     neighbour_weights = (

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from scrollpast.config.training_options import TrainingData
 from scrollpast.shards.reader import PublishedShard
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import Block, Integers
 from scrollpast.training.data.expansion import AnchorPiece, concatenate, expand
-from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.order import permutation
 from scrollpast.training.data.plan import Segment
+from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.shard_blocks import BlockCache, ShardBlocks
 
 _EXPANDED_ANCHORS = 2048
@@ -40,7 +41,8 @@ class LaneReader:
     shards: Sequence[PublishedShard]
     schema: pa.Schema
     vocabulary: Vocabulary
-    options: DataOptions
+    options: TrainingData
+    sampling: Sampling
     cache: BlockCache
 
     def pieces(
@@ -68,7 +70,7 @@ class LaneReader:
         A lane's share of a batch may be small, and a call costs as much as a hundred anchors: many parts are
         expanded at once, and cut.
         """
-        options, at = self.options, 0
+        sampling, at = self.sampling, 0
         while at < len(run):
             stop = min(len(run), at + first_size + size * (_EXPANDED_ANCHORS // size))
             sizes = [min(first_size, stop - at)]
@@ -76,10 +78,10 @@ class LaneReader:
             expanded = expand(
                 run.block,
                 run.anchors[at:stop],
-                num_hard=options.num_hard,
-                num_neighbours=options.num_neighbours,
-                max_history=options.max_history,
-                seed=options.seed,
+                num_hard=sampling.num_hard,
+                num_neighbours=sampling.num_neighbours,
+                max_history=self.options.max_history,
+                seed=sampling.seed,
                 epoch=epoch,
                 is_padding=run.is_padding,
             )
@@ -108,27 +110,27 @@ class LaneReader:
             self.vocabulary,
             self.cache,
             block_records=options.block_records,
-            is_hard_drawn_by_weight=options.is_hard_drawn_by_weight,
+            sample_by_weight=self.sampling.sample_by_weight,
             explicit_boost=options.explicit_boost,
-            has_neighbours=options.num_neighbours > 0,
+            has_neighbours=self.sampling.num_neighbours > 0,
             verify=options.verify,
         )
 
     def _runs_of(self, shard: ShardBlocks, segment: Segment, epoch: int, skipped: int) -> Iterator[AnchorRun]:
-        options, offsets, bounds = self.options, shard.anchor_offsets, shard.bounds
+        offsets, bounds, seed = shard.anchor_offsets, shard.bounds, self.sampling.seed
         firsts = np.clip(offsets[bounds[:-1]], segment.first, segment.stop)
         stops = np.clip(offsets[bounds[1:]], segment.first, segment.stop)
         blocks = np.flatnonzero(stops > firsts)
         keys = (epoch, segment.shard, segment.first)
-        if options.shuffle:
-            blocks = blocks[permutation(len(blocks), options.seed, *keys)]
+        if self.options.shuffle:
+            blocks = blocks[permutation(len(blocks), seed, *keys)]
         for number in blocks.tolist():
             first, stop = int(firsts[number]), int(stops[number])
             if skipped >= stop - first:
                 skipped -= stop - first
                 continue
             anchors = np.arange(first, stop) - offsets[bounds[number]]
-            if options.shuffle:
-                anchors = anchors[permutation(len(anchors), options.seed, *keys, number)]
+            if self.options.shuffle:
+                anchors = anchors[permutation(len(anchors), seed, *keys, number)]
             yield AnchorRun(shard.block(number), np.ascontiguousarray(anchors[skipped:]), segment.is_padding)
             skipped = 0

@@ -14,9 +14,9 @@ from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import block_features
 from scrollpast.training.data.counting import count_anchors
+from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.stream import AnchorStream
 from scrollpast.training.engine.distributed import raise_on_all_ranks
-from scrollpast.training.engine.resume import data_options
 
 
 def open_stream(
@@ -31,6 +31,12 @@ def open_stream(
         dist.all_reduce(torch.from_numpy(counts))
     with raise_on_all_ranks():
         return AnchorStream(
-            days, vocabulary, data_options(options), rank=rank, num_ranks=num_ranks, counts=counts
+            days,
+            vocabulary,
+            options.data,
+            Sampling.of(options),
+            rank=rank,
+            num_ranks=num_ranks,
+            counts=counts,
         )
     raise AssertionError("the agreement raises where a rank failed")

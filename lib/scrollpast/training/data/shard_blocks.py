@@ -76,14 +76,14 @@ class ShardBlocks:
         cache: BlockCache,
         *,
         block_records: int,
-        is_hard_drawn_by_weight: bool,
+        sample_by_weight: bool,
         explicit_boost: float,
         has_neighbours: bool,
         verify: bool,
     ) -> None:
         self.number = number
         self._shard, self._schema, self._vocabulary, self._cache = shard, schema, vocabulary, cache
-        self._is_hard_drawn_by_weight, self._explicit_boost = is_hard_drawn_by_weight, explicit_boost
+        self._sample_by_weight, self._explicit_boost = sample_by_weight, explicit_boost
         self._has_neighbours, self._verify = has_neighbours, verify
         self._content: tuple[pa.Buffer, Frames] | None = None
         offsets = cache.offsets(number)
@@ -109,7 +109,7 @@ class ShardBlocks:
                 self.number,
                 first,
                 self._vocabulary,
-                is_hard_drawn_by_weight=self._is_hard_drawn_by_weight,
+                sample_by_weight=self._sample_by_weight,
                 explicit_boost=self._explicit_boost,
                 has_neighbours=self._has_neighbours,
             )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scrollpast.config.training_options import TrainingData
 from scrollpast.errors import UserError
 from scrollpast.shards.reader import PublishedShard, ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
@@ -18,10 +19,10 @@ from scrollpast.training.data.block import block_features
 from scrollpast.training.data.counting import count_anchors
 from scrollpast.training.data.expansion import NUMBERS, AnchorPiece, concatenate
 from scrollpast.training.data.lane import LaneReader
-from scrollpast.training.data.options import DataOptions
 from scrollpast.training.data.order import permutation
 from scrollpast.training.data.plan import Lanes, lanes_of
 from scrollpast.training.data.prefetch import Prefetched
+from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.shard_blocks import BlockCache
 
 _STATE_VERSION = 1
@@ -48,7 +49,8 @@ class AnchorStream:
         self,
         manifests: Sequence[str],
         vocabulary: Vocabulary,
-        options: DataOptions,
+        options: TrainingData,
+        sampling: Sampling,
         *,
         rank: int = 0,
         num_ranks: int = 1,
@@ -60,21 +62,21 @@ class AnchorStream:
         reader = ShardReader(manifests, features=block_features(vocabulary))
         self.shards: list[PublishedShard] = reader.shards
         """Shards in the order that `AnchorBatch.origin` counts."""
-        self.options = options
+        self._options, self._sampling = options, sampling
         self._fingerprint = str(reader.state()["shards"])
         self._vocabulary = vocabulary
         if counts is None:
             counts = count_anchors(self.shards, vocabulary)
         assert counts.shape == (2, len(self.shards)), counts.shape
         num_negatives = sum(day.num_negatives for day in reader.days)
-        _check_content(counts, num_negatives, manifests, vocabulary, options)
+        _check_content(counts, num_negatives, manifests, vocabulary, sampling)
         self._counts = counts[0]
         self._lanes: Lanes = lanes_of(
             int(self._counts.sum()), options.batch_size, num_ranks, options.num_lanes
         )
         self._own_lanes = self._lanes.of_rank(rank, num_ranks)
         self._reader = LaneReader(
-            self.shards, reader.schema, vocabulary, options, BlockCache(options.cache_bytes)
+            self.shards, reader.schema, vocabulary, options, sampling, BlockCache(options.cache_bytes)
         )
         self._epoch = 0
         self._position = 0
@@ -174,19 +176,19 @@ class AnchorStream:
         self, epoch: int, position: int
     ) -> list[Prefetched[AnchorPiece]] | list[Generator[AnchorPiece]]:
         """The rank's part of every batch, cut by lanes among the threads; in the order of the lanes."""
-        num_threads = self.options.num_workers
+        num_threads = self._options.num_workers
         shares = np.array_split(np.array(self._own_lanes), max(1, min(num_threads, len(self._own_lanes))))
         pieces = [self._pieces(share.tolist(), epoch, position) for share in shares]
         if not num_threads:
             return pieces
-        return [Prefetched(source, self.options.prefetch_batches) for source in pieces]
+        return [Prefetched(source, self._options.prefetch_batches) for source in pieces]
 
     def _pieces(self, lanes: Sequence[int], epoch: int, position: int) -> Generator[AnchorPiece]:
-        options, size = self.options, self._lanes.lane_batch
+        size = self._lanes.lane_batch
         order = np.arange(len(self.shards))
-        if options.shuffle:
-            order = permutation(len(self.shards), options.seed, epoch)
-        padded_to = position + self._lanes.num_steps(position) * size if options.is_padded else None
+        if self._options.shuffle:
+            order = permutation(len(self.shards), self._sampling.seed, epoch)
+        padded_to = position + self._lanes.num_steps(position) * size if self._sampling.is_padded else None
         readers = [
             self._reader.pieces(
                 self._lanes.segments(lane, self._counts, order, padded_to=padded_to), epoch, position, size
@@ -225,9 +227,9 @@ class AnchorStream:
             "version": _STATE_VERSION,
             "shards": self._fingerprint,
             "num_lanes": self._lanes.num_lanes,
-            "seed": self.options.seed,
-            "shuffle": self.options.shuffle,
-            "block_records": self.options.block_records,
+            "seed": self._sampling.seed,
+            "shuffle": self._options.shuffle,
+            "block_records": self._options.block_records,
             "epoch": epoch,
             "lane_position": position,
         }
@@ -238,7 +240,7 @@ def _check_content(
     num_negatives: int,
     manifests: Sequence[str],
     vocabulary: Vocabulary,
-    options: DataOptions,
+    sampling: Sampling,
 ) -> None:
     place = (
         ", ".join(manifests) if len(manifests) <= 3 else f"{manifests[0]} and {len(manifests) - 1} more days"
@@ -259,7 +261,7 @@ def _check_content(
             remedy="build the vocabulary from these days (or from --parent and these days)",
         )
     # Manifests do not count neighbours apart: days with other negatives may have none.
-    for source, count in (("hard", options.num_hard), ("neighbour", options.num_neighbours)):
+    for source, count in (("hard", sampling.num_hard), ("neighbour", sampling.num_neighbours)):
         if count and num_negatives == 0:
             raise UserError(
                 place,

@@ -8,7 +8,6 @@ from typing import Any
 from scrollpast.config.training_options import Training
 from scrollpast.errors import UserError
 from scrollpast.shards.reader import ShardReader
-from scrollpast.training.data.options import DataOptions
 from scrollpast.training.engine.checkpoint import FACTS_NAME, Checkpoint, published_checkpoints
 
 _MAY_CHANGE = (
@@ -52,18 +51,6 @@ _WITHOUT_EFFECT = (
 )
 """Options that may differ when a finished run is asked for again: they change how a run is carried out, not its result.
 The days and the vocabulary are compared by what they hold."""
-
-
-def data_options(options: Training) -> DataOptions:
-    """Data options of a run."""
-    negatives = options.negatives
-    return DataOptions(
-        **options.data.model_dump(),
-        seed=options.seed,
-        num_hard=negatives.hard.count if negatives.hard.enabled else 0,
-        is_hard_drawn_by_weight=negatives.hard.sample_by_weight,
-        num_neighbours=negatives.neighbour.count if negatives.neighbour.enabled else 0,
-    )
 
 
 def checkpoint_to_resume(run_uri: str, options: Training, vocabulary_version: str) -> Checkpoint | None:
