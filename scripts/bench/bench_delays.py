@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Count the negatives of a simulated log that a later engagement contradicts: as mined, and once they are revoked.
+"""Count the negatives of a simulated log that a later engagement contradicts, before and after revocation.
 
-Most engagements of a simulated log come late: users come back to an ad by another way, up to days after, and half of
-the conversions take more than a day, up to a month. A naive run mines the day at its end, and takes whatever is served
-and not engaged with by then; the others mine with the default windows, some time after the day's end. Then the log of
-the month after is read: a negative is contradicted if its user engaged with its ad within the windows of
-``jobs/revoke_negatives.py``. Negatives and engagements are joined here once more, in a few lines of NumPy that share
-nothing with the job, before it has run and afterwards.
+Most engagements of the log come late: users return to an ad by another surface, up to days later, and half of the
+conversions take more than a day, up to a month. The naive run mines the day at its end and takes every ad that was
+served and not engaged with. The other runs mine with the default windows, some time after the day's end. Then the log
+of the following month is read. A negative is contradicted if its user engaged with its ad within the windows of
+``jobs/revoke_negatives.py``. An independent NumPy join of negatives and engagements counts them before and after the
+job.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LAST_DAY = datetime(2026, 11, 20, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Run:
-    """A way of mining: what it is called, how long after the day's end, and the options that differ."""
+    """A mining run: its name, hours after the day's end, and the options that differ from the defaults."""
 
     name: str
     wait_h: float
@@ -71,18 +71,18 @@ def main() -> int:
         metavar="D",
         help="days of the log; the middle one is mined (15)",
     )
-    parser.add_argument("--seed", type=whole_number(0), default=1, help="of the log (1)")
-    parser.add_argument("--set", action="append", default=[], help="an option of the mining, for all runs")
-    parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
+    parser.add_argument("--seed", type=whole_number(0), default=1, help="seed of the log (1)")
+    parser.add_argument("--set", action="append", default=[], help="option of mining, for all runs")
+    parser.add_argument("--shape", action="append", default=[], help="parameter of the simulation")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="receives delays.txt and .json"
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="folder of delays.txt and .json"
     )
     return run_job(parser, compare)
 
 
 def compare(arguments: argparse.Namespace) -> int:
     mined_day = LAST_DAY - timedelta(days=arguments.days // 2)
-    # As long as an engagement may revoke: the log goes on until then, and is read then.
+    # The log is simulated for as long as an engagement may revoke, and is read at the end of that time.
     reach_h = load_config(None, arguments.set).revocation.after_h
     at_last = LAST_DAY + timedelta(days=1, hours=reach_h)
     shape = shape_from([f"engagement_days_after={ceil(reach_h / 24)}", *arguments.shape])
@@ -101,7 +101,7 @@ def compare(arguments: argparse.Namespace) -> int:
         for number, run in enumerate(RUNS):
             paths = [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements", "ads")]
             out = f"output.path={Path(folder) / str(number)}"
-            # A run is published, whatever the gate says of its day: all runs have to be read again.
+            # The gate is off: every run must be published, to be read again.
             own = [out, "mining.num_buckets=8", "gate.enabled=false"]
             config = load_config(None, [*paths, *own, *run.options, *arguments.set])
             as_of = mined_day + timedelta(days=1, hours=run.wait_h)
@@ -117,7 +117,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def contradicted(day: str, logs: Path, config: Config) -> tuple[int, int]:
-    """How many of a day's negatives, as readers see them, an engagement of the log contradicts, and of how many."""
+    """Number of a day's negatives that an engagement contradicts, and number of negatives, both as readers see them."""
     served = read_manifest(day).kinds["served"]
     names = ["user_id", "negative_ad_id", "negative_served_at_ms", "negative_kind"]
     records = pa.Table.from_batches(ShardReader([day], features=names)).combine_chunks()
@@ -138,7 +138,7 @@ def contradicted(day: str, logs: Path, config: Config) -> tuple[int, int]:
 
     order = np.lexsort((engaged_ms, engaged_pair))
     engaged_pair, engaged_ms = engaged_pair[order], engaged_ms[order]
-    # The first engagement of the pair that is not too early for a negative: is it not too late either?
+    # Bounds of the engagements of the pair that contradict its negative.
     early_ms = served_ms - int(config.mining.guard.before_h * 3_600_000)
     late_ms = served_ms + int(config.revocation.after_h * 3_600_000)
     first = np.searchsorted(engaged_pair, pair)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Hold the estimates of examination against the curve that a simulated log was made with.
+"""Compare the estimates of examination with the curve that a simulated log was made with.
 
-One large log says how far each estimator is off; many small ones, cut from a second log user by user, say how often
-the intervals hold the truth. Both are counted in Spark by the job's own code.
+One large log gives the error of each estimator. Many small logs, split by user from a second log, give the share of
+intervals that hold the truth. The job's own code counts both in Spark.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=whole_number(1), default=200, metavar="N", help="small logs (200)")
     parser.add_argument(
-        "--small", type=whole_number(1), default=100_000, metavar="N", help="impressions of a small one (1e5)"
+        "--small", type=whole_number(1), default=100_000, metavar="N", help="impressions of a small log (1e5)"
     )
     parser.add_argument(
         "--random", type=number(0, 1), default=0.02, metavar="P", help="share of random slots (0.02)"
     )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where the tables go (scripts/bench/results)"
+        "--results", type=Path, default=RESULTS, help="folder of the tables (scripts/bench/results)"
     )
     return run_job(parser, measure)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Send simulated days through the gate: clean ones in a row, then the last of them with planted faults.
+"""Count false alarms and missed faults of the gate: clean simulated days in a row, then the last with planted faults.
 
-A clean day that is held is a false alarm, a faulty day that is published is a fault missed; either ends with exit
-code 1. Every day is mined as the job mines it, three days after its end.
+A clean day that is held is a false alarm. A faulty day that is published is a missed fault. Either gives exit code 1.
+Every day is mined by the job's code, as of three days after its end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument(
         "--days", type=whole_number(1), default=37, metavar="D", help="clean days in a row (37)"
     )
-    parser.add_argument("--seed", type=whole_number(0), default=1, help="of the log (1)")
+    parser.add_argument("--seed", type=whole_number(0), default=1, help="seed of the log (1)")
     parser.add_argument(
         "--faults",
         nargs="+",
@@ -54,10 +54,10 @@ def main() -> int:
         metavar="FAULT",
         help="planted faults (all)",
     )
-    parser.add_argument("--set", action="append", default=[], help="an option of the mining job")
-    parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
+    parser.add_argument("--set", action="append", default=[], help="option of the mining job")
+    parser.add_argument("--shape", action="append", default=[], help="parameter of the simulation")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where the tables go (scripts/bench/results)"
+        "--results", type=Path, default=RESULTS, help="folder of the tables (scripts/bench/results)"
     )
     return run_job(parser, bench)
 
@@ -96,7 +96,7 @@ def bench(arguments: argparse.Namespace) -> int:
 def _mine(
     log: Path, out: Path, day: date, overrides: list[str], spark: SparkSession, *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Mine a day; returns what the gate said of it."""
+    """Mine a day; returns the gate's result."""
     paths = [f"input.{name}.path={log / name}" for name in TABLES if (log / name).exists()]
     config = load_config(None, [*paths, f"output.path={out}", "mining.num_buckets=4", *overrides])
     as_of = datetime(day.year, day.month, day.day, tzinfo=UTC) + WAIT
@@ -109,9 +109,9 @@ def _mine(
 
 
 def _write(feeds: Feeds, folder: Path) -> None:
-    """The faulty feeds, of impressions only the days around the one that is mined."""
+    """Write the faulty feeds; impressions only from the day before the mined day on."""
     served_us = feeds.impressions["served_at"].cast(pa.int64())
-    # A row without a time may be of any day: it is read with each.
+    # A row without a time may belong to any day, and is read with every day.
     is_near = pc.fill_null(pc.greater_equal(served_us, _start_us(LAST_DAY) - DAY_US), True)
     for name, table in (
         ("impressions", feeds.impressions.filter(is_near)),
@@ -130,12 +130,12 @@ def _told(gate: dict[str, Any]) -> str:
 
 
 def render(clean: list[dict[str, Any]], faulty: dict[str, dict[str, Any]]) -> str:
-    """What was held, and by which figures."""
+    """Table of held days and the metrics that held them."""
     with_bands = sum(bool(gate["trailing_days"]) for gate in clean)
     alarms = sum(bool(gate["breaches"]) for gate in clean)
     missed = sum(not gate["breaches"] for gate in faulty.values())
     lines = [
-        f"{len(clean)} clean days, {with_bands} of them held against trailing days: {alarms} false alarms",
+        f"{len(clean)} clean days, {with_bands} of them compared with trailing days: {alarms} false alarms",
         f"{len(faulty)} planted faults: {missed} missed",
         "",
         f"{'planted fault':<30}caught by",

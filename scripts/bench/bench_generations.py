@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
-"""Does a retriever forget the ads that it does not show? Generations of train → serve → log → mine, guard on and off.
+"""Effect of the exposure guard over generations of train → serve → log → mine, with the guard on and off.
 
-A simulated funnel serves the first day. From then on, every day's log is mined, a retriever is trained from scratch on
-all days so far, and most of what the funnel may show each user on the next day are the retriever's nearest ads; the
-rest (--explored) is the funnel's own draw. Ads are born every day. What is measured is not clicks, which only what is
-shown can get, but the simulation's truth: of the 50 ads that a user would want most, of those alive when the day
-begins, how many are among the 100 that the retriever puts first? An ad is new if it was created in the 48 h before,
-head or tail (and not new) by the world's popularity, which is the same whatever was shown.
+A simulated funnel serves the first day. Then, for each day, the log is mined and a retriever is trained from scratch on
+all days so far. Most of each user's pool for the next day are the retriever's nearest ads; the rest (--explored) is the
+funnel's own draw. New ads appear every day. The measure is recall by the simulation's truth, because only shown ads
+can get clicks: of the 50 live ads that a user wants most when the day begins, the share among the retriever's first
+100. An ad is new if it was created in the 48 h before. Other ads are head or tail by the world's popularity, which does
+not depend on the ads shown.
 
-The guard is what the product has against exposure: a quarantine for new ads
-(mining.exposure.new_ad_quarantine_h) and a floor under the chance of rare ads among the random negatives
-(training.negatives.random.tail_floor). Without it, random negatives are drawn by popularity alone. A served negative
-weighs 1 here (--hard-weight), as much as a positive of another anchor. The product's default of 0.01 keeps served
-negatives so gentle that they would hardly move what is shown, guard or not.
+The guard against exposure is a quarantine for new ads (mining.exposure.new_ad_quarantine_h), and a floor under the
+probability of rare ads among the random negatives (training.negatives.random.tail_floor). Without the guard, random
+negatives are drawn by popularity alone. A served negative weighs 1 here (--hard-weight), as much as a positive of
+another anchor. At the product's default of 0.01 served negatives would hardly change the shown ads, guard or not.
 
-Days are mined 24 h after their end, so that labels are final, and served from at once: the loop leaves that wait out.
-With --out DIR a run that was stopped goes on; what is left of a generation that was not finished is done again.
+Days are mined 24 h after their end, so that labels are final, but served at once: the simulation omits the wait.
+With --out DIR a run that was stopped resumes; an unfinished generation starts again.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ QUARANTINE_H = 72
 
 @dataclass(frozen=True)
 class Arm:
-    """A way of going round."""
+    """Options of mining and training that an arm changes."""
 
     name: str
     mining: tuple[str, ...] = ()
@@ -105,17 +104,21 @@ def main() -> int:
     )
     option = parser.add_argument
     option("--rows", type=whole_number(1), default=100_000, metavar="N", help="impressions a day (1e5)")
-    option("--generations", type=whole_number(1), default=5, metavar="N", help="times round (5)")
+    option("--generations", type=whole_number(1), default=5, metavar="N", help="generations of an arm (5)")
     option("--seeds", type=seeds, default="1,2,3", metavar="S,S", help="one world a seed (1,2,3)")
     option(
         "--steps",
         type=whole_number(1),
         default=100,
         metavar="N",
-        help="of every training, from scratch (100)",
+        help="steps of every training, from scratch (100)",
     )
     option(
-        "--hard-weight", type=number(1e-6, 1e6), default=1.0, metavar="W", help="of a served negative (1.0)"
+        "--hard-weight",
+        type=number(1e-6, 1e6),
+        default=1.0,
+        metavar="W",
+        help="weight of a served negative (1.0)",
     )
     option(
         "--explored",
@@ -125,18 +128,18 @@ def main() -> int:
         help="share of pools left to the funnel (0.25)",
     )
     option("--out", type=Path, metavar="DIR", help="keep logs, days, runs and figures there")
-    option("--results", type=Path, default=RESULTS, help="where table and plot go (scripts/bench/results)")
+    option("--results", type=Path, default=RESULTS, help="folder of table and plot (scripts/bench/results)")
     return run_job(parser, compare)
 
 
 def compare(arguments: argparse.Namespace) -> int:
     silence_libraries()
-    torch.set_num_threads(1)  # batches are small, and what is found does not hang on the machine
+    torch.set_num_threads(1)  # batches are small, and results do not depend on the number of cores
     found: Found = {arm.name: [] for arm in ARMS}
     with (
         tempfile.TemporaryDirectory(prefix="scrollpast-generations-") as temporary,
         spark_session(load_config(None).spark, "bench_generations", debug=arguments.debug) as spark,
-        # Trained in this process: by themselves, thirty jobs would import for longer than they train.
+        # Training runs in this process: thirty separate jobs would spend more time on imports than on training.
         process_group("cpu") as device,
     ):
         folder = arguments.out or Path(temporary)
@@ -177,11 +180,11 @@ class Loop:
         self.popularity = _popularity(self.world)
 
     def generation(self, number: int) -> dict[str, float]:
-        """Mine the day before, train, serve the day, measure; what was found, or had been found before."""
+        """Mine the day before, train, serve the day, measure; returns the figures, from an earlier run where kept."""
         kept = self.place / f"generation-{number}.json"
         if kept.exists():
             return dict(json.loads(kept.read_text()))
-        # What is left of a generation that was stopped would be news from the future.
+        # Files of an interrupted generation would leak the log of a later day.
         for path in self.place.glob(f"log/*/day-{number}.parquet"):
             path.unlink()
         if number == 1:
@@ -204,7 +207,7 @@ class Loop:
         return self.request.first_us + number * DAY_US
 
     def _simulate(self, number: int) -> None:
-        """The log of a day; its files stand beside those of the days before."""
+        """Simulate the log of a day into files beside those of the days before."""
         retrieved = self.place / f"retrieved-{number}.npy" if number else None
         drawn = self.place / f"drawn-{number}"
         simulate_log(replace(self.request, only_day=number, retrieved=retrieved), drawn, overwrite=True)
@@ -228,7 +231,7 @@ class Loop:
                 *(f"input.{name}.path={path}" for name, path in tables.items()),
                 f"output.path={self.place / 'days'}",
                 "mining.num_buckets=4",
-                # Every day differs from the day before: another retriever served it.
+                # The gate is off: every day differs from the day before, because another retriever served it.
                 "gate.enabled=false",
                 *self.arm.mining,
             ],
@@ -238,7 +241,7 @@ class Loop:
         return mine(config, day, 1, as_of, lambda: self.spark).uri
 
     def _train(self, number: int) -> Path:
-        """A retriever from all days before this one; its export."""
+        """Train a retriever on all days before this day; returns the folder of its export."""
         days = [str(self.place / "days" / f"ds={self._day(before)}") for before in range(number)]
         vocabulary = build_vocabulary(
             load_config(None),
@@ -270,10 +273,10 @@ class Loop:
         return export
 
     def _serve(self, number: int, export: Path) -> dict[str, float]:
-        """Put the nearest ads into the users' pools of the day; recall of what the users want most."""
+        """Put the nearest ads into the users' pools of the day; returns recall of the ads that users want most."""
         num_alive = int(np.searchsorted(self.world.ad_created_us, self._starts_us(number), side="right"))
         tower, ad_RD = UserTower.load(str(export)), read_ad_embeddings(str(export))
-        # Rows of the vocabulary, of the ads alive, in the order of the world; all of them are known since yesterday.
+        # Rows in the vocabulary of the live ads, in the order of the world; the vocabulary holds them since yesterday.
         ids = tower.ad_ids(np.arange(len(ad_RD)))
         row_of = np.zeros(self.world.ad_created_us.size + 1, np.int64)
         row_of[ids] = np.arange(len(ids))
@@ -300,7 +303,7 @@ class Loop:
         return found
 
     def _recalls(self, nearest_UK: NDArray[np.int64], number: int, num_alive: int) -> dict[str, float]:
-        """Of the ads that users want most, the share among the nearest; by slice of the wanted ads."""
+        """Share of the ads that users want most among the nearest ads, by slice of the wanted ads."""
         world, spread = self.world, self.request.shape.relevance_spread
         random = np.random.Generator(np.random.Philox(key=[self.seed, 2]))
         users = np.sort(random.choice(len(nearest_UK), min(SAMPLE, len(nearest_UK)), replace=False))
@@ -327,7 +330,7 @@ class Loop:
         return found
 
     def _shown(self, number: int) -> dict[str, float]:
-        """How the day's impressions fall on the ads that were there."""
+        """Distribution of the day's impressions over the live ads."""
         shown = pq.read_table(self.place / "log" / "impressions" / f"day-{number}.parquet", columns=["ad_id"])
         created_us = self.world.ad_created_us
         num_alive = int(np.searchsorted(created_us, self._starts_us(number + 1)))
@@ -352,7 +355,7 @@ class Loop:
 
 
 def _keep_settings(arguments: argparse.Namespace, folder: Path) -> None:
-    """Figures of other settings, that a folder holds, are not taken for those that are asked for."""
+    """Save the settings in the folder, and refuse a folder with figures of other settings."""
     names = ("rows", "generations", "steps", "hard_weight", "explored")
     settings = {name: getattr(arguments, name) for name in names}
     path = folder / "settings.json"
@@ -373,7 +376,7 @@ def _world(request: LogRequest, shape: LogShape) -> World:
 
 
 def _popularity(world: World) -> NDArray[np.float64]:
-    """The chance of every ad in the funnel's own draws, from the alias table that it draws with."""
+    """Probability of every ad in the funnel's own draws, from the funnel's alias table."""
     share = world.ad_keep.copy()
     np.add.at(share, world.ad_other, 1 - world.ad_keep)
     return np.asarray(share / len(share))

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""The trainer on a GPU: checked against a processor, then timed, part by part and as a whole.
+"""The trainer on a GPU: results compared with a processor's, then times of each part and of the whole step.
 
-    checks   a lookup and an update; losses in float32 and bfloat16 beside the processor's; a run that goes on
-    waits    how often the host waits for the device inside the loop
-    parts    tables, towers, loss and data by themselves, beside the least that they can take
-    steps    the whole step by both ways of driving it, beside plain PyTorch's, and beside its bound
+    checks   a lookup and an update; losses in float32 and bfloat16 beside the processor's; a resumed run
+    waits    number of times that the host waits for the device inside the loop
+    parts    time of tables, towers, loss and data, beside the lower bound of each
+    steps    time of the whole step by both pipelines, beside plain PyTorch's and the lower bound
     run      an epoch of many anchors from shards on disk: speed, use of the GPU, waiting, recall; then a small
-             one on the processor
+             run on the processor
 
-The bound of a step is the slower of the bytes that its tables must move, at the speed of a copy, and of its products,
-at the speed of a large product, both measured first. Without a GPU everything runs on the processor in small sizes,
-which says that it works, not how fast.
+The lower bound of a step is the larger of two times: moving the bytes of its tables at the speed of a copy, and
+computing its products at the speed of a large product. Both speeds are measured first. Without a GPU all sections run
+on the processor in small sizes: a check that the code works, not a measurement.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def main() -> int:
         metavar="B",
         help="anchors of a step (8192 32768 131072)",
     )
-    option("--dims", nargs="+", type=whole_number(1), metavar="D", help="length of a row (64 128)")
+    option("--dims", nargs="+", type=whole_number(1), metavar="D", help="length of a table row (64 128)")
     option("--rows", nargs="+", type=whole_number(2), metavar="N", help="rows of each of three tables (1e7)")
     option("--steps", type=whole_number(1), metavar="N", help="steps of a timed run (50)")
     option("--anchors", type=whole_number(1), metavar="N", help="anchors of the large run (1e8)")
-    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option of training")
-    option("--folder", type=Path, metavar="DIR", help="where shards are written (a temporary folder)")
-    option("--trace", type=Path, metavar="FILE", help="where the profiler's trace goes")
-    option("--results", type=Path, default=RESULTS, help=f"where the table goes ({os.path.relpath(RESULTS)})")
+    option("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option of training")
+    option("--folder", type=Path, metavar="DIR", help="folder of shards (a temporary folder)")
+    option("--trace", type=Path, metavar="FILE", help="file of the profiler's trace")
+    option("--results", type=Path, default=RESULTS, help=f"folder of the table ({os.path.relpath(RESULTS)})")
     return run_job(parser, measure)
 
 

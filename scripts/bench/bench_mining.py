@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Mining from logs to published shards beside peers: the same log, the same rules, the same result.
+"""Time of mining from logs to published shards, beside peers: the same log, the same rules, the same records.
 
-Every run is a process of its own, its start included. What a peer wrote is decoded and held against what
-scrollpast wrote before its time counts. Peers write no ledger, no quarantine and no digests, and nothing that they
-write would survive a crash; they are asked for the records alone.
+Every run is a separate process, and its time includes the start. A peer's records are decoded and compared with
+scrollpast's before its time counts. Peers write the records only: no ledger, no quarantine, no digests, and no
+protection against a crash.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ NUM_DAYS = 3
 AS_OF = datetime(2026, 11, 24, tzinfo=UTC)
 _STAGES = ["read engagements", "scan impressions", "decide buckets", "collect tallies", "write shards"]
 _COMPARED_ROWS = 2e8
-"""Rows of a log up to which the records of all users are compared; of a larger one, of every second or fewer."""
+"""Rows of a log up to which the records of all users are compared; a larger log compares a sample of the users."""
 _SLOW = 4
-"""A peer that fails, or takes so many times as long, runs once: nobody has to wait for its median."""
+"""A peer that fails, or takes longer than this multiple of scrollpast's time, runs once."""
 SKEWS = ("none", "user", "ad")
 
 
@@ -77,13 +77,11 @@ def main() -> int:
     parser.add_argument(
         "--buckets", type=whole_number(1), default=64, metavar="N", help="mining.num_buckets (64)"
     )
-    parser.add_argument("--set", action="append", default=[], help="an option of the mining job")
+    parser.add_argument("--set", action="append", default=[], help="option of the mining job")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where the tables go (scripts/bench/results)"
+        "--results", type=Path, default=RESULTS, help="folder of the tables (scripts/bench/results)"
     )
-    parser.add_argument(
-        "--folder", type=Path, help="where logs are kept and days written (a temporary folder)"
-    )
+    parser.add_argument("--folder", type=Path, help="folder of logs and days (a temporary folder)")
     return run_job(parser, compare)
 
 
@@ -103,7 +101,7 @@ def compare(arguments: argparse.Namespace) -> int:
             "--set",
             expected=f"options that the peers follow, or {FIXED}",
             found=", ".join(f"mining.{name}={value}" for name, value in strange.items()),
-            remedy="leave them out, or measure without peers: --peers ''",
+            remedy="leave the options out, or measure without peers: --peers ''",
         )
     with tempfile.TemporaryDirectory(prefix="scrollpast-mining-") as temporary:
         folder = arguments.folder or Path(temporary)
@@ -127,7 +125,7 @@ def compare(arguments: argparse.Namespace) -> int:
                 try:
                     found_so_far.append(_mine_with(name, python, log, theirs, rules))
                 except ProgramFailed as failed:
-                    # As where it needs more memory than there is: that is a result, and ours are not lost by it.
+                    # A peer's failure, such as a lack of memory, is a result; scrollpast's own results are kept.
                     found_so_far.append(failed.cost)
                     print(failed, file=sys.stderr)
                 else:
@@ -150,7 +148,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _log(folder: Path, arguments: argparse.Namespace) -> Path:
-    """The simulated log, made where it is not there yet."""
+    """The simulated log, made if missing."""
     log = folder / f"log-{arguments.rows}-{arguments.seed}"
     if not log.exists():
         request = LogRequest(arguments.rows, NUM_DAYS, LAST_DAY, arguments.seed, shape_from([]))
@@ -167,7 +165,7 @@ def _log(folder: Path, arguments: argparse.Namespace) -> Path:
 def _skew(log: Path, skewed: Path, column: str, share: float) -> None:
     """A copy in which a share of the impressions, chosen by a hash, belongs to one user or ad of the log.
 
-    The user is the one of the first engagement, so that the rows have an anchor and go all the way.
+    The user is that of the first engagement, so that the rows have an anchor and pass through every stage.
     """
     shutil.copytree(log / "engagements", skewed / "engagements")
     chosen = pq.read_table(next(iter(sorted((log / "engagements").glob("*.parquet")))))[column][0].as_py()
@@ -191,10 +189,10 @@ def _fresh(folder: Path) -> Path:
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
-    """What is set of the job, for it and for the peers.
+    """Options of the job, which the peers follow too.
 
-    The latest stay, as peers have no seeded hash of Spark's: ties by time are compared by their number. For the same
-    reason no ad has a limit.
+    Peers have no seeded hash of Spark's. The user cap therefore keeps the latest negatives (ties by time are compared
+    by number), and no ad has a limit.
     """
     ours = [
         "mining.strategy=recent", f"mining.max_ad_share={FIXED['max_ad_share']}",
@@ -204,7 +202,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
 
 
 def _mine(log: Path, out: Path, arguments: argparse.Namespace, folder: Path, costs: list[Cost]) -> str:
-    """Mine once, with Spark's event log written: adds what it took to ``costs``; returns a table of the stages."""
+    """Mine once with Spark's event log, and append the cost to ``costs``; returns a table of the stages."""
     events_folder = _fresh(folder / "events")
     events_folder.mkdir(parents=True)
     options = [f"spark.conf={json.dumps(event_log_conf(events_folder))}", *_options(arguments)]
@@ -249,7 +247,10 @@ def _check(name: str, ours: Path, theirs: Path, num_rows: float, config: Config)
         found = f"{own_totals} of ours, {other_totals} of theirs"
     if found:
         raise ScrollpastError(
-            f"{name}_mining.py", expected="the records of scrollpast", found=found, remedy="mend its rules"
+            f"{name}_mining.py",
+            expected="the records of scrollpast",
+            found=found,
+            remedy="correct the peer's rules",
         )
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Did the negatives help? KuaiRand's days, five arms that differ in their negatives alone, three seeds.
+"""Effect of negatives on KuaiRand: five arms that differ only in their negatives, three seeds.
 
-Trains on all days but the last --hold-out, evaluates on those, and prints the table of jobs/compare_negatives.py and
-that of the README. Both sides are mined by the job's own code: what is trained on, with what was known when the
-held-out days began; what is evaluated on, as every ad that was served and not engaged with.
+Trains on all days but the last --hold-out days, evaluates on the last, and prints the tables of
+jobs/compare_negatives.py and of README.md. The job's own code mines both parts. Training days are mined as of the
+start of the held-out days. The held-out days are mined by the naive rules: every ad served and not engaged with.
 
---last-day D stops the log after D. Choices were made with --last-day 2022-04-28 --hold-out 1; the figures of the
-documentation are those of --hold-out 2, which no choice has seen. With --out DIR a run that was stopped goes on.
+--last-day D stops the log after D. Options were chosen with --last-day 2022-04-28 --hold-out 1. The figures of the
+documentation are from --hold-out 2, whose days no choice used. With --out DIR a run that was stopped resumes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TITLES = {
     "weighted@2": "defaults: in-batch, random, hard",
     "hard_only@2": "hard only",
 }
-"""Lines of the table, and what the README calls them."""
+"""Arms of the table, with their names in README.md."""
 METRICS = ["recall@10", "recall@100", "auc", "served share in top 100"]
 
 
@@ -57,9 +57,14 @@ def main() -> int:
     parser.add_argument(
         "--hold-out", type=whole_number(1), default=2, metavar="N", help="days to evaluate on (2)"
     )
-    parser.add_argument("--seeds", type=whole_number(1), default=3, metavar="N", help="runs of every arm (3)")
     parser.add_argument(
-        "--hard-weight", type=number(1e-6, 1e6), default=3000, help="of a draw in the two '+ 2' arms (3000)"
+        "--seeds", type=whole_number(1), default=3, metavar="N", help="seeds of every arm (3)"
+    )
+    parser.add_argument(
+        "--hard-weight",
+        type=number(1e-6, 1e6),
+        default=3000,
+        help="weight of a draw in the two '+ 2' arms (3000)",
     )
     parser.add_argument(
         "--set", action="append", default=["data.batch_size=256"], help="option of training, for all arms"
@@ -84,7 +89,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _mine(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
-    """Folders of the days that were mined, by what they are for; the vocabulary is named in their manifests."""
+    """Folders of the mined days by purpose, and the URI of their vocabulary."""
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
@@ -125,7 +130,7 @@ def _mine(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _configuration(folder: Path, mined: dict[str, str], arguments: argparse.Namespace) -> Config:
-    """The comparison: arms without random ads beside the built-in ones, their draws counted once each."""
+    """Configuration of the comparison: built-in arms, and arms without random ads that count each draw once."""
     no_random = {"random": {"enabled": False}}
     counted_once = {"log_q": "none", "weight": arguments.hard_weight, "sample_by_weight": True}
     two = {"negatives": {**no_random, "hard": counted_once}}
@@ -162,7 +167,7 @@ def _configuration(folder: Path, mined: dict[str, str], arguments: argparse.Name
 def _markdown(table: ComparisonTable) -> str:
     """The README's table: two metrics, and their differences with the intervals that hold for all at once."""
     lines = [
-        "| negatives | recall@100 | less the first | per-user AUC | less the first |",
+        "| negatives | recall@100 | difference | per-user AUC | difference |",
         "| --- |" + " --- |" * 4,
     ]
     for name, title in TITLES.items():

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Speed and memory of mining neighbours, on planted towers and users.
 
-The job runs twice, for a tenth of the users and for all of them: the difference tells what a user costs, the rest
-is what a run costs whoever is asked for (Spark's start, opening the export on every worker, reading and writing).
+The job runs twice, for a tenth of the users and for all of them. The difference is the cost of a user. The rest is the
+fixed cost of a run: Spark's start, opening the export on every worker, reading and writing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def main() -> int:
     option("--index", choices=("flat", "ivf_flat", "ivf_pq"), default="ivf_flat", help="kind of the index")
     option("--buckets", type=whole_number(1), default=64, metavar="N", help="shards of the day (64)")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="option of the job")
-    option("--folder", type=Path, metavar="DIR", help="where towers and days are kept (a temporary folder)")
-    option("--results", type=Path, default=RESULTS, help="where the table goes (scripts/bench/results)")
+    option("--folder", type=Path, metavar="DIR", help="folder of towers and days (a temporary folder)")
+    option("--results", type=Path, default=RESULTS, help="folder of the table (scripts/bench/results)")
     return run_job(parser, measure)
 
 
@@ -43,7 +43,7 @@ def measure(arguments: argparse.Namespace) -> int:
         folder = Path(temporary)
         plant_towers(plan, folder / "export", arguments.index)
         day = plant_day(plan, folder / "served", num_buckets=arguments.buckets)
-        # A tenth first: what it reads is in the file system's cache for all.
+        # The run of a tenth is first: its reads fill the file system's cache for the second run.
         costs = {
             asked: _mine(folder, day, asked, arguments) for asked in (plan.num_users // 10, plan.num_users)
         }

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compare mined negatives with the truth of a simulated log: how many are ads that the user wanted?
+"""Compare mined negatives with the truth of a simulated log: number and share of ads that the user wanted.
 
 Arms: naive (served and not engaged with), the rules one by one, and the defaults. All arms read the same logs
 with the same caps, so that only the rules differ. A false negative is a mined negative whose ad the user
 wanted; the yield is the number of negatives over that of the naive arm.
 
-Arms that keep more are easily less pure, so a second table holds them at equal yields: of the naive negatives any, or
-those at the first positions; of the default's those of the largest weights, without and with the table of
-examination that the log itself gives. A negative is pure if the user looked at the ad and did not want it.
+An arm that keeps more negatives is often less pure. A second table therefore compares arms at equal yields: any naive
+negatives, naive negatives at the first positions, and the default negatives of the largest weights, without and with
+a table of examination from the same log. A negative is pure if the user looked at the ad and did not want it.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ ARMS: dict[str, tuple[str, ...]] = {
 """Each arm and the options of NO_RULES that it leaves at their defaults."""
 NAIVE, DEFAULTS = next(iter(ARMS)), list(ARMS)[-1]
 YIELDS = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""Of the naive arm's negatives."""
+"""Shares of the number of the naive arm's negatives."""
 
 
 @dataclass(frozen=True)
 class Mined:
-    """The served negatives of a day, arrays [N], with what really happened."""
+    """The served negatives of a day, arrays [N], with the simulation's truth."""
 
     position: np.ndarray
     weight: np.ndarray
@@ -90,7 +90,7 @@ class Mined:
         return self.num_false / max(self.num_negatives, 1)
 
     def purity(self, order: np.ndarray, count: float) -> float:
-        """Share of pure ones among the first ``count`` in ascending ``order``; ties count by their mean."""
+        """Share of pure negatives among the first ``count`` in ascending ``order``; ties count by their mean."""
         pure = (self.is_examined & ~self.is_wanted)[np.argsort(order, kind="stable")]
         _, starts, sizes = np.unique(np.sort(order), return_index=True, return_counts=True)
         means = np.add.reduceat(pure, starts, dtype=np.float64) / sizes
@@ -100,17 +100,17 @@ class Mined:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench_quality.py", description=__doc__)
     parser.add_argument(
-        "--rows", type=whole_number(1), default=2_000_000, metavar="N", help="impressions a log (2e6)"
+        "--rows", type=whole_number(1), default=2_000_000, metavar="N", help="impressions of a log (2e6)"
     )
-    parser.add_argument("--days", type=whole_number(1), default=3, metavar="D", help="days a log (3)")
+    parser.add_argument("--days", type=whole_number(1), default=3, metavar="D", help="days of a log (3)")
     parser.add_argument("--seeds", type=seeds, default="1,2,3", metavar="S,S", help="one log a seed (1,2,3)")
     parser.add_argument(
-        "--wait-days", type=number(0, 3650), default=3, help="days after the last until the run (3)"
+        "--wait-days", type=number(0, 3650), default=3, help="days from the last day to the run (3)"
     )
-    parser.add_argument("--set", action="append", default=[], help="an option of the mining, for all arms")
-    parser.add_argument("--shape", action="append", default=[], help="a knob of the simulation")
+    parser.add_argument("--set", action="append", default=[], help="option of mining, for all arms")
+    parser.add_argument("--shape", action="append", default=[], help="parameter of the simulation")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where the tables go (scripts/bench/results)"
+        "--results", type=Path, default=RESULTS, help="folder of the tables (scripts/bench/results)"
     )
     return run_job(parser, compare)
 
@@ -166,7 +166,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _examination(logs: Path, days: int, last_day: datetime, as_of: datetime, spark: SparkSession) -> str:
-    """The table of examination as the log itself gives it; where it is."""
+    """Estimate the table of examination from the log; returns its folder."""
     config = load_config(
         None, [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements")]
     )
@@ -195,14 +195,14 @@ def _mine(
 ) -> str:
     paths = [f"input.{name}.path={logs / name}" for name in ("impressions", "engagements", "ads")]
     out = logs / f"mined-{''.join(letter for letter in arm if letter.isalpha())}"
-    # Rules are compared: an arm without a rule is published, whatever the gate says of its day.
+    # The gate is off: an arm without a rule must be published too.
     own = [f"output.path={out}", "mining.num_buckets=8", "gate.enabled=false"]
     config = load_config(None, [*paths, *own, *overrides])
     return mine(config, last_day.date(), days, as_of, lambda: spark).uri
 
 
 def _truth(logs: Path) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A look-up: for request hashes and ads, int64 [N] each, whether the user wanted the ad, and looked at it."""
+    """A look-up by request hash and ad, int64 [N] each: bool arrays for "wanted the ad" and "looked at the ad"."""
     names = ["request_id", "ad_id", "is_relevant", "is_examined"]
     table = pq.read_table(logs / "truth", columns=names).combine_chunks()
     table = table.drop_null()
@@ -236,7 +236,7 @@ def _judge(day: str, truth: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray,
 
 
 def render(found: dict[str, list[Mined]]) -> str:
-    """The table: medians over the seeds, each arm against the naive one of the same seed."""
+    """Table of medians over the seeds, each arm relative to the naive arm of the same seed."""
     lines = [
         f"{'arm':<28}{'negatives':>12}{'yield':>8}{'false':>9}{'share':>8}{'share ÷ naive':>15}{'fewer':>8}"
     ]
@@ -255,7 +255,7 @@ def render(found: dict[str, list[Mined]]) -> str:
 def purity_of(
     naive: list[Mined], defaults: list[Mined], examined: list[Mined]
 ) -> dict[str, list[float | None]]:
-    """Pure negatives at equal yields: medians over the seeds; None where an arm has not so many."""
+    """Share of pure negatives at equal yields, medians over the seeds; None where an arm has too few negatives."""
     arms: dict[str, tuple[list[Mined], Callable[[Mined], np.ndarray]]] = {
         "naive: any": (naive, lambda mined: np.zeros(mined.num_negatives)),
         "naive: first positions": (naive, lambda mined: np.where(mined.position < 0, 2**31, mined.position)),
@@ -275,7 +275,7 @@ def purity_of(
 
 
 def render_purity(purity: dict[str, list[float | None]]) -> str:
-    """A line an arm, a column a yield."""
+    """Table of arms (lines) by yields (columns)."""
     lines = [f"{'pure negatives at a yield of':<36}" + "".join(f"{share:>8.0%}" for share in YIELDS)]
     for arm, values in purity.items():
         cells = ("–" if value is None else f"{value:.1%}" for value in values)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writing and reading shards beside the public libraries that do it: the same records, one core each.
+"""Rate of writing and reading shards, beside public libraries: the same records, one core each.
 
-Encoding: Arrow columns to TFRecord files. Reading: files to batches of columns, and to what a training step takes.
+Encoding: Arrow columns to TFRecord files. Reading: files to batches of columns, and to inputs of a training step.
 Rates are records of 40 values a second (encoding, decoding) and anchors a second (training input). Every program
-runs alone, in its own process, on one core; the numbers that it read are summed up and compared. tf.data's anchors are
-those that it parsed, no more: it draws no negatives and makes no batches of them.
+runs alone, in its own process, on one core; sums of the values read are compared. tf.data's anchors are only parsed:
+no negatives are drawn, and no batches are made.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> int:
         "--runs", type=whole_number(1), default=3, metavar="N", help="runs of each, alternating (3)"
     )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where the tables go (scripts/bench/results)"
+        "--results", type=Path, default=RESULTS, help="folder of the tables (scripts/bench/results)"
     )
     return run_job(parser, compare)
 
@@ -56,7 +56,7 @@ def compare(arguments: argparse.Namespace) -> int:
             ):
                 sums: dict[str, float] = {}
                 for name in names:
-                    # Peers that are slow get fewer records: a rate is a rate, and the sum is of those they had.
+                    # Slow peers get fewer records: the rate does not depend on the number.
                     found = _run(python, folder, task, name, arguments, number)
                     rates[task].setdefault(name, []).append(found["rate"])
                     sums[name] = found["sum"]

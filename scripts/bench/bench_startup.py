@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time until a job's --help is printed, and until Spark has the job's first task.
 
-The second is held against a program that does nothing but open a Spark session and ask it for one row.
+The second time is compared with a program that only opens a Spark session and computes one row.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> int:
         "--runs", type=whole_number(1), default=5, metavar="N", help="runs of each, alternating (5)"
     )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where the table goes (scripts/bench/results)"
+        "--results", type=Path, default=RESULTS, help="folder of the table (scripts/bench/results)"
     )
     return run_job(parser, measure)
 
@@ -60,7 +60,7 @@ def main() -> int:
 def measure(arguments: argparse.Namespace) -> int:
     jobs = sorted((ROOT / "jobs").glob("*.py"))
     seconds: dict[str, list[float]] = {}
-    # For the bare session alone: a job looks for its Java itself.
+    # Only the bare session needs this: a job finds Java by itself.
     java = subprocess.run(
         [sys.executable, "-m", "scrollpast.java"], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -29,35 +29,35 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "scripts" / "bench" / "results"
 _SAMPLE_S = 0.2
 _WEIGHING_SHARE = 0.02
-"""Of the time, that may go into weighing memory: the kernel walks every page for it, tenths of a second at 12 GiB."""
+"""Largest share of time spent measuring memory: the kernel walks every page, tenths of a second at 12 GiB."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a program took. Memory is that of the whole process tree, pages shared in it counted once."""
+    """Time and memory of one run of a program. Memory is that of the process tree, with shared pages counted once."""
 
     seconds: float
     peak_gib: float
     cpu_seconds: float
     failure: str = ""
-    """How it ended where it did not do its work: its exit code and the last line that it printed."""
+    """Exit code and last printed line of a run that failed, else ""."""
 
 
 class ProgramFailed(ScrollpastError):
-    """A program ended with another exit code than 0; ``cost`` is what it took until then."""
+    """A program ended with another exit code than 0; ``cost`` is its time and memory until then."""
 
     def __init__(self, command: Sequence[str], cost: Cost, output: str) -> None:
         super().__init__(
             Path(command[1] if len(command) > 1 else command[0]).name,
             expected="exit code 0",
             found=f"{cost.failure}\n{output}",
-            remedy=f"run it by itself: {shlex.join(command)}",
+            remedy=f"run the program alone: {shlex.join(command)}",
         )
         self.cost = cost
 
 
 def seeds(text: str) -> list[int]:
-    """A type of a command-line option: different seeds, as 1,2,3."""
+    """Parse a command-line option: different seeds, as 1,2,3."""
     seed = whole_number(0)
     found = [seed(word) for word in text.split(",")]
     if len(set(found)) < len(found):
@@ -66,7 +66,7 @@ def seeds(text: str) -> list[int]:
 
 
 def environment(folder: str, *locks: str) -> Path:
-    """The Python of an environment with these locks, made if it is not there."""
+    """The Python of an environment with these locks, made if missing."""
     script = f"source {shlex.quote(str(ROOT / 'scripts/env/environment.sh'))}; environment {folder} {' '.join(locks)}"
     subprocess.run(["bash", "-c", script], check=True)
     return ROOT / folder / "bin" / "python"
@@ -76,7 +76,7 @@ def run(command: Sequence[object], **variables: str) -> Cost:
     """Run a program to its end.
 
     Raises:
-        ProgramFailed: its exit code is not 0; shows the end of what it printed.
+        ProgramFailed: its exit code is not 0; the message has the end of its output.
     """
     words = [str(word) for word in command]
     with tempfile.TemporaryFile("w+") as output:
@@ -99,7 +99,7 @@ def run(command: Sequence[object], **variables: str) -> Cost:
 
 
 class _Tree(threading.Thread):
-    """Samples a process and all its descendants: proportional set size (shared pages are shared out), CPU time."""
+    """Samples a process and its descendants: proportional set size (shared pages are divided), CPU time."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -120,7 +120,7 @@ class _Tree(threading.Thread):
                 ended = time.monotonic()
                 weigh_again = ended + (ended - started) / _WEIGHING_SHARE
             for process in tree:
-                with suppress(psutil.Error):  # ended between the listing and the look
+                with suppress(psutil.Error):  # the process ended after the listing
                     times = process.cpu_times()
                     self.cpu_seconds[process.pid] = times.user + times.system
 
@@ -135,12 +135,12 @@ def _resident(pid: int) -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     except OSError:
-        pass  # ended between the listing and the look
+        pass  # the process ended after the listing
     return 0
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on: it goes with every result."""
+    """Date, hardware, Python and command of a measurement, saved with every result."""
     model = next(
         (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
@@ -159,7 +159,7 @@ def machine() -> dict[str, Any]:
 
 
 def _program() -> str:
-    """This program, from the repository's folder."""
+    """Path of this program, relative to the repository."""
     program = Path(sys.argv[0]).resolve()
     return str(program.relative_to(ROOT)) if program.is_relative_to(ROOT) else program.name
 
@@ -168,7 +168,7 @@ _FOLDERS = ("--folder", "--results", "--out")
 
 
 def _without_folders(words: Sequence[str]) -> list[str]:
-    """A command line that measures the same elsewhere: where files were kept is this machine's affair."""
+    """The command line without folders of this machine, to repeat the measurement elsewhere."""
     told, is_folder = [], False
     for word in words:
         if not is_folder and not word.startswith(_FOLDERS):
@@ -185,7 +185,7 @@ def _lines(path: str) -> list[str]:
 
 
 def save(folder: Path, name: str, table: str, figures: Mapping[str, Any]) -> None:
-    """Write a result: the table for people, the figures for programs."""
+    """Write a result: the table as NAME.txt, the figures as NAME.json."""
     folder.mkdir(parents=True, exist_ok=True)
     about = machine()
     heading = "".join(f"{key:<12}{value}\n" for key, value in about.items())
@@ -199,7 +199,7 @@ def costs_as_json(costs: Mapping[str, Sequence[Cost]]) -> dict[str, Any]:
 
 
 def render_costs(costs: Mapping[str, Sequence[Cost]], own: str) -> str:
-    """One line a program: median and spread of the time, its ratio, processor time, memory; failures told."""
+    """Table by program: median and spread of the time, its ratio, processor time, memory, failures."""
     ours = median(cost.seconds for cost in costs[own])
     lines = [
         f"{'program':<28}{'seconds':>9}{'fastest–slowest':>18}{'ours ÷ it':>11}{'CPU s':>9}{'peak GiB':>10}"

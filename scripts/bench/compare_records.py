@@ -1,4 +1,4 @@
-"""Records of shards as flat columns, to hold one program's result against another's."""
+"""Records of shards as flat columns, to compare the results of two programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def flat_records(files: Iterable[Path], one_in: int = 1) -> tuple[dict[str, Side
     """Both sides of the records as flat columns, ordered by (user, time, ad, position): ``{side: {name: [N]}}``.
 
     Args:
-        one_in: keep one user in so many, chosen by a hash, where all would not fit into memory.
+        one_in: keep one of this many users, chosen by a hash, where not all users fit into memory.
 
     Returns:
         The columns, and the number of values of all users on either side.
@@ -53,10 +53,10 @@ def _ordered(parts: list[Side]) -> Side:
 
 
 def differences(ours: dict[str, Side], theirs: dict[str, Side], cap: int) -> str | None:
-    """What differs, in words, or ``None``.
+    """A message about the first difference, or ``None``.
 
-    Of a user whose candidates were more than ``cap``, which ones stay among those of the same time is not laid
-    down: there the number and the times have to agree.
+    The rules leave open which of several negatives of the same time a user's ``cap`` keeps: for users at the cap,
+    only the number and the times are compared.
     """
     for side, own in ours.items():
         other = theirs[side]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 Found = dict[str, list[list[dict[str, float]]]]
-"""By arm, seed and generation: figures by name. The first arm is what the others are held against."""
+"""Figures by name, for each arm, seed and generation. The first arm is the baseline of the other arms."""
 
 WANTED, SEARCHED, NEW_H = 50, 100, 48
-"""A user's most wanted ads; how many the retriever may name; hours for which an ad is new."""
+"""Number of a user's most wanted ads; number of ads retrieved; hours for which an ad is new."""
 MEASURES = {
     "recall, all ads": "all",
     f"recall, ads of the last {NEW_H} h": "new",
@@ -23,14 +23,14 @@ MEASURES = {
     "ads shown on the day": "shown",
     "Gini of impressions": "gini",
 }
-"""What the table calls a figure."""
+"""Figures by their titles in the table."""
 _PANELS = {"all": "all ads", "new": f"ads of the last {NEW_H} h", "tail": "tail ads"}
 _LOOKS = (("#b35900", "s"), ("#0b63a8", "o"))
-"""Colour and marker of an arm: told apart without colours too."""
+"""Colour and marker of an arm; the markers differ for readers who do not see the colours."""
 
 
 def render(found: Found) -> str:
-    """Means over the seeds, generation by generation, with the least and the most; then differences within seeds."""
+    """Table by generation: mean, minimum and maximum over the seeds, then paired differences from the baseline."""
     base, *others = found
     num_generations = len(found[base][0])
     heading = "".join(f"{f'generation {number}':>24}" for number in range(1, num_generations + 1))
@@ -54,7 +54,7 @@ def render(found: Found) -> str:
 
 
 def plot(found: Found, path: Path) -> None:
-    """Recall over the generations: lines are means over the seeds, bands reach from the least to the most."""
+    """Plot recall over the generations: lines are means over the seeds, bands span minimum to maximum."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

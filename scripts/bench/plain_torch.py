@@ -26,7 +26,7 @@ _CPU = torch.device("cpu")
 
 
 class PlainTwoTower(nn.Module):
-    """The same model as one would write it without TorchRec."""
+    """The trainer's model, written without TorchRec."""
 
     def __init__(self, vocabulary: Vocabulary, options: Training, *, sparse: bool) -> None:
         super().__init__()
@@ -82,11 +82,11 @@ class PlainTwoTower(nn.Module):
 def plain_run(
     vocabulary: Vocabulary, options: Training, *, sparse: bool, device: torch.device = _CPU
 ) -> Callable[[Iterator[StepInput]], None]:
-    """A function that trains `PlainTwoTower` on inputs, a step each.
+    """A function that trains `PlainTwoTower` on inputs, with a step for each input.
 
     Args:
         sparse: update tables by sparse gradients, else by dense ones.
-        device: where the model is, and the inputs are.
+        device: device of the model and the inputs.
     """
     model = PlainTwoTower(vocabulary, options, sparse=sparse).to(device)
     tables = model.tables()
@@ -110,14 +110,14 @@ def plain_run(
 
 
 def example_vocabulary(num_rows: int) -> Vocabulary:
-    """Rows of ads and users, the ads' counts as skewed as a log's."""
+    """A vocabulary of ads and users, with counts of ads as skewed as a log's."""
     counts = np.random.Generator(np.random.Philox(1)).zipf(1.3, num_rows).clip(max=100_000)
     counts[0] = 0
     return Vocabulary(np.arange(num_rows), counts, {}, {}, num_user_rows=num_rows)
 
 
 def example_day(folder: str, vocabulary: Vocabulary, num_users: int, num_buckets: int = 8) -> str:
-    """Publish records as a log would give them: users with some positives and more negatives, popular ads first."""
+    """Publish records like a log's: users with a few positives and more negatives, popular ads more often."""
     uri = f"{folder}/ds=2026-11-20"
     buckets = enumerate(np.array_split(np.arange(num_users), num_buckets))
     shares = [(uri, bucket, users, vocabulary.num_rows - 1) for bucket, users in buckets]
@@ -147,7 +147,7 @@ def _write_bucket(uri: str, bucket: int, users: NDArray[np.int64], most: int) ->
     ):
         size = len(users) * count
         offsets = pa.array(np.arange(0, size + 1, count, dtype=np.int32))
-        # Something to learn: a user's positives are ads of the user's own taste, the negatives of any.
+        # A signal to learn: a user's positives are ads of the user's own taste, the negatives of any taste.
         own = np.repeat(users % NUM_TASTES, count)
         taste = own if side == "positive" else generator.integers(0, NUM_TASTES, size)
         popularity = generator.zipf(1.2, size) % max(1, most // NUM_TASTES)

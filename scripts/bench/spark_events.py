@@ -23,7 +23,7 @@ def event_log_conf(folder: Path) -> dict[str, str]:
 
 @dataclass
 class Stage:
-    """A stage that ran: its tasks' times add up over the cores."""
+    """A stage that ran; times of its tasks are summed over the cores."""
 
     number: int
     started_ms: int = 0
@@ -77,7 +77,7 @@ def read_events(folder: Path) -> Events:
 
 
 def stage_table(events: Events, names: list[str], process_started_ms: float, process_ended_ms: float) -> str:
-    """One line a stage that ran, named in order, and one for what lay before, between and behind them."""
+    """Table of the stages in order, with the time before, between and after the stages."""
     lines = [
         f"{'stage':<34}{'seconds':>9}{'tasks':>7}{'task s':>9}{'longest':>9}{'JVM s':>8}{'shuffle MiB':>13}"
     ]

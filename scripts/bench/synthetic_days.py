@@ -1,7 +1,7 @@
-"""Exported towers and published days whose geometry is planted, of any size, without a log or a training run.
+"""Exported towers and published days with a known geometry, of any size, without a log or a training run.
 
-Ads lie in clusters; the towers put a user near the mean of the ads that he engaged with, and a user engages with
-ads of one cluster. So positives score high, ads of their cluster about as high, and all others low.
+Ads lie in clusters. A user engages with ads of one cluster, and the towers place the user near the mean of these
+ads. Positives therefore score high, other ads of the cluster about as high, and ads of other clusters low.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _VOCABULARY = "0123456789abcdef"
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes and seed of what is planted."""
+    """Sizes and seed of the synthetic ads, users and days."""
 
     num_ads: int
     num_users: int
@@ -54,7 +54,7 @@ class Plan:
         return np.random.Generator(np.random.Philox(key=[self.seed, purpose]))
 
     def ad_ids(self, rows: Any) -> Any:
-        """Ids that are not the rows."""
+        """Ids that differ from the rows of the tables."""
         return 7 * rows + 3
 
 
@@ -72,7 +72,7 @@ def plant_towers(plan: Plan, folder: Path, kind: Kind = "flat") -> NDArray[np.fl
         "num_user_rows": tables["user"], "user_features": {"age": [str(age) for age in AGES]},
         "temperature": 0.07,
     }  # fmt: skip
-    # The tower adds up: a little of who the user is, and what he engaged with.
+    # The tower sums a small embedding of the user id and the embeddings of the user's history.
     eye = np.eye(dim, dtype=np.float32)
     weights = {
         "tables.user": random.standard_normal((tables["user"], dim), np.float32),
@@ -107,7 +107,7 @@ def plant_towers(plan: Plan, folder: Path, kind: Kind = "flat") -> NDArray[np.fl
 def plant_day(plan: Plan, root: Path, *, ds: str = "2026-11-20", num_buckets: int = 4) -> str:
     """Publish a day of records with 1 to 6 positives of one cluster and 8 negatives, some of them hidden.
 
-    One positive in 50 is an ad that the towers do not know; every 40th user has no other.
+    One positive in 50 is an ad that the export lacks; every 40th user has only positives of this kind.
     """
     day = int(ds[-2:])
     random = plan.generator(day)

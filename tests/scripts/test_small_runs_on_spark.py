@@ -85,7 +85,7 @@ def test_the_gate_holds_the_faults_that_are_asked_for(tmp_path: Path) -> None:
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
     assert run.stdout.splitlines()[:2] == [
-        "2 clean days, 0 of them held against trailing days: 0 false alarms",
+        "2 clean days, 0 of them compared with trailing days: 0 false alarms",
         "2 planted faults: 0 missed",
     ]
     assert rows_of(run.stdout, "planted fault") == {
@@ -135,7 +135,7 @@ def test_negatives_are_compared_by_arm_on_held_out_days(tmp_path: Path) -> None:
     ):
         assert name in run.stdout
     markdown = [line.strip("| ").split(" | ") for line in run.stdout.splitlines() if line.startswith("|")]
-    assert markdown[0] == ["negatives", "recall@100", "less the first", "per-user AUC", "less the first"]
+    assert markdown[0] == ["negatives", "recall@100", "difference", "per-user AUC", "difference"]
     assert [cells[0] for cells in markdown[2:]] == [
         "in-batch only", "+ 2 naive served", "+ 2 filtered and weighted", "defaults: in-batch, random, hard",
         "hard only",

@@ -1,4 +1,4 @@
-"""Whether a GPU computes what a processor computes, before anything is timed."""
+"""Comparison of a GPU's results with a processor's, before any timing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EXACT = ("model.precision=float32", "model.logits_precision=float32")
 
 @dataclass(frozen=True)
 class Check:
-    """Something that has to hold."""
+    """A measured difference, and the largest difference allowed."""
 
     name: str
     found: float
@@ -37,7 +37,7 @@ class Check:
 
 
 def checks(device: torch.device, folder: Path) -> list[Check]:
-    """All that must hold on this device."""
+    """All checks of this device, in order."""
     vocabulary = example_vocabulary(SHAPE.rows)
     day = example_day(str(folder), vocabulary, 4_000)
     cpu = torch.device("cpu")
@@ -58,7 +58,7 @@ def checks(device: torch.device, folder: Path) -> list[Check]:
     whole = _losses(device, vocabulary, day, folder / "whole", *_rounded())
     _losses(device, vocabulary, day, folder / "halves", *_rounded(), "max_steps=13")
     halves = _losses(device, vocabulary, day, folder / "halves", *_rounded())
-    # Rows that several anchors ask for are added up in an order of the device's own.
+    # The device chooses the order in which gradients of a shared row are summed.
     found.append(
         Check("a run that was stopped and went on, from one that was not", _apart(halves, whole), 1e-3)
     )
@@ -88,7 +88,7 @@ def _apart(found: list[float], expected: list[float]) -> float:
 
 
 def _update(device: torch.device, vocabulary: Any, day: str) -> float:
-    """One lookup and one update of every table, by gradients that both devices are given alike."""
+    """One lookup and one update of every table, with the same gradients on both devices."""
     options = SHAPE.options(*_EXACT)
     (step,) = islice(inputs_from(day, vocabulary, options), 1)
     states = []
@@ -108,7 +108,7 @@ def _update(device: torch.device, vocabulary: Any, day: str) -> float:
 
 
 def table(found: list[Check]) -> str:
-    """A line a check."""
+    """Table of the checks, a line for each."""
     return "".join(
         f"{'ok' if check.holds else 'WRONG':<7}{check.name:<84}{check.found:>10.2e}  ≤ {check.allowed:.0e}\n"
         for check in found

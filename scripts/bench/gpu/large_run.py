@@ -1,4 +1,4 @@
-"""A run of real size, as the job does it: from shards on disk through the loop, for an epoch."""
+"""A run of real size, as in the job: an epoch of training from shards on disk."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _K = 100
 
 @dataclass(frozen=True)
 class LargeRun:
-    """What an epoch came to."""
+    """Speed, utilisation, waiting and recall of an epoch."""
 
     device: str
     num_anchors: int
     examples_per_s: float
     utilisation: float | None
-    """Share of the time in which the GPU computed something, as its driver tells; None on a processor."""
+    """Share of the time in which the GPU computed, as the driver reports it; None on a processor."""
     waiting: float
     """Share of the time in which the host had no input for the next step."""
     recall: float
-    """Of positives of other users: share among the 100 nearest of all ads."""
+    """Share of the positives of held-out users that are among the 100 nearest of all ads."""
 
 
 def large_run(shape: Shape, device: torch.device, folder: Path, num_anchors: int, *more: str) -> LargeRun:
-    """Write ``num_anchors`` anchors, train an epoch of them, and measure on other users."""
+    """Write ``num_anchors`` anchors, train an epoch of them, and measure on held-out users."""
     options = shape.options("log_every_steps=200", f"checkpoints.every_steps={10**9}", *more)
     vocabulary = example_vocabulary(shape.rows)
     num_buckets = max(8, num_anchors // 1_000_000)
@@ -57,7 +57,7 @@ def large_run(shape: Shape, device: torch.device, folder: Path, num_anchors: int
 
 
 class _Waiting:
-    """Counts how long the loop waits for its inputs."""
+    """Sums the seconds that the loop waits for inputs."""
 
     def __init__(self, run: Trainer) -> None:
         self.seconds = 0.0
@@ -81,7 +81,7 @@ class _Waiting:
 
 
 class _Utilisation(threading.Thread):
-    """Asks the driver now and then whether the GPU computes."""
+    """Samples the GPU's utilisation from the driver, every ``_SAMPLE_S`` seconds."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(daemon=True)
@@ -109,7 +109,7 @@ class _Utilisation(threading.Thread):
 
 @torch.no_grad()
 def _recall(run: Trainer, vocabulary: Any, day: str, device: torch.device, options: Any) -> float:
-    """Of the positives of a day, the share that is among the nearest ads to its user, as the towers are now."""
+    """Share of a day's positives that are among the user's nearest ads, by the current towers."""
     towers = run.step_model.towers
     from scrollpast.training.model.features import AdFeatures
 
@@ -129,7 +129,7 @@ def _recall(run: Trainer, vocabulary: Any, day: str, device: torch.device, optio
 
 
 def table(runs: list[LargeRun]) -> str:
-    """A line a run."""
+    """Table of the runs, a line for each."""
     lines = [
         f"{'an epoch':<10}{'anchors':>14}{'examples/s':>14}{'GPU busy':>10}{'waiting':>9}{'recall@100':>12}"
     ]

@@ -14,20 +14,20 @@ _RUNS = 7
 
 @dataclass(frozen=True)
 class Speed:
-    """The best a device does: what every part of a step is held against."""
+    """Peak speeds of a device, from which the lower bound of each part of a step is computed."""
 
     copy_bytes_per_s: float
     """Bytes read plus bytes written."""
     matrix_flops_per_s: float
-    """Of a large product in the towers' precision."""
+    """FLOPs a second of a large product in the towers' precision."""
 
     def least_seconds(self, num_bytes: float, flops: float) -> float:
-        """What moving the bytes or computing the products takes at least: the slower of the two."""
+        """Lower bound of the time: the larger of moving the bytes and computing the products."""
         return max(num_bytes / self.copy_bytes_per_s, flops / self.matrix_flops_per_s)
 
 
 def measure(device: torch.device) -> Speed:
-    """Copy and multiply what is large for the device."""
+    """Measure the peak speeds by a copy and a product that are large for the device."""
     is_gpu = device.type == "cuda"
     size = (1 << 30) if is_gpu else (1 << 26)
     source = torch.zeros(size, dtype=torch.uint8, device=device)
@@ -35,16 +35,16 @@ def measure(device: torch.device) -> Speed:
     copied = median(seconds(lambda _: target.copy_(source), device))
     side = 8192 if is_gpu else 1024
     kind = torch.bfloat16 if is_gpu else torch.float32
-    # Values as a model has them: a product of zeros draws less power, and runs faster.
+    # Random values, as in a model: a product of zeros draws less power and runs faster.
     factors = [torch.randn(side, side, device=device, dtype=kind) for _ in range(2)]
     multiplied = median(seconds(lambda _: factors[0] @ factors[1], device))
     return Speed(2 * size / copied, 2 * side**3 / multiplied)
 
 
 def seconds(run: Callable[[int], object], device: torch.device, num_inputs: int = 1) -> list[float]:
-    """How long each of some runs took; ``run`` gets the number of the input, taken in turn. Warmed up before.
+    """Seconds of each of several runs, after a warm-up; ``run`` gets the number of the input, taken in turn.
 
-    On a GPU its own clock tells (CUDA events), so that the host's part is in it only where the device waits.
+    A GPU is timed by CUDA events, which include the host's work only where the device waits for the host.
     """
     for number in range(2 * num_inputs):
         run(number % num_inputs)
@@ -65,7 +65,7 @@ def seconds(run: Callable[[int], object], device: torch.device, num_inputs: int 
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
-    """Memory of a GPU that a run takes over what is there before it; None on a processor."""
+    """Peak memory of a GPU in a run, less the memory allocated before the run; None on a processor."""
     if device.type != "cuda":
         return None
     torch.cuda.synchronize(device)

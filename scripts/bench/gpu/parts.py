@@ -1,4 +1,4 @@
-"""The parts of a step by themselves: tables, towers, loss, data."""
+"""Time of each part of a step: tables, towers, loss, data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INPUTS = 4
 
 @dataclass(frozen=True)
 class Part:
-    """What a part took, and what it takes at least."""
+    """Measured time of a part, and its lower bound."""
 
     name: str
     shape: str
@@ -27,12 +27,12 @@ class Part:
 
     @property
     def share(self) -> float:
-        """Of the speed that the device has at its best."""
+        """Share of the device's peak speed that the part reaches."""
         return self.least_seconds / self.seconds
 
 
 def parts_of(shape: Shape, speed: Speed, device: torch.device, folder: str, *more: str) -> Iterator[Part]:
-    """Every part of a step of this shape."""
+    """Measure every part of a step of this shape."""
     options = shape.options(*more)
     vocabulary, day, inputs = inputs_of(shape, options, folder, _INPUTS)
     work = work_of(inputs, options)
@@ -85,7 +85,7 @@ def parts_of(shape: Shape, speed: Speed, device: torch.device, folder: str, *mor
 
 
 def table(parts: list[Part]) -> str:
-    """A line a part."""
+    """Table of the parts, a line for each."""
     lines = [f"{'part of a step':<28}{'':<36}{'ms':>9}{'at least':>10}{'reached':>9}  "]
     for part in parts:
         least = f"{1e3 * part.least_seconds:.2f}" if part.least_seconds else ""
@@ -97,5 +97,5 @@ def table(parts: list[Part]) -> str:
 
 
 def figures(parts: list[Part]) -> list[dict[str, Any]]:
-    """The same for programs."""
+    """The parts as JSON objects."""
     return [vars(part) for part in parts]

@@ -1,4 +1,4 @@
-"""Whether the host ever waits for the device inside the loop: PyTorch's own check, and a profiler's trace."""
+"""Count of the host's waits for the device inside the loop, from a profiler's trace."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchroniz
 def waits_of(
     folder: Path, device: torch.device, num_steps: int, pipeline: str, trace: Path | None
 ) -> Counter[str]:
-    """Calls in which the host waits, by name, of some steps in the middle of a run.
+    """Number of calls in which the host waits, by name, over ``num_steps`` steps in the middle of a run.
 
-    ``cudaEventSynchronize`` once a step is the host that looks at what a step told two steps ago.
+    One ``cudaEventSynchronize`` a step is expected: the host reads the metrics of two steps before.
 
     Args:
-        trace: where the profiler's trace goes, for a browser.
+        trace: file of the profiler's trace, for a browser; None writes no trace.
     """
     vocabulary = example_vocabulary(SHAPE.rows)
     day = example_day(str(folder), vocabulary, 20_000)
@@ -51,7 +51,7 @@ def waits_of(
 
 
 def table(waits: dict[str, Counter[str]], num_steps: int) -> str:
-    """A line a way of driving steps."""
+    """Table of the pipelines, a line for each."""
     return "".join(
         f"host waits in {num_steps} steps, {pipeline}: "
         + (", ".join(f"{name} {count}" for name, count in found.items()) or "never")

@@ -1,4 +1,4 @@
-"""The whole step, beside plain PyTorch's and beside what the device could do."""
+"""Speed of the whole step, beside plain PyTorch's and the device's upper bound."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INPUTS = 8
 
 @dataclass(frozen=True)
 class Step:
-    """How fast a program takes steps of a shape."""
+    """Speed of a program in steps of a shape."""
 
     program: str
     shape: str
@@ -32,14 +32,14 @@ class Step:
     slowest: float
     fastest: float
     bound: float
-    """Examples a second that the device could do: the slower of its bytes and its products."""
+    """Upper bound of examples a second, by the slower of moving bytes and computing products."""
     note: str = ""
 
 
 def steps_of(
     shape: Shape, speed: Speed, device: torch.device, folder: str, num_steps: int, *more: str
 ) -> Iterator[Step]:
-    """Ours by both ways of driving steps, then the peer, on the same inputs."""
+    """Measure scrollpast with both pipelines, then the peer, on the same inputs."""
     options = shape.options(*more)
     vocabulary, _, inputs = inputs_of(shape, options, folder, _INPUTS)
     work = work_of(inputs, options)
@@ -114,7 +114,7 @@ def _free(device: torch.device) -> None:
 
 
 def table(steps: list[Step]) -> str:
-    """A line a program and shape."""
+    """Table of the programs by shape, a line for each."""
     lines = [
         f"{'whole step':<44}{'':<36}{'examples/s':>13}{'slowest–fastest':>24}{'of the bound':>14}{'÷ PyTorch':>11}"
     ]

@@ -1,8 +1,8 @@
-"""The mining job as one would write it for DuckDB: hand-tuned SQL, then TFRecord shards by the fastest public writer.
+"""The mining job in DuckDB: hand-tuned SQL, then TFRecord shards by the fastest public writer.
 
-The SQL follows the rules of the run that it is handed (mining_rules.py). What makes it fast: the log is read twice and
-never sorted; everything about engaged ads works on the few rows of engaged (user, ad) pairs; the rest is filtered by
-dwell while it is read; de-duplication is left to the aggregation by (user, ad) that the rules need anyway.
+The SQL follows the rules of a run (mining_rules.py). It is fast for four reasons. The log is read twice and never
+sorted. Engaged ads are processed on the few rows of engaged (user, ad) pairs. Other rows are filtered by dwell while
+they are read. The aggregation by (user, ad), which the rules need, also removes duplicates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scripts.bench.peers.mining_rules import DAY_US, Rules, num_threads
 from scripts.bench.peers.tfrecord_shards import Shards, record_batch
 
 LISTED_ROWS = 15_000_000
-"""Rows that are gathered into lists at a time: these cannot be spilled."""
+"""Rows gathered into lists at a time; lists cannot be spilled to disk."""
 
 ENGAGEMENTS = """
 CREATE TEMP TABLE engaged AS
@@ -26,7 +26,7 @@ WHERE user_id IS NOT NULL AND ad_id IS NOT NULL
   AND epoch_us(engaged_at) BETWEEN {engagements_from_us} AND {engagements_to_us};
 """
 
-# Rows of a user who engaged with anything that may be an impression's answer; nothing else leaves the scan.
+# Only rows of users with a positive engagement that an impression of the window may have caused leave the scan.
 SCAN = """
 SELECT user_id, ad_id, request_id, coalesce(position, -1)::INTEGER AS position,
        coalesce(dwell_ms, -1)::INTEGER AS dwell_ms, epoch_us(served_at) AS t
@@ -191,7 +191,7 @@ def main() -> None:
     )
     database.execute(ENGAGEMENTS.format(**words))
     database.execute(RULES.format(scan=SCAN.format(**words), **words))
-    # Some buckets at a time, so that their lists fit into memory.
+    # A few buckets at a time, so that their lists fit into memory.
     (num_rows,) = database.execute("SELECT count(*) FROM kept").fetchall()[0]
     at_once = max(1, rules.num_buckets * LISTED_ROWS // max(num_rows, LISTED_ROWS))
     with Shards(arguments.out) as shards:

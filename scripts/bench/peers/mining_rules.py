@@ -1,7 +1,7 @@
-"""The rules of one run of the mining job, as the peers follow them: no peer has a constant of the rules of its own.
+"""The rules of a run of the mining job, for the peers: no peer has a constant of the rules in its code.
 
-scripts/bench/bench_mining.py writes the resolved configuration and the window of a run as JSON; every peer reads it.
-Only the standard library is imported, as a peer may run with packages of its own.
+scripts/bench/bench_mining.py writes the resolved configuration and the window of a run as JSON, and every peer reads
+this file. Only the standard library is imported, because a peer may run in another environment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 UNBOUNDED = 2**62
-"""Stands for a threshold that is not set."""
+"""Value of a threshold that is not set."""
 
 FOLLOWED = frozenset(
     {
@@ -31,11 +31,11 @@ FIXED: Mapping[str, Any] = {
     "users_without_positive": "drop", "guard.keys": [], "examined.surfaces": {}, "examined.table": None,
     "strategy": "recent", "max_ad_share": 1.0, "exposure.new_ad_quarantine_h": None, "user_features": [],
 }  # fmt: skip
-"""Options that no peer follows, and the values with which they change nothing."""
+"""Options that no peer follows, with the values at which the options change nothing."""
 WITHOUT_EFFECT = frozenset(
     {"seed", "require_engagements", "stratify_by", "score_column", "exposure.new_ad_h"}
 )
-"""Options that change no record under those of ``FIXED``, but for ties that the comparison leaves open."""
+"""Options that change no record at the values of ``FIXED``, except ties that the comparison leaves open."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _or(value: int | None, unset: int) -> int:
 
 
 def num_threads(text: str) -> int:
-    """A type of a command-line option: a whole number, 1 or more."""
+    """Parse a command-line option: a whole number, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a whole number, 1 or more, found {text!r}")
     return int(text)

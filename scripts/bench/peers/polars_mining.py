@@ -1,4 +1,4 @@
-"""The mining job as one would write it for Polars: lazy frames on the streaming engine, the same public writer."""
+"""The mining job in Polars: lazy frames on the streaming engine, and the public writer of the DuckDB peer."""
 
 from __future__ import annotations
 

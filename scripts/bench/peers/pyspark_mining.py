@@ -1,4 +1,4 @@
-"""The mining job as a competent user writes it by hand for PySpark: joins, windows, collect_list, a Python writer."""
+"""The mining job in plain PySpark, as a competent user writes it: joins, windows, collect_list, a Python writer."""
 
 from __future__ import annotations
 

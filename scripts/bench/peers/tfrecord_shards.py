@@ -40,7 +40,7 @@ class Shards:
 
 
 def record_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch as tfx-bsl takes it: lists of int64 and float, a list of one for a single value."""
+    """A batch in the form that tfx-bsl reads: lists of int64 and float, a list of one value for a single value."""
     columns = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if name == "bucket":
