@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Faults against jobs that run: after each the same command again, and the outcome is what it would have been.
+"""Inject faults into running jobs, run the same command again, and compare the outcome with an undisturbed run's.
 
-One log is mined, and one model trained, undisturbed; then, seed by seed, something goes wrong on the way:
+A log is mined and a model trained without faults. Then a run of each seed meets a fault:
 
     python-worker   SIGKILL of a Python worker while tasks run
     driver          SIGKILL of the driver at any moment
     manifest        SIGKILL of the driver just before, or just after, the manifest takes its name
-    two-runs        two runs of the same day at once: one publishes, the other says so
-    damaged-shard   a published shard with a bit turned or its end cut off: refused by readers, mined anew
+    two-runs        two runs of the same day at once: one publishes, the other reports that
+    damaged-shard   a published shard with a flipped bit or its end cut off: readers refuse it, the day is mined again
     disk-full       no space left on the device (a small file system in memory; needs the right to mount one)
     executor        SIGKILL of an executor of a standalone cluster
     cluster-worker  SIGKILL of one of the cluster's two workers
     failing-store   an S3-compatible server answers every tenth request 500 or 503, carried out or not
-    slow-store      the server is slow, and says nothing at all until the client hangs up
+    slow-store      the server is slow, and some answers come only after the client has hung up
     trainer-rank    SIGKILL of one of two ranks that train
 
-What is there in the end is held against the undisturbed outcome: every file by its digest, the manifest but for when
-and where it was made, and all records one by one; of a training run the loss of every step. A fault that came too
-late to be one is drawn again. With --folder, seeds that are done are kept, and a campaign that was stopped goes on.
+The final outcome is compared with the undisturbed outcome: every file by its digest, the manifest except its time and
+place, and all records; for a training run, the loss of every step. A fault that came after the end of the run is drawn
+again. With --folder, finished seeds are kept, and a campaign that was stopped resumes.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ _TRIES = 8
 
 @dataclass(frozen=True)
 class Result:
-    """What a seed came to."""
+    """Outcome of a seed: attempts, time, records lost or duplicated, and the error found."""
 
     seed: int
     kind: str
     tries: int
-    """How often the fault was drawn until it struck; 0 = it never did."""
+    """Draws of the fault until it struck; 0 = it never struck."""
     seconds: float
     lost: int
     duplicated: int
     is_equal: bool
     found: str
-    """What a person should know where something is wrong."""
+    """Message about the failure, "" where the fault was survived."""
 
     @property
     def is_survived(self) -> bool:
@@ -75,10 +75,15 @@ def main() -> int:
         "--seeds", type=whole_number(1), default=11, metavar="N", help="faults, spread over the kinds (11)"
     )
     option("--first", type=whole_number(0), default=0, metavar="S", help="the first seed (0)")
-    option("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what goes wrong (all)")
+    option("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of faults (all)")
     option("--rows", type=whole_number(1), default=20_000, metavar="N", help="impressions of the log (2e4)")
-    option("--folder", type=Path, metavar="DIR", help="keep log, results and what was not survived there")
-    option("--results", type=Path, help=f"write the table there, such as {os.path.relpath(RESULTS)}")
+    option(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps the log, the results and the output of failed seeds",
+    )
+    option("--results", type=Path, help=f"folder of the table, such as {os.path.relpath(RESULTS)}")
     return run_job(parser, campaign)
 
 
@@ -144,7 +149,7 @@ def _told(result: Result) -> str:
 
 
 def render(results: list[Result]) -> str:
-    """Faults by kind: how many struck, were survived, and what they cost."""
+    """Table of the faults by kind: struck, survived, records lost or duplicated, median seconds."""
     lines = [
         f"{'fault':<16}{'struck':>8}{'survived':>10}{'lost':>6}{'duplicated':>12}{'bytes equal':>13}{'seconds':>9}"
     ]

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Mutated shards, manifests and configurations through the readers that a job uses: read right, or refused.
+"""Fuzz the jobs' readers with mutated shards, manifests and configurations: each must be read correctly or refused.
 
-Shards are mutated in two ways. *as found*: the manifest knows the right bytes, so that whatever differs from them has
-to be refused. *sealed*: frames, CRCs and digest are made anew around the mutated records, so that what reads the
-records is reached; what it accepts has to be what Google's protobuf reads from the same bytes.
+Shards are mutated in two ways. *as found*: the manifest has the digest of the original bytes, so that any change must
+be refused. *sealed*: frames, CRCs and digest are computed again around the mutated records, so that mutations reach
+the decoder. Accepted records must equal those that Google's protobuf reads from the same bytes.
 
-Every case has a watchdog, every process a limit of memory, and every thousandth case is a large shard whose peak of
-memory is held against four times its size. A process that dies takes its cases down with it: they are told as crashes,
-with the command that runs them again.
+Every case has a watchdog, and every process a limit of memory. Every thousandth case is a large shard, whose peak of
+memory may be at most four times its size. If a process dies, its cases are reported as crashes, with the command that
+runs them again.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ CHUNK = 2_000
 _MEMORY = "/dev/shm"  # noqa: S108 - a folder of its own is made in it
 _LARGE_EVERY = 1_000
 _HANGS_AFTER_S = 120
-"""The slowest case takes a second; a process that gets little of a busy machine may take twenty for it."""
+"""Seconds of a case until the watchdog ends it; the slowest takes a second, or twenty on a busy machine."""
 _LIMIT_BYTES = 6 << 30
 _ALLOWANCE_BYTES = 8 << 20
-"""What Python and its libraries may take beside a file, whatever its size."""
+"""Bytes that Python and its libraries may take for any file, beside four times its size."""
 SCHEMA = record_schema(["age"])
 
 
 @dataclass
 class Found:
-    """What a chunk of cases came to: counts by kind and by what happened, and the cases that broke the law."""
+    """Results of a chunk of cases: counts by kind and result, and the cases that failed."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Found:
 
 
 class _Hang(BaseException):
-    """The watchdog's: no `except Exception` on the way takes it for something else."""
+    """Raised by the watchdog; a BaseException, which no `except Exception` of the reader catches."""
 
 
 def main() -> int:
@@ -96,10 +96,10 @@ def main() -> int:
         type=whole_number(0),
         default=0,
         metavar="S",
-        help="of the first chunk; chunks count on from it (0)",
+        help="seed of the first chunk; later chunks count up from it (0)",
     )
-    option("--processes", type=whole_number(1), default=2, metavar="P", help="at once (2)")
-    option("--results", type=Path, help=f"write the table there, such as {os.path.relpath(RESULTS)}")
+    option("--processes", type=whole_number(1), default=2, metavar="P", help="parallel processes (2)")
+    option("--results", type=Path, help=f"folder of the table, such as {os.path.relpath(RESULTS)}")
     return run_job(parser, fuzz)
 
 
@@ -128,7 +128,7 @@ def fuzz(arguments: argparse.Namespace) -> int:
 def _crashed(
     chunks: list[tuple[str, int, int]], found: Found, num_processes: int
 ) -> list[tuple[str, int, int]]:
-    """Run all chunks; those whose process died, each tried once more alone so that its neighbours are not blamed."""
+    """Run all chunks, and return those whose process died. A dead chunk is run again alone, to find the culprit."""
     left, crashed = chunks, []
     is_alone = False
     while left:
@@ -147,7 +147,7 @@ def _crashed(
 
 
 def run_chunk(kinds: str, seed: int, count: int) -> Found:
-    """Some cases in this process; the same seed gives the same ones."""
+    """Run ``count`` cases in this process; the same seed gives the same cases."""
     resource.setrlimit(resource.RLIMIT_AS, (_LIMIT_BYTES, _LIMIT_BYTES))
     signal.signal(signal.SIGALRM, _bark)
     found = Found()
@@ -180,7 +180,7 @@ def _bark(_number: int, _frame: Any) -> None:
 
 
 class Shards:
-    """Draws a mutated shard, and reads it as a job does."""
+    """Draws mutated shards, and reads them as a job does."""
 
     def __init__(self, folder: Path, generator: random.Random) -> None:
         self._folder, self._generator = folder, generator
@@ -222,7 +222,7 @@ class Shards:
         return "read" if agree(batch, wanted) else "wrong: other values than protobuf's"
 
     def _measured(self) -> str:
-        """A large shard, with its peak of memory."""
+        """Read a large mutated shard and check the peak of memory."""
         if self._large is None:
             self._large = bytes(encode_records(_records(self._numbers, 4_000)))
         changed = mutated(self._large, self._generator)
@@ -238,7 +238,7 @@ class Shards:
         return "refused" if batch is None else "read"
 
     def _write(self, content: bytes, known: bytes, *, num_records: int) -> PublishedShard:
-        """The bytes as a shard whose manifest knows other ones, or the same."""
+        """Write ``content`` as a shard whose manifest has the digest and size of ``known``."""
         sha256 = hashlib.sha256(known).hexdigest()
         entry = ShardEntry(shard_path(0, "0" * 64), 0, num_records, len(known), sha256)
         path = self._folder / entry.path
@@ -285,7 +285,7 @@ def _records(numbers: np.random.Generator, count: int) -> pa.RecordBatch:
 
 
 class Texts:
-    """Draws a mutated configuration or manifest, and loads it as a job does."""
+    """Draws mutated configurations and manifests, and loads them as a job does."""
 
     def __init__(self, folder: Path, generator: random.Random) -> None:
         self._folder, self._generator = folder, generator
@@ -325,11 +325,11 @@ class Texts:
             loaded = load_config(str(path))
         except UserError:
             return "refused"
-        Config.model_validate(loaded.model_dump())  # raises, had anything been let through
+        Config.model_validate(loaded.model_dump())  # raises if the first load accepted an invalid value
         return "read"
 
     def _mutated(self, text: str) -> bytes:
-        """A value replaced by another of any kind, or bytes changed."""
+        """The text with a value replaced by a value of any kind, or with bytes changed."""
         if self._generator.random() < 0.5:
             return mutated(text.encode(), self._generator)
         lines = text.splitlines()
@@ -345,7 +345,7 @@ class Texts:
 
 
 def _reset_peak() -> int:
-    """Forget this process's peak of memory (Linux); returns what it holds now, in bytes."""
+    """Reset this process's peak of memory (Linux); returns its current resident bytes."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     return _status("VmRSS")
@@ -361,7 +361,7 @@ def _status(name: str) -> int:
 
 
 def render(found: Found, seconds: float) -> str:
-    """What became of the cases, kind by kind."""
+    """Table of the results by kind, with the time and the first 20 failures."""
     kinds = sorted({kind for kind, _ in found.counts})
     whats = ["refused", "as written", "read", "read; protobuf refuses"]
     lines = [

@@ -1,7 +1,7 @@
 """Injected faults, at drawn moments and places.
 
-A strike gives "" where the fault struck and all was as it has to be, what was wrong with it where it was not, and
-None where it came too late to be one.
+An injection returns "" if the fault struck and the run reacted correctly, a message if the run reacted wrongly, and
+None if the fault came after the end of the run.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from scrollpast.training.engine.checkpoint import published_checkpoints
 
 
 def kill_python_worker(place: Here) -> str | None:
-    """A Python worker dies; Spark runs its task again."""
+    """Kill a Python worker: Spark must run its task again."""
     job = place.start()
     return _goes_on(job, _kill_one_of(lambda: _python_workers(job), place, job))
 
 
 def kill_executor(place: Here) -> str | None:
-    """An executor dies; its tasks are run again, and what it kept for the shuffle is made again."""
+    """Kill an executor: Spark must run its tasks again and make its shuffle files again."""
     job = place.start()
     return _goes_on(job, _kill_one_of(place.grounds.cluster.at_work, place, job))
 
 
 def kill_cluster_worker(place: Here) -> str | None:
-    """A worker of the cluster dies, and its executor with it; the other one does the rest."""
+    """Kill a worker of the cluster with its executor: the other worker must finish the job."""
     job, cluster = place.start(), place.grounds.cluster
 
     def workers() -> list[psutil.Process]:
@@ -55,14 +55,14 @@ def kill_cluster_worker(place: Here) -> str | None:
 
 
 def kill_driver(place: Here) -> str | None:
-    """The driver dies at any moment."""
+    """Kill the driver at any moment."""
     job = place.start()
     _wait(job, 1 + place.generator.random() * 11)
     return "" if kill(job) else None
 
 
 def stop_at_manifest(place: Here) -> str | None:
-    """The driver dies where the day is published: its temporary file is written, its name is not, or just is."""
+    """Kill the driver just before, or just after, the manifest's temporary file is renamed."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "sitecustomize.py").write_text(_STOP_AT_MANIFEST)
         moment = place.generator.choice(["before", "after"])
@@ -71,11 +71,13 @@ def stop_at_manifest(place: Here) -> str | None:
     is_there = _manifest(place).exists()
     if job.returncode != -signal.SIGKILL:
         return None
-    return "" if is_there == (moment == "after") else f"manifest {moment}: is there: {is_there}"
+    return (
+        "" if is_there == (moment == "after") else f"killed {moment} the rename: manifest exists: {is_there}"
+    )
 
 
 def fill_disk(place: Here) -> str | None:
-    """No space is left on the device."""
+    """Mine into a full disk: the job must report that and publish nothing."""
     job = place.start()
     text = said(job)
     if job.returncode == 0:
@@ -86,7 +88,7 @@ def fill_disk(place: Here) -> str | None:
 
 
 def damage_shard(place: Here) -> str | None:
-    """A published shard has a bit turned, or its end cut off: readers refuse it."""
+    """Flip a bit of a published shard, or cut off its end: readers must refuse the shard."""
     said(place.start())
     shard = place.generator.choice(sorted(_manifest(place).parent.glob("bucket=*/*.tfrecord")))
     content = bytearray(shard.read_bytes())
@@ -105,11 +107,11 @@ def damage_shard(place: Here) -> str | None:
             if f"mine ds={DAY} again with --overwrite" in str(error)
             else f"the error names no remedy: {error}"
         )
-    return f"{shard}: the damage was not seen"
+    return f"{shard}: the reader accepted the damaged shard"
 
 
 def run_twice(place: Here) -> str | None:
-    """Two runs of the same day at once: one publishes; the other finds it published, or says that it was meanwhile."""
+    """Start two runs of the same day: one must publish, the other find the day published or report the conflict."""
     first = place.start()
     _wait(first, place.generator.random() * 2)
     jobs = [first, place.start()]
@@ -123,7 +125,7 @@ def run_twice(place: Here) -> str | None:
 
 
 def trouble_store(place: Here) -> str | None:
-    """Requests fail, get lost or take long: the run goes through, or ends with an error and publishes no half day."""
+    """Disturb the store's requests: the run must finish, or end with an error and no partly published day."""
     assert isinstance(place, AtStore)
     job = place.start()
     text = said(job)
@@ -137,7 +139,7 @@ def trouble_store(place: Here) -> str | None:
 
 
 def kill_rank(place: Here) -> str | None:
-    """One of two ranks dies after a checkpoint; the other one says so, and both end."""
+    """Kill one of two ranks after a checkpoint: the other rank must report that, and both must end."""
     job = place.start()
     while job.poll() is None and not published_checkpoints(str(place.folder)):
         time.sleep(0.02)
@@ -153,7 +155,7 @@ def kill_rank(place: Here) -> str | None:
 
 
 def _goes_on(job: Process, is_struck: bool) -> str | None:
-    """What a run came to that has to get over the loss by itself."""
+    """Result of a run that must finish by itself after the fault."""
     text = said(job)
     if not is_struck:
         return None
@@ -161,7 +163,7 @@ def _goes_on(job: Process, is_struck: bool) -> str | None:
 
 
 def _kill_one_of(candidates: Callable[[], list[psutil.Process]], place: Here, job: Process) -> bool:
-    """SIGKILL for one of the processes, some time after the first of them is seen; whether it died of it."""
+    """Send SIGKILL to one of the processes, some time after the first appears; True if the process was killed."""
     while job.poll() is None and not candidates():
         time.sleep(0.02)
     _wait(job, place.generator.random() * 3)
@@ -178,7 +180,7 @@ def _kill(process: psutil.Process) -> bool:
 
 
 def _python_workers(job: Process) -> list[psutil.Process]:
-    """Processes that Spark's Python daemon has forked: the daemon's children."""
+    """Python workers of a job: the children of Spark's Python daemon."""
     found = []
     for process in descendants(job):
         try:
@@ -236,4 +238,4 @@ KINDS: dict[str, tuple[type[Here], Callable[[Here], str | None]]] = {
     "slow-store": (SlowStore, trouble_store),
     "trainer-rank": (Training, kill_rank),
 }
-"""Where each fault strikes, and how."""
+"""Scenario and injection of each fault."""

@@ -1,4 +1,4 @@
-"""Changes of bytes that look like what goes wrong with files, or like what a parser stumbles over."""
+"""Mutations of bytes: damage that files meet, and values that parsers handle badly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
-    """One to three changes: bits, bytes of a meaning in protobuf, cuts, repeats, swaps, lengths."""
+    """The bytes after one to three changes: bits, bytes with a meaning in protobuf, cuts, repeats, swaps, lengths."""
     changed = bytearray(content)
     for _ in range(generator.randint(1, 3)):
         if not changed:

@@ -1,4 +1,4 @@
-"""An S3-compatible server (moto) on the loopback that fails when it is told to."""
+"""An S3-compatible server (moto) on the loopback, with injected failures."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Application = Callable[[dict[str, Any], Start], Iterable[bytes]]
 
 @dataclass
 class Trouble:
-    """What goes wrong with a request, and how often.
+    """Failures of requests, with their rates.
 
-    An answer that is lost (the request is carried out, and an error is told) is the worst of them: who repeats
-    the request meets its own traces.
+    A lost answer (the request is carried out, but answered with an error) is the hardest: a client that repeats the
+    request finds the result of its first attempt.
     """
 
     generator: random.Random
@@ -33,14 +33,14 @@ class Trouble:
     """Share of requests that are answered ``silence_s`` late, once the client has hung up."""
 
     slowness_s: float
-    """Every answer comes up to so much later."""
+    """Largest delay of any answer, in seconds."""
 
     silence_s: float = 4.0
     met: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def draw(self) -> tuple[str, float]:
-        """What happens to the next request, and how long it waits in seconds."""
+        """Draw the failure of the next request ("answered" = none), and its delay in seconds."""
         with self._lock:
             point, delay_s = self.generator.random(), self.generator.random() * self.slowness_s
             kinds = (("refused", self.errors / 2), ("lost", self.errors / 2), ("silent", self.silence))
@@ -53,7 +53,7 @@ class Trouble:
 
 
 class Store:
-    """The server: its environment, and the trouble that it makes."""
+    """The server: the environment variables of its clients, and the failures that it injects."""
 
     def __init__(self, port: int) -> None:
         self.trouble: Trouble | None = None
@@ -66,7 +66,7 @@ class Store:
         }
 
     def troubled(self, application: Application) -> Application:
-        """The same application, with what `trouble` says in its way."""
+        """The application, with the failures of `trouble` injected."""
         from werkzeug.wsgi import get_input_stream
 
         def answer(environment: dict[str, Any], start: Start) -> Iterable[bytes]:
@@ -77,7 +77,7 @@ class Store:
             if kind == "answered":
                 return application(environment, start)
             if kind == "refused":
-                # The body is read all the same: an answer before the end of a request breaks the connection.
+                # The body is read first, because an answer before the end of a request breaks the connection.
                 get_input_stream(environment).read()
             else:
                 for _ in application(environment, lambda *_: None):

@@ -1,4 +1,4 @@
-"""Jobs as processes of their own: started, waited for, killed; none outlives the campaign."""
+"""Jobs as separate processes: start, wait, kill; `kill_all` ends every process of a campaign."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _started: list[Process] = []
 
 
 def start(command: Sequence[object], **variables: str) -> Process:
-    """Start a program; what it prints, on both outputs, is one text. ``variables`` go over the environment's.
+    """Start a program, with both outputs joined into one text. ``variables`` override the environment's.
 
-    A folder in ``PYTHONPATH`` of ``variables`` stands before the library.
+    A folder in ``PYTHONPATH`` of ``variables`` precedes the library on the import path.
     """
     path = os.pathsep.join(filter(None, (variables.pop("PYTHONPATH", ""), str(ROOT / "lib"))))
     job = subprocess.Popen(
@@ -38,45 +38,47 @@ def start_job(name: str, *arguments: object, **variables: str) -> Process:
 
 
 def said(job: Process) -> str:
-    """What the program printed, once it has ended."""
+    """Wait for the program to end; returns its output."""
     try:
         return job.communicate(timeout=GIVES_UP_S)[0].strip()
     except subprocess.TimeoutExpired:
         kill(job)
-        return f"it did not end in {GIVES_UP_S} s"
+        return f"the program did not end in {GIVES_UP_S} s and was killed"
 
 
 def must(job: Process) -> None:
-    """Wait for a program that nothing disturbs.
+    """Wait for an undisturbed program.
 
     Raises:
-        RuntimeError: it fails.
+        RuntimeError: its exit code is not 0.
     """
     text = said(job)
     if job.returncode:
-        raise RuntimeError(f"undisturbed, it failed with exit code {job.returncode}: {job.args!r}\n{text}")
+        raise RuntimeError(
+            f"undisturbed run: expected exit code 0, found {job.returncode}: {job.args!r}\n{text}"
+        )
 
 
 def kill(job: Process) -> bool:
-    """SIGKILL for a program, and a moment later for what it left behind; whether it was still running."""
+    """Send SIGKILL to a program, then to its remaining descendants; True if the program was still running."""
     below = descendants(job)
     job.kill()
     job.communicate(timeout=GIVES_UP_S)
-    _, alive = psutil.wait_procs(below, timeout=5)  # a JVM sees that its driver is gone, and ends by itself
+    _, alive = psutil.wait_procs(below, timeout=5)  # a JVM ends by itself when its driver is gone
     for process in alive:
         process.kill()
     return job.returncode == -9
 
 
 def kill_all() -> None:
-    """End whatever is still running."""
+    """Kill all started programs that still run."""
     for job in _started:
         if job.poll() is None:
             kill(job)
 
 
 def descendants(job: Process) -> list[psutil.Process]:
-    """All processes below a program that runs."""
+    """All descendants of a running program; empty once the program has ended."""
     try:
         return psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []
     except psutil.NoSuchProcess:

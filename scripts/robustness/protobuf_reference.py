@@ -1,4 +1,4 @@
-"""Records as Google's protobuf reads them: another reader than ours, of the same bytes."""
+"""Records as Google's protobuf reads them: a reference for scrollpast's reader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 class ReferenceRefuses(Exception):
-    """Protobuf does not take the bytes for an Example."""
+    """Protobuf refuses the bytes as an Example."""
 
 
 def _example_class() -> Any:
@@ -66,7 +66,7 @@ def reference(payload: bytes) -> dict[str, list[Any]]:
     """The features of a record as protobuf reads them.
 
     Raises:
-        ReferenceRefuses: it does not.
+        ReferenceRefuses: protobuf cannot parse the payload.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -84,13 +84,13 @@ def reference(payload: bytes) -> dict[str, list[Any]]:
 
 
 def agree(batch: pa.RecordBatch, wanted: list[dict[str, list[Any]]]) -> bool:
-    """Whether records are the same values as those that `reference` gives for each of them."""
+    """True if the records have the values that `reference` returns for each."""
     for name in batch.schema.names:
         for value, features in zip(batch[name].to_pylist(), wanted, strict=True):
             values = [] if value is None else value if isinstance(value, list) else [value]
             theirs = features.get(name, [])
             if pa.types.is_floating(_value_type(batch.schema.field(name).type)):
-                # NaN equals nothing, itself included: numbers are held together by their bits.
+                # NaN does not equal itself, so that numbers are compared by their bits.
                 if np.array(values, np.float32).tobytes() != np.array(theirs, np.float32).tobytes():
                     return False
             elif values != theirs:

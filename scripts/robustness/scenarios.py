@@ -14,7 +14,7 @@ from scrollpast.shards import filesystem as files
 
 
 class Here:
-    """Mining on this machine, into a folder of its own."""
+    """Mining on this machine, into a separate folder."""
 
     def __init__(self, grounds: Grounds, seed: int, generator: random.Random) -> None:
         self.grounds, self.generator = grounds, generator
@@ -23,11 +23,11 @@ class Here:
 
     @property
     def expected(self) -> Outcome:
-        """What an undisturbed run leaves."""
+        """Outcome of an undisturbed run."""
         return self.grounds.day
 
     def __enter__(self) -> Here:
-        _ = self.expected  # before the fault, which is to strike nothing else
+        _ = self.expected  # computed before the fault, which must strike only the disturbed run
         forget(self.folder)
         self.folder.mkdir()
         return self
@@ -35,34 +35,34 @@ class Here:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What is of use to a person who looks for a mistake stays; `clear` removes it."""
+        """Keep the output, for a person who looks for the cause; `clear` removes it."""
 
     def start(self, **variables: str) -> Process:
-        """Start the run that is disturbed."""
+        """Start the run that the fault disturbs."""
         return self.grounds.mine(self.out, **variables)
 
     def start_again(self) -> Process:
-        """The same command once more, with nothing in its way."""
+        """Start the same command again, without a fault."""
         return self.start()
 
     def found(self) -> Outcome:
-        """What was left."""
+        """Outcome that the runs left."""
         return day_of(self.out)
 
     def clear(self) -> None:
-        """Remove what was left."""
+        """Remove the output."""
         forget(self.folder)
 
 
 class Damaged(Here):
-    """Here; a day whose files are damaged is mined again only when it is asked for."""
+    """Mining on this machine; the second run has --overwrite, because a damaged day is mined again only with it."""
 
     def start_again(self) -> Process:
         return self.grounds.mine(self.out, "--overwrite")
 
 
 class SmallDisk(Here):
-    """Here, on a small file system in memory, which is made larger for the second run; only root may mount one."""
+    """Mining into a small file system in memory, enlarged for the second run; only root may mount it."""
 
     def __enter__(self) -> Here:
         super().__enter__()
@@ -84,7 +84,7 @@ class SmallDisk(Here):
 
 
 class OnCluster(Here):
-    """A standalone cluster of two workers, by scripts/submit.sh."""
+    """Mining on a standalone cluster of two workers, through scripts/submit.sh."""
 
     def __enter__(self) -> Here:
         super().__enter__()
@@ -101,7 +101,7 @@ class OnCluster(Here):
 
 
 class AtStore(Here):
-    """An S3-compatible server holds the log and the day; it makes trouble for the first run."""
+    """Mining from and into an S3-compatible server, which injects failures into the first run."""
 
     errors = silence = slowness_s = 0.0
 
@@ -137,13 +137,13 @@ class AtStore(Here):
 
 
 class FailingStore(AtStore):
-    """A store of which one request in ten fails."""
+    """A store that fails one request in ten."""
 
     errors = 0.1
 
 
 class SlowStore(AtStore):
-    """A store that is slow, and now and then says nothing at all."""
+    """A slow store, with one answer in a hundred that comes after the client has hung up."""
 
     silence, slowness_s = 0.01, 0.1
 

@@ -25,24 +25,24 @@ Daemon = subprocess.Popen[bytes]
 
 @dataclass
 class Cluster:
-    """A cluster that runs."""
+    """A running cluster."""
 
     folder: Path
-    """Where its daemons' logs and its executors' folders are."""
+    """Folder of the daemons' logs and of the executors' folders."""
 
     url: str = ""
-    """What --master takes."""
+    """The URL for --master."""
 
     daemons: list[Daemon] = field(default_factory=list)
-    """All that were ever started: the master and its workers."""
+    """All daemons started so far: the master and its workers."""
 
     @property
     def workers(self) -> list[Daemon]:
-        """The workers that live."""
+        """The running workers."""
         return [worker for worker in self.daemons[1:] if worker.poll() is None]
 
     def executors(self) -> list[psutil.Process]:
-        """The executors that live."""
+        """The running executors."""
         found = []
         for worker in self.workers:
             with suppress(psutil.NoSuchProcess):
@@ -58,7 +58,7 @@ class Cluster:
         found = []
         for executor in self.executors():
             with suppress(psutil.NoSuchProcess):
-                # Other programs, which Hadoop asks about files, come and go.
+                # An executor's children include short-lived programs that Hadoop runs for file metadata.
                 if any("pyspark.daemon" in _words(child) for child in executor.children()):
                     found.append(executor)
         return found
@@ -100,12 +100,12 @@ class Cluster:
 
 
 def quick_java() -> str:
-    """Options for a Java that lives for seconds: compiling thoroughly would cost it more than it gives."""
+    """Options for a Java that runs for seconds, where thorough compilation costs more time than it saves."""
     return f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC{class_archive()}"
 
 
 def submitting(events: Path) -> list[str]:
-    """Options of scripts/submit.sh for a small job on such a cluster, whose event log goes into a folder."""
+    """Options of scripts/submit.sh for a small job on a standalone cluster, with its event log in a folder."""
     settings = ["spark.executor.memoryOverhead=512m", "spark.driver.host=127.0.0.1"]
     settings += [f"spark.eventLog.dir=file://{events}", "spark.ui.enabled=false"]
     settings += [f"spark.{side}.defaultJavaOptions={quick_java()}" for side in ("driver", "executor")]
@@ -115,7 +115,7 @@ def submitting(events: Path) -> list[str]:
 
 @contextmanager
 def standalone_cluster(folder: Path) -> Iterator[Cluster]:
-    """A master and two workers of a core each; ended by their ids."""
+    """Start a master and two workers of a core each, and end them on exit."""
     ensure_java()
     folder.mkdir(parents=True, exist_ok=True)
     cluster = Cluster(folder)

@@ -31,7 +31,7 @@ Records = Counter[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that has to be the same whatever happened."""
+    """The part of a run's output that must be equal with and without a fault."""
 
     content: Any
     """Files by digest and the manifest of a day; the loss curve of a training run."""
@@ -41,12 +41,12 @@ class Outcome:
 
 
 class Grounds:
-    """A log, the cluster and the store that faults strike on, and undisturbed outcomes; all made when first needed.
+    """A log, a cluster and a store for the faults, and undisturbed outcomes; each is made when first needed.
 
     Args:
-        folder: where everything is kept; what an earlier campaign left there is used again.
+        folder: place of all output; the log of an earlier campaign there is used again.
         num_rows: impressions of the log.
-        stack: ends the cluster and the store.
+        stack: exit stack that ends the cluster and the store.
     """
 
     def __init__(self, folder: Path, num_rows: int, stack: ExitStack) -> None:
@@ -63,7 +63,7 @@ class Grounds:
 
     @cached_property
     def day(self) -> Outcome:
-        """The day as it is mined on this machine."""
+        """Outcome of the day, mined on this machine."""
         return self._undisturbed(str(self.folder / "undisturbed"))
 
     @property
@@ -83,13 +83,13 @@ class Grounds:
 
     @cached_property
     def stored_day(self) -> Outcome:
-        """The day as it is mined from the store into the store."""
+        """Outcome of the day, mined from the store into the store."""
         with self.at_store():
             return self._undisturbed(f"s3://{BUCKET}/undisturbed", log=self.stored_log)
 
     @cached_property
     def curve(self) -> Outcome:
-        """The loss curve of two ranks."""
+        """Outcome of training on two ranks: the loss curve."""
         run = self.folder / "undisturbed-run"
         must(self.train(run))
         return curve_of(run)
@@ -106,7 +106,7 @@ class Grounds:
 
     @contextmanager
     def at_store(self) -> Iterator[None]:
-        """This process, and what it starts, finds the store at s3://."""
+        """Point s3:// at the store, for this process and the processes that it starts."""
         before = {name: os.environ.get(name) for name in self.store.environment}
         os.environ.update(self.store.environment)
         try:
@@ -178,12 +178,12 @@ class Grounds:
 
 
 def day_of(out: str) -> Outcome:
-    """What a folder holds of the day: every file that its manifest names, and every record."""
+    """Outcome of the day in a folder: every file that the manifest names, and every record."""
     uri = files.join(out, f"ds={DAY}")
     filesystem, folder = files.resolve(uri)
     manifest = read_manifest(uri)
     content = json.loads(manifest.to_json())
-    # When and by which machines it was made, and where it lies, differ; everything else must not.
+    # Only the time, the machines and the folder of a day may differ.
     del content["created_at"], content["config"]["output"], content["config"]["spark"]
     digests = {entry.path: entry.sha256 for entry in manifest.shards}
     for path in manifest.paths:
@@ -210,5 +210,5 @@ def curve_of(run: Path) -> Outcome:
 
 
 def forget(folder: Path) -> None:
-    """Remove a folder, if it is there."""
+    """Remove a folder if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
