@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from scrollpast.config.base_model import Section
 from scrollpast.config.options import Config
 from scrollpast.errors import UserError
+
+Options = TypeVar("Options", bound=BaseModel)
 
 _RENAMED = {
     "unanchored": "users_without_positive",
@@ -26,19 +28,37 @@ _RENAMED = {
 """Old names of options, with the names that they have now"""
 
 
-def explain(error: ValidationError, origin: str, from_command_line: set[str]) -> UserError:
+def options_of(model: type[Options], values: Mapping[str, Any], place: str) -> Options:
+    """Options of a registered part, which the models of the configuration do not name.
+
+    Args:
+        place: dotted option that holds the values.
+
+    Raises:
+        UserError: an unknown option, or a value that does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, place, set(), root=model) from None
+
+
+def explain(
+    error: ValidationError, origin: str, from_command_line: set[str], root: type[BaseModel] = Config
+) -> UserError:
     """The first mistake of a configuration.
 
     Args:
         origin: what the options were read from.
         from_command_line: dotted names of the options that ``--set`` gave.
+        root: model that was validated.
     """
     problem = error.errors(include_url=False)[0]
     location = [str(part) for part in problem["loc"]]
     dotted = ".".join(location) or "the configuration"
     place = f"{dotted} ({'--set' if _is_from(from_command_line, problem) else origin})"
     if problem["type"] == "extra_forbidden":
-        known = _options_beside(location)
+        known = _options_beside(location, root)
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
         remedy = f"did you mean {near[0]}?" if near else "remove it"
         if (renamed := _RENAMED.get(location[-1])) in known:
@@ -49,7 +69,7 @@ def explain(error: ValidationError, origin: str, from_command_line: set[str]) ->
             found=f"unknown option {location[-1]!r}",
             remedy=remedy,
         )
-    expected, found = _expectation(problem, location), _finding(problem)
+    expected, found = _expectation(problem, location, root), _finding(problem)
     if problem["type"] == "value_error":
         expected, _, found = str(problem["ctx"]["error"]).removeprefix("must ").rpartition(", got ")
         expected = f"it to {expected}"
@@ -74,9 +94,9 @@ def _finding(problem: Mapping[str, Any]) -> str:
     )
 
 
-def _section_at(location: list[str]) -> type[Section] | None:
+def _section_at(location: list[str], root: type[BaseModel]) -> type[Section] | None:
     """The section that the last part of a location stands in."""
-    section: Any = Config
+    section: Any = root
     for part in location[:-1]:
         if hasattr(section, "model_fields"):
             if part not in section.model_fields:
@@ -88,8 +108,8 @@ def _section_at(location: list[str]) -> type[Section] | None:
     return section if isinstance(section, type) and issubclass(section, Section) else None
 
 
-def _options_beside(location: list[str]) -> list[str]:
-    section = _section_at(location)
+def _options_beside(location: list[str], root: type[BaseModel]) -> list[str]:
+    section = _section_at(location, root)
     return sorted(section.model_fields) if section else []
 
 
@@ -104,7 +124,7 @@ _TYPES = {
 """Plain names of the types in pydantic's messages."""
 
 
-def _expectation(problem: Mapping[str, Any], location: list[str]) -> str:
+def _expectation(problem: Mapping[str, Any], location: list[str], root: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return "a value: it has no default"
     if problem["type"] in _TYPES:
@@ -112,18 +132,20 @@ def _expectation(problem: Mapping[str, Any], location: list[str]) -> str:
     message = str(problem["msg"]).removeprefix("Input should be ")
     if problem["type"] not in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         return message
-    bounds = {name: value for item in _constraints(location) for name, value in _bounds_of(item).items()}
+    bounds = {
+        name: value for item in _constraints(location, root) for name, value in _bounds_of(item).items()
+    }
     low = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds.get('gt', '-inf')}"
     high = f"{bounds['le']}]" if "le" in bounds else f"{bounds.get('lt', 'inf')})"
     return f"a value in {low}, {high}"
 
 
-def _constraints(location: list[str]) -> Iterable[Any]:
+def _constraints(location: list[str], root: type[BaseModel]) -> Iterable[Any]:
     """Constraint of the value at a location: an option, or one value of an option's list or map."""
-    section = _section_at(location)
+    section = _section_at(location, root)
     if section:
         return section.model_fields[location[-1]].metadata
-    around = _section_at(location[:-1])
+    around = _section_at(location[:-1], root)
     kinds = get_args(around.model_fields[location[-2]].annotation) if around else ()
     return [item for kind in kinds for field in getattr(kind, "__metadata__", ()) for item in field.metadata]
 

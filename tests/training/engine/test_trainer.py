@@ -20,7 +20,7 @@ from scrollpast.training.engine.checkpoint import best_checkpoint, published_che
 from scrollpast.training.engine.metrics_log import read_curve
 from scrollpast.training.engine.step_model import StepModel
 from scrollpast.training.engine.trainer import NonFiniteLoss
-from scrollpast.training.loss import objective
+from scrollpast.training.loss.terms import softmax
 from tests.training.runs import losses, small_run, weights_of
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("alone")]
@@ -241,15 +241,15 @@ def test_a_pipeline_that_is_ahead_learns_nothing_from_a_loss_that_is_not_finite(
     whole = small_run(day, tmp_path / "whole", *options)
     whole.train()
     run = small_run(day, tmp_path / "run", *options, lag=2)
-    softmax = objective.sampled_softmax
+    sampled_softmax = softmax.sampled_softmax
 
     def failing(user_BD: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         steps.append(len(steps))
         # Infinite from within: the activations are not finite, so that 0 times their gradient is not 0.
-        return softmax(user_BD * (torch.inf if steps[-1] == 3 else 1.0), *arguments, **options)
+        return sampled_softmax(user_BD * (torch.inf if steps[-1] == 3 else 1.0), *arguments, **options)
 
     steps: list[int] = []
-    with patch.object(objective, "sampled_softmax", failing), pytest.raises(NonFiniteLoss, match="step 4, "):
+    with patch.object(softmax, "sampled_softmax", failing), pytest.raises(NonFiniteLoss, match="step 4, "):
         run.train()
     assert steps_of(tmp_path / "run") == [3]
     again = small_run(day, tmp_path / "run", *options)

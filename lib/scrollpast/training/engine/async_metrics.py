@@ -8,7 +8,7 @@ import torch
 
 from scrollpast.training.engine.step_input import StepInput
 from scrollpast.training.engine.step_runner import StepResult
-from scrollpast.training.loss.objective import Totals
+from scrollpast.training.loss.totals import Totals
 
 
 class PendingStep:

@@ -13,7 +13,7 @@ from torchrec.streamable import Pipelineable
 from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
-from scrollpast.training.loss.sources.registry import sources_of
+from scrollpast.training.loss.terms.registry import terms_of
 from scrollpast.training.model.features import AdFeatures, user_features
 
 
@@ -62,7 +62,7 @@ class Preparation:
 
     def __init__(self, vocabulary: Vocabulary, options: Training) -> None:
         self._ad_features = AdFeatures(vocabulary)
-        self._sources = sources_of(options.negatives, vocabulary, options.seed)
+        self._sources = [source for term in terms_of(options, vocabulary) for source in term.sources]
 
     def of(self, batch: AnchorBatch, step: int) -> StepInput:
         """The input of step ``step``."""

@@ -57,13 +57,7 @@ def build(
     if options.model.compile:
         for tower in (towers.user_tower, towers.ad_tower):
             tower.layers.compile()  # in place: names in the state stay what they are
-    contrast = ContrastiveLoss(
-        options.negatives,
-        options.model,
-        vocabulary,
-        device=device,
-        group=group,
-    )
+    contrast = ContrastiveLoss(options, vocabulary, device=device, group=group)
     dim = options.model.embedding_dim
     model = shard(
         StepModel(towers, contrast),

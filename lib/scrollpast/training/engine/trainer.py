@@ -30,7 +30,7 @@ from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.engine.step_model import StepModel, build
 from scrollpast.training.engine.step_runner import PlainStepping, SparseDistStepping, Stepping, StepResult
 from scrollpast.training.engine.warm_start import begin_from
-from scrollpast.training.loss.objective import Totals
+from scrollpast.training.loss.totals import Totals
 from scrollpast.training.model.optimizers import TrainingOptimizer
 
 _LAG = {"cuda": 2}

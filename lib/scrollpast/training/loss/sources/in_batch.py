@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from scrollpast.config.training_options import InBatch
 from scrollpast.training.loss.gather import gather
-from scrollpast.training.loss.sampled_softmax import Shared
+from scrollpast.training.loss.sampled_softmax import Own, Shared
 from scrollpast.training.loss.sources import masks
 from scrollpast.training.loss.sources.log_q import draw_correction
 from scrollpast.training.loss.sources.source import NegativeSource, RankStep
@@ -47,6 +47,10 @@ class InBatchSource(NegativeSource[InBatch]):
             mask_known_positives=options.mask_known_positives,
         )
         return Shared(self.name, column_ND, columns)
+
+    def positive_correction(self, candidates: Shared | Own) -> torch.Tensor:
+        assert isinstance(candidates, Shared) and isinstance(candidates.columns, InBatchColumns)
+        return candidates.columns.positive_correction()
 
 
 @dataclass(frozen=True)

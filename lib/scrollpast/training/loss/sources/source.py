@@ -49,6 +49,8 @@ class NegativeSource(ABC, Generic[Options]):
 
     name: ClassVar[str]
     """Key in ``training.negatives``, in the log and in TensorBoard."""
+    options_type: ClassVar[type[SourceOptions]] = SourceOptions
+    """Model of the options that ``training.negatives.others.NAME`` has."""
 
     def __init__(self, options: Options, vocabulary: Vocabulary, seed: int = 0) -> None:
         self.options, self.vocabulary, self.seed = options, vocabulary, seed
@@ -72,6 +74,15 @@ class NegativeSource(ABC, Generic[Options]):
             embedding_MD: float32 [M, D], their embeddings.
             log_weight: logarithm of the source's weight in this step.
         """
+
+    def positive_correction(self, candidates: Shared | Own) -> torch.Tensor | None:
+        """Float [B]: correction of the positives as if this source had drawn them; None where it draws no positives.
+
+        Args:
+            candidates: what `candidates` returned.
+        """
+        del candidates
+        return None
 
     def log_weight(self, step: int) -> float | None:
         """Logarithm of the source's weight in a step; None where the source takes no part."""
