@@ -24,7 +24,6 @@ def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
                 "age": int(batch.user_features["age"][i]),
                 "history": batch.history_rows[history_at:history_end].tolist(),
                 "ad_row": int(batch.ad_row[i]),
-                "ad_id": int(batch.ad_id[i]),
                 "request": int(batch.request_hash[i]),
                 "served_at_ms": int(batch.served_at_ms[i]),
                 "kind": int(batch.kind[i]),
@@ -34,7 +33,6 @@ def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
                 "hard": [
                     {
                         "row": int(batch.hard.row[i, k]),
-                        "id": int(batch.hard.id[i, k]),
                         "weight": float(batch.hard.weight[i, k]),
                         "request": int(batch.hard.request[i, k]),
                         "log_q": float(batch.hard.log_q[i, k]),
@@ -44,7 +42,6 @@ def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
                 "neighbours": [
                     {
                         "row": int(batch.neighbour.row[i, j]),
-                        "id": int(batch.neighbour.id[i, j]),
                         "weight": float(batch.neighbour.weight[i, j]),
                         "log_q": float(batch.neighbour.log_q[i, j]),
                     }
@@ -77,7 +74,6 @@ def expected_of(record: dict[str, Any], at: int, vocabulary: Vocabulary, max_his
         "age": ages.get(record["user_age"], 0),
         "history": history[max(0, len(history) - max_history) :],
         "ad_row": row_of.get(record["positive_ad_id"][at], 0),
-        "ad_id": record["positive_ad_id"][at],
         "request": record["positive_request_hash"][at],
         "served_at_ms": served[at],
         "kind": record["positive_kind"][at],
@@ -126,8 +122,7 @@ def check_draws(
             assert set(draw.values()) == {0}
             continue
         number = _number_of(draw, record, left)
-        assert draw["id"] == record["negative_ad_id"][number]
-        assert draw["row"] == row_of.get(draw["id"], 0)
+        assert draw["row"] == row_of.get(record["negative_ad_id"][number], 0)
         assert draw["weight"] == record["negative_weight"][number]
         assert math.isclose(
             draw["log_q"], math.log(left[number] / sum(left.values())), rel_tol=1e-5, abs_tol=1e-6
@@ -138,12 +133,11 @@ def check_draws(
 
 
 def _number_of(draw: dict[str, Any], record: dict[str, Any], left: dict[int, float]) -> int:
-    """Which negative was drawn: the request of a hard one tells, of a neighbour the ad and the weight together."""
+    """Number of the negative that was drawn: the weight identifies it, and the request of a hard one as well."""
     return next(
         number
         for number in left
-        if record["negative_ad_id"][number] == draw["id"]
-        and record["negative_weight"][number] == draw["weight"]
+        if record["negative_weight"][number] == draw["weight"]
         and draw.get("request", record["negative_request_hash"][number])
         == record["negative_request_hash"][number]
     )

@@ -27,9 +27,9 @@ def test_shapes_and_types_are_those_that_the_batch_promises(batch: AnchorBatch) 
     floats = {id(tensor) for tensor in (batch.weight, *hard, *near)}
     for tensor in batch.tensors():
         assert tensor.dtype == (torch.float32 if id(tensor) in floats else torch.int64)
-    for neighbour in (batch.neighbour.row, batch.neighbour.id, *near):
+    for neighbour in (batch.neighbour.row, *near):
         assert neighbour.shape == (16, 2)
-    for drawn in (batch.hard.row, batch.hard.id, batch.hard.request, *hard):
+    for drawn in (batch.hard.row, batch.hard.request, *hard):
         assert drawn.shape == (16, 3)
     assert batch.origin.shape == (16, 2)
     assert batch.history_lengths.sum() == len(batch.history_rows)

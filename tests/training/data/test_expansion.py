@@ -108,7 +108,8 @@ def _drawn(
     for _ in range(num_epochs):
         (batch,) = stream
         of_source = getattr(batch, source)
-        draws.append(tuple(of_source.id[0][of_source.weight[0] > 0].tolist()))
+        rows = of_source.row[0][of_source.weight[0] > 0]
+        draws.append(tuple(vocabulary().ad_ids[rows.numpy()].tolist()))
     return draws
 
 
@@ -226,7 +227,7 @@ def test_the_stated_q_makes_the_estimate_of_a_sum_over_the_pool_unbiased(tmp_pat
     by_first, by_second = [], []
     for _ in range(4000):
         (batch,) = stream
-        first, second = batch.hard.id[0].tolist()
+        first, second = vocabulary().ad_ids[batch.hard.row[0].numpy()].tolist()
         q_first, q_second = batch.hard.log_q[0].exp().tolist()
         by_first.append(value[first] / q_first)
         by_second.append(value[first] + value[second] / q_second)

@@ -20,8 +20,6 @@ class Draws:
 
     row: torch.Tensor
     """int64 [B, K]; 0 = absent, or an ad that the vocabulary does not know: ``weight`` separates the two"""
-    id: torch.Tensor
-    """int64 [B, K]; 0 where absent"""
     weight: torch.Tensor
     """float32 [B, K]: the record's weight of the negative; 0 = absent"""
     log_q: torch.Tensor
@@ -63,8 +61,6 @@ class AnchorBatch:
     """int64 [B]"""
     ad_row: torch.Tensor
     """int64 [B]: the positive"""
-    ad_id: torch.Tensor
-    """int64 [B]"""
     request_hash: torch.Tensor
     """int64 [B]"""
     served_at_ms: torch.Tensor

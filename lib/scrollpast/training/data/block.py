@@ -37,9 +37,8 @@ class Side:
 
     offsets: Integers
     """int64 [R + 1]"""
-    ad_ids: Integers
-    """int64 [M], as are the next four"""
     ad_rows: Integers
+    """int64 [M], as are the next three"""
     kinds: Integers
     served_at_ms: Integers
     requests: Integers
@@ -60,6 +59,8 @@ class Block:
     user_codes: Integers
     """int64 [number of user features, R]"""
     positives: Side
+    positive_ad_ids: Integers
+    """int64 [positives]"""
     record_of: Integers
     """int64 [positives]: which of the R records a positive belongs to"""
     negatives: Side
@@ -106,7 +107,9 @@ def block_of(
         explicit_boost: a hide or report is drawn as if its weight were this many times as large.
         has_neighbours: whether neighbours will be drawn.
     """
-    positives, negatives = _side(batch, "positive", vocabulary), _side(batch, "negative", vocabulary)
+    (positives, positive_ads), (negatives, negative_ads) = (
+        _side(batch, side, vocabulary) for side in ("positive", "negative")
+    )
     user_ids = frozen(batch.column(USER_ID).to_numpy(), np.int64)
     codes = np.zeros((len(vocabulary.user_features), batch.num_rows), np.int64)
     for at, name in enumerate(vocabulary.user_features):
@@ -114,12 +117,14 @@ def block_of(
         codes[at] = vocabulary.user_codes(name, values)
     num_positives = np.diff(positives.offsets)
     is_neighbour = negatives.kinds == NEIGHBOUR_CODE
-    hard_weights = _draw_weights(positives, negatives, ~is_neighbour)
+    is_positive = np.zeros(len(negative_ads), np.bool_)
+    _mark_positives(positives.offsets, positive_ads, negatives.offsets, negative_ads, is_positive)
+    hard_weights = _draw_weights(negatives, ~is_neighbour & ~is_positive)
     if not sample_by_weight:
         hard_weights[hard_weights > 0] = 1.0
     hard_weights[negatives.kinds != SERVED_CODE] *= explicit_boost
     neighbour_weights = (
-        _draw_weights(positives, negatives, is_neighbour) if has_neighbours else np.zeros(0, np.float64)
+        _draw_weights(negatives, is_neighbour & ~is_positive) if has_neighbours else np.zeros(0, np.float64)
     )
     return Block(
         shard=shard,
@@ -128,6 +133,7 @@ def block_of(
         user_rows=frozen(vocabulary.user_rows(user_ids), np.int64),
         user_codes=frozen(codes, np.int64),
         positives=positives,
+        positive_ad_ids=positive_ads,
         record_of=frozen(np.repeat(np.arange(batch.num_rows), num_positives), np.int64),
         negatives=negatives,
         latest_negative_ms=frozen(_latest(negatives), np.int64),
@@ -136,11 +142,10 @@ def block_of(
     )
 
 
-def _draw_weights(positives: Side, negatives: Side, is_wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The weights of the wanted negatives whose ads are none of the user's positives, 0 for all others."""
+def _draw_weights(negatives: Side, is_wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights of the wanted negatives, 0 for all others."""
     weights = negatives.weights.astype(np.float64)
     weights[~(np.isfinite(weights) & (weights > 0) & is_wanted)] = 0.0
-    _rule_out_positives(positives.offsets, positives.ad_ids, negatives.offsets, negatives.ad_ids, weights)
     return weights
 
 
@@ -152,32 +157,35 @@ def _latest(side: Side) -> Integers:
     return latest
 
 
-def _side(batch: pa.RecordBatch, side: str, vocabulary: Vocabulary) -> Side:
+def _side(batch: pa.RecordBatch, side: str, vocabulary: Vocabulary) -> tuple[Side, Integers]:
+    """One side of the records, and the ids of its ads."""
+
     def values(name: str, dtype: Any) -> NDArray[Any]:
         return frozen(batch.column(f"{side}_{name}").flatten().to_numpy(), dtype)
 
     ad_ids = values("ad_id", np.int64)
-    return Side(
+    columns = Side(
         offsets=list_offsets(batch.column(f"{side}_ad_id")),
-        ad_ids=ad_ids,
         ad_rows=frozen(vocabulary.ad_rows(ad_ids), np.int64),
         kinds=values("kind", np.int64),
         served_at_ms=values("served_at_ms", np.int64),
         requests=values("request_hash", np.int64),
         weights=values("weight", np.float32),
     )
+    return columns, ad_ids
 
 
 @compiled
-def _rule_out_positives(
+def _mark_positives(
     positive_offsets: Integers,
     positive_ads: Integers,
     negative_offsets: Integers,
     negative_ads: Integers,
-    weights: NDArray[np.float64],
+    is_positive: NDArray[np.bool_],
 ) -> None:
+    """Mark negatives whose ad is one of the user's positives in the record."""
     for record in range(len(positive_offsets) - 1):
         for negative in range(negative_offsets[record], negative_offsets[record + 1]):
             for positive in range(positive_offsets[record], positive_offsets[record + 1]):
                 if negative_ads[negative] == positive_ads[positive]:
-                    weights[negative] = 0.0
+                    is_positive[negative] = True

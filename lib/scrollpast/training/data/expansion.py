@@ -22,7 +22,6 @@ NUMBERS = (
     "user_id",
     "user_row",
     "ad_row",
-    "ad_id",
     "request_hash",
     "served_at_ms",
     "kind",
@@ -41,11 +40,11 @@ class AnchorPiece:
     weights: NDArray[np.float32]
     """float32 [n]"""
     hard_numbers: Integers
-    """int64 [3, n, K]: row, ad id, request"""
+    """int64 [2, n, K]: row, request"""
     hard_weights: NDArray[np.float32]
     """float32 [2, n, K]: weight, log Q"""
     neighbour_numbers: Integers
-    """int64 [2, n, J]: row, ad id"""
+    """int64 [1, n, J]: row"""
     neighbour_weights: NDArray[np.float32]
     """float32 [2, n, J]: weight, log Q"""
     history_rows: Integers
@@ -129,7 +128,7 @@ def expand(
     positives = block.positives
     _copy_numbers(
         anchors, block.record_of, block.user_ids, block.user_rows, block.user_codes, positives.ad_rows,
-        positives.ad_ids, positives.requests, positives.served_at_ms, positives.kinds, block.shard,
+        positives.requests, positives.served_at_ms, positives.kinds, block.shard,
         block.first_record, numbers,
     )  # fmt: skip
     served, offsets = positives.served_at_ms, positives.offsets
@@ -142,12 +141,12 @@ def expand(
         history_rows, known_rows,
     )  # fmt: skip
     hard_numbers, hard_weights = _drawn(
-        block, anchors, numbers, block.hard_draw_weights, num_values=3, num_draws=num_hard,
+        block, anchors, numbers, block.hard_draw_weights, num_values=2, num_draws=num_hard,
         ends_with_day=True, stream=_HARD_STREAM, seed=seed, epoch=epoch,
     )  # fmt: skip
     # A neighbour was served on no day, and so is not bounded by the anchor's.
     neighbour_numbers, neighbour_weights = _drawn(
-        block, anchors, numbers, block.neighbour_draw_weights, num_values=2, num_draws=num_neighbours,
+        block, anchors, numbers, block.neighbour_draw_weights, num_values=1, num_draws=num_neighbours,
         ends_with_day=False, stream=_NEIGHBOUR_STREAM, seed=seed, epoch=epoch,
     )  # fmt: skip
     weights = np.zeros(num_anchors, np.float32) if is_padding else positives.weights[anchors]
@@ -178,7 +177,7 @@ def _drawn(
     seed: int,
     epoch: int,
 ) -> tuple[Integers, NDArray[np.float32]]:
-    """Draws of one source: int64 [num_values, n, draws] (row, ad id, request), float32 [2, n, draws] (weight, log Q).
+    """Draws of one source: int64 [num_values, n, draws] (row, request), float32 [2, n, draws] (weight, log Q).
 
     Args:
         numbers: what the piece says of its anchors, filled already.
@@ -191,12 +190,12 @@ def _drawn(
         negatives = block.negatives
         chosen = np.full((len(anchors), num_draws), -1, np.int64)
         _draw(
-            numbers, anchors, block.record_of, negatives.offsets, negatives.served_at_ms,
+            numbers, anchors, block.positive_ad_ids, block.record_of, negatives.offsets, negatives.served_at_ms,
             block.latest_negative_ms, draw_weights, ends_with_day, stream, seed, epoch, chosen,
             drawn_weights[1],
         )  # fmt: skip
         _copy_chosen(
-            chosen, negatives.ad_rows, negatives.ad_ids, negatives.requests, negatives.weights,
+            chosen, negatives.ad_rows, negatives.requests, negatives.weights,
             drawn_numbers, drawn_weights,
         )  # fmt: skip
     return drawn_numbers, drawn_weights
@@ -210,7 +209,6 @@ def _copy_numbers(
     user_rows: Integers,
     user_codes: Integers,
     ad_rows: Integers,
-    ad_ids: Integers,
     requests: Integers,
     served_at_ms: Integers,
     kinds: Integers,
@@ -222,11 +220,11 @@ def _copy_numbers(
         anchor = anchors[i]
         record = record_of[anchor]
         numbers[0, i], numbers[1, i] = user_ids[record], user_rows[record]
-        numbers[2, i], numbers[3, i] = ad_rows[anchor], ad_ids[anchor]
-        numbers[4, i], numbers[5, i], numbers[6, i] = requests[anchor], served_at_ms[anchor], kinds[anchor]
-        numbers[7, i], numbers[8, i] = shard, first_record + record
+        numbers[2, i], numbers[3, i] = ad_rows[anchor], requests[anchor]
+        numbers[4, i], numbers[5, i] = served_at_ms[anchor], kinds[anchor]
+        numbers[6, i], numbers[7, i] = shard, first_record + record
         for feature in range(len(user_codes)):
-            numbers[9 + feature, i] = user_codes[feature, record]
+            numbers[8 + feature, i] = user_codes[feature, record]
 
 
 @compiled
@@ -288,6 +286,7 @@ def _mixed(state: np.uint64, key: int) -> np.uint64:
 def _draw(
     numbers: Integers,
     anchors: Integers,
+    ad_ids: Integers,
     record_of: Integers,
     offsets: Integers,
     served_at_ms: Integers,
@@ -308,10 +307,11 @@ def _draw(
     for i in range(len(anchors)):
         record = record_of[anchors[i]]
         first, size = offsets[record], offsets[record + 1] - offsets[record]
-        end_ms = (numbers[5, i] // _DAY_MS + 1) * _DAY_MS if ends_with_day else _NO_END_MS
+        end_ms = (numbers[4, i] // _DAY_MS + 1) * _DAY_MS if ends_with_day else _NO_END_MS
         state = _mixed(_mixed(np.uint64(0), seed), epoch)
-        for row in (0, 3, 4, 5):  # user, ad, request, time: these name an anchor
-            state = _mixed(state, numbers[row, i])
+        # User, ad, request and time name an anchor.
+        for key in (numbers[0, i], ad_ids[anchors[i]], numbers[3, i], numbers[4, i]):
+            state = _mixed(state, key)
         if stream:
             state = _mixed(state, stream)
         if size > len(pool):
@@ -357,7 +357,6 @@ def _sum(values: NDArray[np.float64], size: int) -> float:
 def _copy_chosen(
     chosen: Integers,
     ad_rows: Integers,
-    ad_ids: Integers,
     requests: Integers,
     weights: NDArray[np.float32],
     drawn_numbers: Integers,
@@ -367,7 +366,7 @@ def _copy_chosen(
         for k in range(chosen.shape[1]):
             negative = chosen[i, k]
             if negative >= 0:
-                drawn_numbers[0, i, k], drawn_numbers[1, i, k] = ad_rows[negative], ad_ids[negative]
-                if len(drawn_numbers) > 2:
-                    drawn_numbers[2, i, k] = requests[negative]
+                drawn_numbers[0, i, k] = ad_rows[negative]
+                if len(drawn_numbers) > 1:
+                    drawn_numbers[1, i, k] = requests[negative]
                 drawn_weights[0, i, k] = weights[negative]
