@@ -107,7 +107,7 @@ def test_the_same_days_give_the_same_version_and_name_it_once(
         stamps.append([(Path(day) / "manifest.json").stat().st_ino for day in days])
     assert runs[0][-1] == runs[1][-1]
     assert [run[-2] for run in runs] == [
-        f"named in the manifests of the days, {count} of which did not name it yet" for count in (2, 0)
+        f"named in the manifests of the days, newly in {count} of them" for count in (2, 0)
     ]
     assert stamps[0] == stamps[1]  # a manifest that names it is not written again
     reference = f"../vocabulary/{Path(runs[0][-1]).name}"

@@ -105,7 +105,7 @@ def test_a_log_without_positions_is_told_so(log: Path, tmp_path: Path, spark: Sp
     run = estimate(log, tmp_path, "--impressions", str(tmp_path / "impressions"))
     assert run.exit_code == 2
     assert "expected impressions with a position, found " in run.stderr
-    assert "; log the position; without it nothing can be estimated" in run.stderr
+    assert "; log the position; without positions nothing can be estimated" in run.stderr
 
 
 def test_engagements_without_requests_are_told(log: Path, tmp_path: Path, spark: SparkSession) -> None:
@@ -114,4 +114,4 @@ def test_engagements_without_requests_are_told(log: Path, tmp_path: Path, spark:
     pq.write_table(bare, tmp_path / "engagements" / "part-0.parquet")
     run = estimate(log, tmp_path, "--engagements", str(tmp_path / "engagements"))
     assert run.exit_code == 2
-    assert "request_id, which tells at what position" in run.stderr
+    assert "request_id, from which the position of the engagement follows" in run.stderr

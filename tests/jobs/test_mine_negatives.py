@@ -224,7 +224,7 @@ def test_a_user_feature_that_is_null_in_every_record_is_noted(
     (note,) = (line for line in run.stdout.splitlines() if "user feature" in line)
     assert note == (
         f"note: user feature region of impressions ({tmp_path / 'impressions'}) is null in every record; "
-        "fill the column, or leave it out of mining.user_features"
+        "fill the column, or remove it from mining.user_features"
     )
 
 

@@ -116,7 +116,10 @@ def test_what_was_too_young_is_decided_by_a_run_that_is_late_enough(folder: Path
     run = run_here(*arguments[:at], *arguments[at + 2 :], "--set", "mining.num_buckets=4")
     if run.exit_code == 2:  # the machine's clock stands before the toy day
         pytest.skip("the toy day lies in the future of this machine's clock")
-    assert f"mined again for news of the age of {immature:,} impressions, which were immature: " in run.stdout
+    assert (
+        f"mined again because of a change in the age of {immature:,} impressions, which were immature: "
+        in run.stdout
+    )
     assert published(early).ledger["immature"] == 0
 
 
@@ -134,7 +137,10 @@ def test_more_data_changes_the_buckets_that_it_concerns_and_no_other(folder: Pat
     run = done(again(folder, *unlimited))
     after = {entry.bucket: entry for entry in published(folder / "out").shards}
     assert sum(before.get(bucket) != after.get(bucket) for bucket in range(4)) == 1
-    assert "note: mined again for news of the files of engagements: 1 of 4 buckets changed" in run.stdout
+    assert (
+        "note: mined again because of a change in the files of engagements: 1 of 4 buckets changed"
+        in run.stdout
+    )
     unchanged = {day_of(folder / "out") / entry.path for entry in after.values()} & times.keys()
     assert len(unchanged) == 3
     assert all(path.stat().st_mtime_ns == times[path] for path in unchanged)
@@ -145,14 +151,14 @@ def test_a_day_brought_up_to_date_is_the_day_mined_at_once(folder: Path, tmp_pat
     some = getattr(LOG, table)
     write_parquet(some.slice(some.num_rows // 2), folder / "log" / table)
     run = done(again(folder))
-    assert f"mined again for news of the files of {table}: " in run.stdout
+    assert f"mined again because of a change in the files of {table}: " in run.stdout
     done(mine(folder / "log", tmp_path / "at once"))
     assert content_of(folder / "out") == content_of(tmp_path / "at once")
 
 
 def test_a_later_moment_that_is_chosen_is_news(folder: Path) -> None:
     assert (
-        "mined again for news of --as-of: 0 of 4 buckets changed"
+        "mined again because of a change in --as-of: 0 of 4 buckets changed"
         in done(again(folder, "--as-of", "2026-12-01")).stdout
     )
     assert published(folder / "out").as_of.startswith("2026-12-01")
@@ -230,7 +236,7 @@ def test_the_old_day_stays_whole_when_the_run_that_replaces_it_fails(folder: Pat
     run = again(folder, "--overwrite", "--set", "output.orphan_grace_h=0", buckets=5)
     assert run.exit_code == 1
     assert run.is_calm()
-    assert run.error.startswith("Spark: expected the tasks to end well, found ")
+    assert run.error.startswith("Spark: expected all tasks to succeed, found ")
     assert "bucket=00004" in run.error
     assert run.error.endswith("nothing was published")
     # Nothing is left of the run that failed.

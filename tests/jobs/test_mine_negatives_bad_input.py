@@ -245,8 +245,8 @@ def test_a_day_without_positive_engagements_is_refused(spark: SparkSession, fold
     assert re.fullmatch(
         rf"engagements \({folder / 'engagements'}\): expected engagements of a positive kind from "
         r"2026-11-20T00:00:00\+00:00 on, known at 2026-11-28T00:00:00\+00:00, found \d+ hide near the window; "
-        "wait for the engagement feed: without it every clicked ad would become a negative; "
-        "--set mining.require_engagements=false mines all the same",
+        "wait for the engagement feed: without engagements every clicked ad would become a negative; "
+        "--set mining.require_engagements=false mines without engagements",
         text,
     )
 
@@ -333,7 +333,7 @@ def test_a_failure_in_a_task_names_sparks_log(folder: Path, out: Path, tmp_path:
     # local[2] tries nothing again: the scan would only fail four times.
     text = failure(broken("fail", folder, out, tmp_path / "marks", "--set", "spark.master=local[2]"))
     found = re.fullmatch(
-        r"Spark: expected the tasks to end well, found RuntimeError: the scan was broken on purpose; "
+        r"Spark: expected all tasks to succeed, found RuntimeError: the scan was broken on purpose; "
         r"read Spark's log in (\S+), or run again with --debug; nothing was published",
         text,
     )

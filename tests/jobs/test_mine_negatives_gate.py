@@ -133,7 +133,7 @@ def test_a_released_day_is_published_as_it_was_held(
     assert [path for path in (out / "held").rglob("*") if path.is_file()] == []
     again = run_here("--date", DAY, "--out", str(out), "--release")
     assert again.exit_code == 2
-    assert "expected a day that the gate holds, found none, and the day is published" in again.error
+    assert "expected a day held by the gate, found no held day; the day is published" in again.error
 
 
 def test_a_held_day_is_discarded_when_the_mended_one_is_published(
@@ -154,7 +154,7 @@ def test_a_published_day_stays_when_the_run_that_should_replace_it_is_held(mined
     content_of(out)
     refused = run_here("--date", DAY, "--out", str(out), "--release")
     assert refused.exit_code == 2
-    assert "pass --overwrite to replace it by the one that is held" in refused.error
+    assert "pass --overwrite to replace the published day by the held day" in refused.error
     done(run_here("--date", DAY, "--out", str(out), "--release", "--overwrite"))
     assert (day_of(out) / "manifest.json").read_bytes() != before
     content_of(out)

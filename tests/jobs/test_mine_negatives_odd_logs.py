@@ -92,7 +92,7 @@ def test_a_broken_file_of_a_table_says_to_move_it_away(spark: SparkSession, fold
     run = mine(folder, out)
     assert run.exit_code == 2
     assert f"impressions ({folder / 'impressions' / 'part-1'}): expected a readable Parquet file" in run.error
-    assert run.error.endswith("; move it away if it is no part of the table")
+    assert run.error.endswith("; move the file away if it is no part of the table")
 
 
 def test_files_of_another_kind_beside_csv_are_skipped_and_named(
@@ -219,8 +219,8 @@ def test_a_moment_of_knowledge_at_the_start_of_the_days_is_a_mistake_of_its_own(
     assert run.exit_code == 2
     assert run.error == (
         "--as-of: expected a moment after the first day has begun, found 2026-11-20T00:00:00+00:00, the moment at "
-        "which it begins; nothing of the days is known at that moment; for all that happened on them, write the day "
-        "after the last one: --as-of 2026-11-21"
+        "which it begins; the days have no data at that moment; for complete days, pass the day "
+        "after the last day: --as-of 2026-11-21"
     )
 
 

@@ -101,7 +101,7 @@ def test_what_is_not_known_yet_revokes_nothing(folder: Path) -> None:
     before = published(folder / "out")
     engage(folder, (once(served_negatives(folder))[0], "click", 100))
     run = revoke(folder, "--as-of", "2026-11-23")
-    assert "nothing new as of 2026-11-23T00:00:00+00:00: the negatives are as they were" in run.stdout
+    assert "nothing new as of 2026-11-23T00:00:00+00:00: the negatives are unchanged" in run.stdout
     assert published(folder / "out") == replace(before, revocations_as_of="2026-11-23T00:00:00+00:00")
 
 

@@ -68,7 +68,7 @@ EXAMINATION: dict[str, Any] = {
         "feed": {
             "num_impressions": 194_544,
             "chosen": "harvested",
-            "why": "assumes least of those that are precise enough",
+            "why": "fewest assumptions of the estimators that are precise enough",
             "estimates": {
                 "harvested": {
                     "estimator": "harvested", "positions": [0, 1, 2, 3], "probability": [0.9, 0.6, 0.4, 0.3],
@@ -84,8 +84,8 @@ EXAMINATION: dict[str, Any] = {
             "thresholds_ms": {"min_dwell_ms": 460},
         },
         "search": {
-            "num_impressions": 77, "chosen": None, "why": "no estimator can be identified", "estimates": {},
-            "abstained": {"harvested": "every impression of the surface stands at one position"}, "dwell": None,
+            "num_impressions": 77, "chosen": None, "why": "no estimator has an estimate", "estimates": {},
+            "abstained": {"harvested": "every impression of the surface has the same position"}, "dwell": None,
             "dwell_histogram": {"dwell_ms": [1.0, 2.0], "num_impressions": [0.0, 0.0]}, "thresholds_ms": {},
         },
     },

@@ -52,7 +52,7 @@ def test_a_surface_that_abstains_says_why(output: Output) -> None:
     found = row(table_of(examination(output.inputs())), "search")
     assert found[3] == "none: every position counts as looked at"
     assert (
-        "no estimator can be identified: harvested abstains, as every impression of the surface stands"
+        "no estimator has an estimate: harvested abstains, as every impression of the surface has the same position"
         in found[5]
     )
 

@@ -54,13 +54,13 @@ _NO_ENGAGEMENTS: Columns = {
 def decide_bucket(
     bucket: int, messages: Iterable[tuple[str, bytes]], rules: Rules, attributes: AdAttributes, day_uri: str
 ) -> Iterator[ShuffleMessage]:
-    """Decide a bucket's rows, write its quarantine, hand on its tallies.
+    """Decide a bucket's rows, write its quarantine file, and yield its tallies.
 
     Args:
-        messages: (content, payload) of all that came to the bucket, in any order.
+        messages: (content, payload) of every message of the bucket, in any order.
 
     Yields:
-        Parcels of the selected rows, the suspects of the ad cap, tallies, signs, and the quarantine file's path.
+        Messages: the selected rows, the suspects of the ad cap, tallies, signs, and the quarantine file's path.
     """
     rows: list[Columns] = []
     engagements: list[Columns] = []
@@ -139,10 +139,11 @@ def seal_bucket(
     num_parts: int = 1,
     published: Container[str] = (),
 ) -> Iterator[ShuffleMessage]:
-    """Apply the ad cap to a bucket's selected rows and write its shard, unless it is one of those ``published``.
+    """Apply the ad cap to a bucket's selected rows and write its shard, unless ``published`` holds the shard.
 
     Yields:
-        A message that says what was written, and the records' ads, counted, in messages for up to ``num_parts`` parts
+        A message that describes the written shard, and messages with counts of the records' ads for up to ``num_parts``
+        parts
         (see :mod:`scrollpast.mining.exposure`).
     """
     columns, metadata = unpack(payload)
@@ -176,7 +177,7 @@ def seal_bucket(
 
 
 def _write_quarantine(payloads: list[bytes], day_uri: str) -> str:
-    """Write broken rows as one Parquet file, in an order that no arrival changes; returns its relative path."""
+    """Write invalid rows as one Parquet file, in an order independent of arrival; returns its relative path."""
     table = pa.concat_tables([pa.ipc.open_stream(payload).read_all() for payload in payloads])
     order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in table.column_names])
     return write_table(table.take(order), "quarantine", day_uri)

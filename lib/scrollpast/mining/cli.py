@@ -1,4 +1,4 @@
-"""The command line of the mining job: arguments in, a table of the ledger out."""
+"""Command line of the mining job: runs the job and prints the ledger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scrollpast.outcomes import Outcome
 
 
 def mine(arguments: argparse.Namespace) -> int:
-    """Run the job as its command line says and print the ledger; returns the exit code."""
+    """Run the job with the given arguments and print the ledger; returns the exit code."""
     last_day, as_of = parse_days(arguments)
     config = with_paths(load_config(arguments.config, arguments.set), arguments)
     if arguments.release:

@@ -1,7 +1,7 @@
-"""Exposure bias: which ads of the catalogue ever are negatives, and how unequally they share them.
+"""Exposure bias: the share of the catalogue's ads that are negatives, and the inequality of their counts.
 
-Buckets count their records' ads as they are sealed. What the report needs is only how many ads have so many
-negatives and positives and are so old, which stays small however large the catalogue is.
+Buckets count their records' ads as they are sealed. The report needs the number of ads by negatives, positives and
+age, which stays small for a catalogue of any size.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _LORENZ_POINTS = 101
 
 
 class Age(IntEnum):
-    """Age of an ad by the table of ads."""
+    """Age of an ad according to the table of ads."""
 
     OLD = 0
     NEW = 1
     NOT_TOLD = 2
     NOT_LISTED = 3
-    """The table does not hold the ad, or there is none."""
+    """The table does not hold the ad, or no table is given."""
 
 
 def num_parts(num_items: int) -> int:
-    """In how many parts the counts of so many positives and negatives are merged."""
+    """Number of parts in which the counts of ``num_items`` positives and negatives are merged."""
     return max(1, -(-num_items // _COUNTS_OF_ONE_PART))
 
 
 def count_ads(rows: Columns, num_parts: int) -> Iterator[tuple[int, Columns]]:
-    """Count a bucket's records by ad: (part, columns ad, negatives, positives); an ad is in one part, maybe twice."""
+    """Count a bucket's records by ad: (part, columns ad, negatives, positives); an ad has 1 or 2 rows of one part."""
     parts = []
     for name, outcome in (("negatives", Outcome.NEGATIVE), ("positives", Outcome.POSITIVE)):
         ads, counts = np.unique(rows["ad"][rows["outcome"] == outcome], return_counts=True)
@@ -60,7 +60,7 @@ def profile_of(parts: Sequence[Columns], attributes: AdAttributes, rules: Rules)
     """Number of ads by negatives, positives and `Age`.
 
     Args:
-        parts: counts of :func:`count_ads`; all of an ad are here.
+        parts: counts of :func:`count_ads`; they hold all rows of an ad.
 
     Returns:
         negatives, positives, age, num_ads: int64 [R], every combination once, in ascending order.
@@ -77,7 +77,7 @@ def profile_of(parts: Sequence[Columns], attributes: AdAttributes, rules: Rules)
 class Exposure:
     """Distribution of a data set's negatives over the ads of its catalogue: a profile as of :func:`profile_of`.
 
-    The catalogue is the table of ads, and what the records hold beside it; without a table the records' ads alone.
+    The catalogue is the table of ads and the records' further ads; without a table, the records' ads alone.
     """
 
     profile: Columns
@@ -86,7 +86,7 @@ class Exposure:
 
     @staticmethod
     def of(profiles: Sequence[Columns], attributes: AdAttributes, rules: Rules) -> Exposure:
-        """From the profiles of all parts, and the table of ads, which is empty where none was given."""
+        """Merge the profiles of all parts with the table of ads, which is empty where no table was given."""
         found = _sums([*profiles, _nothing()], _KEYS, ["num_ads"])
         ages = _ages(attributes.ads, attributes, rules)
         listed = np.bincount(ages, minlength=len(Age))
@@ -104,22 +104,22 @@ class Exposure:
 
     @property
     def num_items(self) -> int:
-        """Positives and negatives, where a table of ads may know their ads; else 0."""
+        """Positives and negatives, where a table of ads is given; else 0."""
         return self._items(self.profile["age"] >= 0) if self.is_catalogue_known else 0
 
     @property
     def num_of_unknown_ads(self) -> int:
-        """Of them: the table does not hold the ad."""
+        """Positives and negatives whose ad the table does not hold."""
         return self._items(self.profile["age"] == Age.NOT_LISTED) if self.is_catalogue_known else 0
 
     @property
     def num_of_new_ads(self) -> int:
-        """Of them: the ad is new."""
+        """Positives and negatives whose ad is new."""
         return self._items(self.profile["age"] == Age.NEW)
 
     @property
     def num_of_known_ads(self) -> int:
-        """Of them: the age of the ad is known."""
+        """Positives and negatives whose ad has a known age."""
         return self._items(self.profile["age"] <= Age.NEW)
 
     def _items(self, where: NDArray[np.bool_]) -> int:
@@ -138,7 +138,7 @@ class Exposure:
         return ads / max(ads[-1], 1), negatives / max(negatives[-1], 1)
 
     def to_json(self) -> str:
-        """The report as one line of JSON; shares are null where there is nothing to share."""
+        """Report as one line of JSON; shares are null where their denominator is 0."""
         profile = self.profile
         num_ads, num_negatives = (int(n) for n in (profile["num_ads"].sum(), self._total("negatives")))
         ads, negatives = self.lorenz()
@@ -166,11 +166,11 @@ class Exposure:
         return (self.profile[name] * self.profile["num_ads"]).sum()
 
     def _slices(self) -> dict[str, NDArray[np.bool_]]:
-        """Head ads together have half of the positives, or a little more where ads have equally many."""
+        """Masks of the slices; head ads together have half of the positives, or more where ads tie."""
         positives, age = self.profile["positives"], self.profile["age"]
         by_count = _sums([self.profile], ["positives"], ["num_ads"])
         of_count = by_count["positives"] * by_count["num_ads"]
-        before = of_count.sum() - np.cumsum(of_count)  # positives of ads that have more
+        before = of_count.sum() - np.cumsum(of_count)  # positives of ads with more positives
         is_head_count = (2 * before < of_count.sum()) & (by_count["positives"] > 0)
         is_head = np.isin(positives, by_count["positives"][is_head_count])
         slices = {"head": is_head, "tail": ~is_head & (positives > 0), "without_positives": positives == 0}
@@ -226,5 +226,5 @@ def _share(part: Any, whole: int) -> float | None:
 
 
 def _rounded(value: Any) -> float:
-    # The last digits of a sum are nobody's concern, and not the same on every processor.
+    # The last digits of a sum differ between processors.
     return round(float(value), 9) + 0.0  # no −0.0

@@ -4,8 +4,8 @@
                         ├─ shuffle by bucket ─── decide ── ad cap ── seal ── gate ── manifest
     impressions ──scan──┘
 
-Rows cross the shuffle as messages (packed columns); counts travel in the same messages, so that a retried or
-lost task can neither lose nor repeat one.
+Rows cross the shuffle as messages (packed columns). Counts are part of the same messages, so that a retried or lost
+task neither loses nor repeats a count.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MinedDay:
-    """Result of a run. ``is_new`` is false where the day was published from the same input before."""
+    """Result of a run. ``is_new`` is False where the day was published from the same input before."""
 
     uri: str
     manifest: Manifest
@@ -97,14 +97,14 @@ def mine(
     """Mine the ``num_days`` days that end with ``last_day`` and publish them as ``ds=<last_day>``.
 
     Args:
-        as_of: the moment (UTC) whose knowledge the run may use.
-        get_spark: called after everything that can be checked without Spark was checked.
+        as_of: the moment (UTC) up to which the run uses engagements.
+        get_spark: called after all checks that need no Spark.
         overwrite: replace the day if it is published.
-        as_of_given: whether a person chose ``as_of``; else another moment than before is no change.
+        as_of_given: True if the user chose ``as_of``; False: a moment other than before is no change.
 
     Raises:
         UserError: the input or the configuration cannot be mined; nothing was published.
-        DayHeld: the day's figures are not what they should be; it was kept aside, and nothing was published.
+        DayHeld: a metric of the day is outside its limits; the day was held, and nothing was published.
         ScrollpastError: the job failed; nothing was published.
     """
     uri = day_uri(config, last_day)
@@ -115,7 +115,7 @@ def mine(
     check_key_of_list(suppressed, user_key, folder_of_days(config))
     rules = Rules.of(config.mining, window, examination, user_key, suppressed)
     inputs = open_inputs(config, rules, get_spark)
-    # What the run replaces, as it was before the run read its input: what is published since then stays.
+    # Manifest of the day before the run read its input: a day published since then is not replaced.
     replaced = published_manifest(uri) if overwrite else None
     published = None
     if not overwrite:
@@ -123,7 +123,7 @@ def mine(
         if published is not None and not published.news:
             return MinedDay(uri, obey(uri, published.manifest), is_new=False)
         replaced = None if published is None else published.manifest
-    if inputs["impressions"].num_rows == 0:  # Parquet's footers tell, before Spark starts
+    if inputs["impressions"].num_rows == 0:  # known from Parquet footers, before Spark starts
         raise no_impressions(inputs["impressions"], window)
     check_writable(uri)
     try:
@@ -137,7 +137,7 @@ def mine(
 
 
 class _Run:
-    """One run: its stages, the gate, and the publication of what they wrote."""
+    """One run: its stages, the gate, and the publication of the written files."""
 
     def __init__(
         self, spark: SparkSession, config: Config, rules: Rules, last_day: date, stack: ExitStack
@@ -156,7 +156,7 @@ class _Run:
 
         Args:
             replaced: the manifest of the day that is replaced; None = none was published.
-            published: the day as it is published, to be brought up to date: shards that stay are not written again.
+            published: the published day, to be updated; unchanged shards are not written again.
         """
         impressions = inputs["impressions"]
         self._stages.warnings += [note for source in inputs.values() for note in source.notes]
@@ -170,7 +170,7 @@ class _Run:
             ledger, (p for content, p in reports if content == TALLY)
         )
         check_all_read(impressions, num_read)
-        if not num_timed:  # rows without a time belong to every window, and make no day
+        if not num_timed:  # rows without a time are in every window, and do not make a day
             raise no_impressions(impressions, self._rules.window)
         suspects = [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
         limits = self._stages.limit_ads(decided, suspects)
@@ -217,7 +217,7 @@ class _Run:
             raise held
         if published is not None:
             self._stages.warnings.append(
-                f"mined again for news of {', '.join(published.news)}: "
+                f"mined again because of a change in {', '.join(published.news)}: "
                 f"{published.num_changed(manifest):,} of {manifest.num_buckets:,} buckets changed"
             )
         manifest = publish_obeying(self._day_uri, manifest, replacing=replaced)
@@ -226,7 +226,7 @@ class _Run:
         return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._stages.warnings)
 
     def _judge(self, health: Health) -> tuple[Health, Verdict | None]:
-        """Hold the figures against those of the trailing days; no verdict where the gate is switched off."""
+        """Compare the metrics with those of the trailing days; no verdict where the gate is switched off."""
         config, rules = self._config, self._rules
         if not config.gate.enabled:
             return health, None
@@ -240,7 +240,7 @@ class _Run:
 
 
 def _add_tallies(ledger: Ledger, tallies: Iterable[bytes]) -> tuple[int, int, int]:
-    """Add the tallies to the ledger; returns what the scans counted: rows read, impressions, those with a time."""
+    """Add the tallies to the ledger; returns the scans' counts: rows read, impressions, impressions with a time."""
     num_read = num_impressions = num_timed = 0
     for payload in tallies:
         cells, metadata = unpack(payload)

@@ -1,4 +1,4 @@
-"""A mined day on its way out: small files named by content, the manifest, and what is there already."""
+"""Publication of a mined day: small files named by content, the manifest, and comparison with a published day."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_
 
 @dataclass(frozen=True)
 class Published:
-    """A day that is there already and was mined with the same rules."""
+    """Published day that was mined with the same rules."""
 
     manifest: Manifest
     news: tuple[str, ...] = ()
-    """Names of new inputs; empty where a run would find what it found before."""
+    """Names of changed inputs; empty where a new run would write the same day."""
 
     @property
     def paths(self) -> frozenset[str]:
-        """The shards that are there."""
+        """Relative paths of the published shards."""
         return frozenset(entry.path for entry in self.manifest.shards)
 
     def num_changed(self, manifest: Manifest) -> int:
-        """Buckets whose shard is another one in ``manifest``."""
+        """Number of buckets whose shard differs in ``manifest``."""
         here, there = (
             {entry.bucket: entry.sha256 for entry in day.shards} for day in (self.manifest, manifest)
         )
@@ -51,10 +51,10 @@ def write_table(table: pa.Table, folder: str, day_uri: str) -> str:
 
 
 def check_writable(day_uri: str) -> None:
-    """Try a file below the day's folder, so that a day without a place to go is told before it is mined.
+    """Write a test file below the day's folder, so that an unwritable folder is reported before mining.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: the folder cannot be written to.
     """
     store, root = filesystem.resolve(day_uri)
     trial = filesystem.temporary_name(filesystem.join(root, "trial"))
@@ -76,13 +76,13 @@ def iso(moment_us: int) -> str:
 
 
 def what_decides(config: Config) -> dict[str, Any]:
-    """The part of a configuration that decides a day's bytes, as JSON values."""
+    """Part of a configuration that decides a day's bytes, as JSON values."""
     document = config.model_dump(mode="json")
     return {**document["mining"], "input": _what_decides_rows(config)}
 
 
 def _what_decides_rows(config: Config) -> dict[str, Any]:
-    """The options of the input that decide what its rows say; where it is does not."""
+    """Input options that decide the values of its rows; the input's place does not."""
     shown = config.input.impressions
     return {
         "null_ids": config.input.null_ids,
@@ -92,7 +92,7 @@ def _what_decides_rows(config: Config) -> dict[str, Any]:
 
 
 def what_decided(manifest: Manifest) -> Any:
-    """The same of a published day, if its manifest says; options that came later were at their defaults."""
+    """Same part of a published day, if its manifest holds it; options added later have their defaults."""
     mining = _completed(manifest.config.get("mining"), Mining)
     if not isinstance(mining, dict):
         return mining
@@ -118,10 +118,10 @@ def _completed(content: Any, section: type[Section]) -> Any:
 def find_published(
     day_uri: str, config: Config, rules: Rules, inputs: dict[str, Source], *, as_of_given: bool
 ) -> Published | None:
-    """The published day, if there is one and it was mined with this configuration, and what is known since.
+    """Published day, if it exists and was mined with this configuration, with the names of changed inputs.
 
     Raises:
-        UserError: the day was mined with another configuration or window, or with later knowledge.
+        UserError: the day was mined with another configuration or window, or with a later ``--as-of``.
     """
     if not is_published(day_uri):
         return None
@@ -158,7 +158,7 @@ def find_published(
 
 
 def with_revocations(manifest: Manifest, day_uri: str) -> Manifest:
-    """The manifest with the revocations of the day before it was mined again, and the time of the last search."""
+    """Add to the manifest the revocations of the replaced day, and the time of the last search."""
     if not is_published(day_uri):
         return manifest
     before = read_manifest(day_uri)
@@ -187,7 +187,7 @@ def make_manifest(
     user_key: UserKey | None = None,
     suppressed: UserSet | None = None,
 ) -> Manifest:
-    """The manifest of a mined day; its shards in the order of their buckets."""
+    """Manifest of a mined day; its shards in the order of their buckets."""
     kinds = {name: kind.code for name, kind in config.mining.kinds.items()}
     return Manifest(
         ds=ds,

@@ -26,7 +26,7 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
     """
     users = np.unique(rows["user"])
     is_positive = rows["outcome"] == Outcome.POSITIVE
-    codes = np.append(rules.kinds.codes, SERVED_CODE)  # the last one is what SERVED_KIND (−1) picks
+    codes = np.append(rules.kinds.codes, SERVED_CODE)  # SERVED_KIND (−1) indexes the last code
     assert SERVED_KIND == -1
     values = {
         "ad_id": rows["ad"],
@@ -56,6 +56,6 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
 
 
 def _offsets(sorted_users: NDArray[np.int64], users: NDArray[np.int64]) -> pa.Array:
-    """Start of each user's rows in a sorted column, and the end of all: int32 [len(users) + 1]."""
+    """Start of each user's rows in a sorted column, and the end of the column: int32 [len(users) + 1]."""
     starts = np.searchsorted(sorted_users, users)
     return pa.array(np.append(starts, len(sorted_users)).astype(np.int32))

@@ -1,7 +1,7 @@
-"""Tasks over source rows: decide what one row shows by itself, pack the rest for the shuffle.
+"""Tasks over source rows: decide outcomes that depend on a single row, pack the other rows for the shuffle.
 
 The same functions serve every source: the batches come from Parquet files read inside the task or from
-Spark's own scan of a table.
+Spark's scan of a table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scrollpast.outcomes import Outcome
 from scrollpast.record_schema import UNKNOWN
 
 MAX_BUFFERED_ROWS = 4_000_000
-"""Surviving rows that a task holds before it hands over messages: bounds its memory."""
+"""Undecided rows that a task collects before it yields messages: bounds its memory."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _MAX_INT32 = np.iinfo(np.int32).max
@@ -33,7 +33,7 @@ _MAX_INT32 = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class ShuffleMessage:
-    """One value on its way through the shuffle: the bucket it goes to, what it is, its bytes."""
+    """One row of the shuffle: target bucket, content, payload."""
 
     bucket: int
     content: str
@@ -49,7 +49,7 @@ TALLY = "tally"
 def scan_impressions(
     batches: Iterable[pa.RecordBatch], rules: Rules, anchored: UserBloomFilter | None, task: int
 ) -> Iterator[ShuffleMessage]:
-    """Count the rows that are invalid, of a suppressed user, or of a user without anchor; pack the others by bucket.
+    """Count rows that are invalid, of a suppressed user, or of a user without anchor; pack the other rows by bucket.
 
     Args:
         batches: rows with the columns of the impressions contract.
@@ -57,7 +57,7 @@ def scan_impressions(
         task: number of this task; spreads the tallies over the buckets.
 
     Yields:
-        Parcels of rows, of quarantined rows, and one tally: the counts of all that goes no further.
+        Messages of rows and of quarantined rows, and one tally: the counts of rows that are not packed.
     """
     surfaces: dict[str, int] = {}
     ledger = Ledger()
@@ -82,10 +82,10 @@ def scan_impressions(
         passing, ending = np.flatnonzero(passes), np.flatnonzero(~passes)
         outcome = np.where(is_suppressed, Outcome.SUPPRESSED, Outcome.UNANCHORED).astype(np.int8)
         outcome[is_invalid] = Outcome.INVALID
-        # A broken position is no position: the ledger counts it as unknown, the quarantine shows it.
+        # The ledger counts an invalid position as unknown; the quarantine keeps its value.
         known = np.maximum(position, UNKNOWN)
         ledger.add(count_cells(outcome[ending], surface[ending], known[ending]), list(surfaces))
-        # The quarantine shows ids: a suppressed user's broken rows are counted alone.
+        # The quarantine holds ids: a suppressed user's invalid rows are counted only.
         reasons[is_suppressed] = -1
         if (reasons >= 0).any():
             yield from _quarantine(batch, reasons, rules)
@@ -113,10 +113,10 @@ def scan_impressions(
 
 
 def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterator[ShuffleMessage]:
-    """Pack the engagements that concern the window by bucket, and tell who may have an anchor.
+    """Pack the engagements of the window by bucket, and list the users who may have an anchor.
 
     Yields:
-        Parcels of engagements, and one tally with bucket −1: counts by kind, and the column ``anchored``
+        Messages of engagements, and one tally with bucket −1: counts by kind, and the column ``anchored``
         with the ``xxhash64`` of every user (as in the log) with a positive kind of engagement that can be attributed.
     """
     kinds = {name: row for row, name in enumerate(rules.kinds.names)}
@@ -172,7 +172,7 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
 
 
 def scan_ads(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[Columns]:
-    """The ids of ads and the named attributes, as columns ``ad`` and the names, batch by batch.
+    """Ids of ads and the named attributes, as columns ``ad`` and the names, batch by batch.
 
     A categorical attribute is its code, a timestamp microseconds since the epoch; −1 where it is null.
     """
@@ -182,7 +182,7 @@ def scan_ads(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterato
 
 
 def _within_window(batch: pa.RecordBatch, rules: Rules) -> pa.RecordBatch:
-    """Rows served in the window, and rows with no time, which belong to no other."""
+    """Rows served in the window, and rows without a time, which belong to every window."""
     served_at = batch[column.SERVED_AT].cast(_TIME, safe=False)
     batch = batch.set_column(batch.schema.get_field_index(column.SERVED_AT), column.SERVED_AT, served_at)
     served_us = integers(served_at.cast(pa.int64()), null=rules.window.start_us)
@@ -201,7 +201,7 @@ _REASONS = (
 
 
 def _invalid_reasons(batch: pa.RecordBatch) -> NDArray[np.int8]:
-    """For every row the number of the first of :data:`_REASONS` that holds, or −1."""
+    """Number of the first of :data:`_REASONS` that holds for every row, or −1: int8 [N]."""
     reasons = np.full(len(batch), -1, np.int8)
     keys = (column.REQUEST_ID, column.USER_ID, column.AD_ID, column.SERVED_AT)
     broken = [~_is_valid(batch[name]) for name in keys]
@@ -212,7 +212,7 @@ def _invalid_reasons(batch: pa.RecordBatch) -> NDArray[np.int8]:
 
 
 def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) -> Iterator[ShuffleMessage]:
-    """Broken rows as they came, with the reason, spread over the buckets by their content."""
+    """Messages of the unchanged invalid rows with the reason, distributed over the buckets by their content."""
     is_invalid = reasons >= 0
     rows = batch.filter(pa.array(is_invalid))
     keys = [
@@ -245,7 +245,7 @@ def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) 
 def _users(
     column_of_ids: pa.Array, hashes: NDArray[np.int64], rules: Rules
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The ids that leave for the users [N] of a log, and what their buckets go by: the hashes of those ids."""
+    """Written ids of the users [N] of a log, and the hashes of these ids, which choose the bucket."""
     if rules.user_key is None:
         return ids_of(column_of_ids, hashes), hashes
     users = rules.user_key.ids_of(column_of_ids)
@@ -286,7 +286,7 @@ def _attribute(values: pa.Array) -> NDArray[np.int64]:
 
 
 def _request_hashes(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Requests as non-negative hashes; −1 where an engagement names none."""
+    """Requests as non-negative hashes; −1 where an engagement names no request."""
     if column.REQUEST_ID not in batch.schema.names:
         return np.full(len(batch), UNKNOWN, np.int64)
     values = _as_identifier(batch[column.REQUEST_ID])
@@ -313,12 +313,12 @@ def _whole(values: pa.Array) -> pa.Array:
 
 
 def _small_integers(values: pa.Array) -> NDArray[np.int32]:
-    """A nullable integer column as int32, null −1; what is larger than int32 holds counts as its largest."""
+    """A nullable integer column as int32, null −1; larger values are clipped to the largest int32."""
     return np.clip(integers(_whole(values), null=UNKNOWN), -_MAX_INT32, _MAX_INT32).astype(np.int32)
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """As int64, string or timestamp: the quarantine has one schema, however wide or encoded the source is."""
+    """Column as int64, string or timestamp: one schema of the quarantine for all widths and encodings of a source."""
     if pa.types.is_timestamp(values.type):
         return values
     return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.string())

@@ -1,4 +1,4 @@
-"""Stages of the mining job as Spark runs them: read engagements and ads, decide, limit ads, seal shards."""
+"""Stages of the mining job in Spark: read engagements and ads, decide, limit ads, seal shards."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _BIN = "ad long, bin long, count long"
 
 
 class Stages:
-    """The stages of one run on a Spark session. They share rules and broadcasts, and write into the day's folder.
+    """Stages of one run on a Spark session. The stages share rules and broadcasts, and write into the day's folder.
 
     Args:
-        stack: releases what the stages keep, when the run is over.
+        stack: releases cached frames and broadcasts at the end of the run.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Stages:
         self._spark, self._config, self._rules = spark, config, rules
         self._day_uri, self._stack = day_uri, stack
         self.warnings: list[str] = []
-        """Notes for a person, in the order of the stages"""
+        """Notes for the user, in the order of the stages"""
 
     def read_engagements(self, source: Source) -> tuple[DataFrame, Counter[str], UserBloomFilter | None]:
         """Pack the engagements by bucket, and find the users who may have an anchor."""
@@ -97,7 +97,7 @@ class Stages:
         anchored: UserBloomFilter | None,
         attributes: AdAttributes,
     ) -> DataFrame:
-        """Scan the impressions, bring each bucket's messages together, decide its rows."""
+        """Scan the impressions, shuffle the messages by bucket, decide the rows of each bucket."""
         rules, uri = self._rules, self._day_uri
         shared_anchored = self._broadcast(anchored)
         shared_attributes = self._broadcast(attributes if rules.ad_attributes else AdAttributes.empty())
@@ -117,7 +117,7 @@ class Stages:
         return self._kept(map_batches(shuffled, decide, SHUFFLE_MESSAGE))
 
     def limit_ads(self, decided: DataFrame, suspects: list[tuple[Columns, dict[str, Any]]]) -> AdLimits:
-        """Count the ads that may be over their share, over all buckets, and limit those that are."""
+        """Count the suspects of the ad cap over all buckets, and limit the ads above their share."""
         rules = self._rules
         selected = decided.where("content = 'selected'")
 
@@ -160,7 +160,7 @@ class Stages:
         parts: int,
         published: frozenset[str],
     ) -> tuple[list[tuple[Columns, dict[str, Any]]], Exposure]:
-        """Write the shards: what was written and counted of each, and how all negatives fall on ads."""
+        """Write the shards; returns the entry and counts of each shard, and the distribution of negatives over ads."""
         rules, uri = self._rules, self._day_uri
 
         def seal(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -183,7 +183,7 @@ class Stages:
         return sealed, Exposure.of(profiles, attributes, rules)
 
     def _profile(self, counted: DataFrame, attributes: AdAttributes, parts: int) -> list[Columns]:
-        """Sum up the counts of ads where those of a part come together: there are more than the driver should hold."""
+        """Sum up the counts of ads part by part in tasks, because all counts would not fit the driver."""
         rules, shared = self._rules, self._broadcast(attributes)
 
         def profile(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -205,7 +205,7 @@ class Stages:
         return shared
 
     def _kept(self, frame: DataFrame) -> DataFrame:
-        """Computed once, though several jobs read it; a lost part is computed again."""
+        """Frame that is computed once for several jobs; a lost partition is computed again."""
         from pyspark import StorageLevel
 
         kept = frame.persist(StorageLevel.DISK_ONLY)

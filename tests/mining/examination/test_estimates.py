@@ -63,7 +63,7 @@ def test_every_estimator_gives_the_curve_of_its_own_counts() -> None:
 
 def test_the_one_that_assumes_least_is_used_where_it_is_precise() -> None:
     found = estimate(counts_of(random=0.1, harvested=0.1, scored=0.5), max_relative_width=1.0)
-    assert (found.chosen, found.why) == (RANDOMISED, "assumes least of those that are precise enough")
+    assert (found.chosen, found.why) == (RANDOMISED, "fewest assumptions of the estimators that are precise enough")
 
 
 def test_the_most_precise_is_used_where_none_is_precise_enough() -> None:
@@ -99,7 +99,7 @@ def test_a_surface_with_one_position_abstains_and_says_why() -> None:
     cut = {name: values * at_first for name, values in vars(everything).items() if name != "unclicked_dwell"}
     found = estimate(dataclasses.replace(everything, **cut))
     assert (found.chosen, found.estimates) == (None, {})
-    assert set(found.abstained.values()) == {"every impression of the surface stands at one position"}
+    assert set(found.abstained.values()) == {"every impression of the surface has the same position"}
 
 
 def test_ads_that_never_change_their_position_say_nothing() -> None:
@@ -108,7 +108,7 @@ def test_ads_that_never_change_their_position_say_nothing() -> None:
     assert found.chosen is None
     assert found.abstained == {
         RANDOMISED: "no slot was filled at random (is_random)",
-        HARVESTED: "no user clicked an ad that the same user met at two positions",
+        HARVESTED: "no user clicked an ad that was shown to the user at two positions",
         REGRESSED: "no impression has a score (mining.score_column)",
     }
 

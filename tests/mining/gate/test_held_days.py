@@ -84,19 +84,19 @@ def test_an_interrupted_release_can_be_run_again(
 
 
 def test_nothing_to_release_is_a_mistake(config: Config) -> None:
-    with pytest.raises(UserError, match=r"expected a day that the gate holds, found none; mine the day"):
+    with pytest.raises(UserError, match=r"expected a day held by the gate, found no held day; mine the day"):
         held_days.release(config, DAY)
     publish_manifest(
         held_days.day_uri(config, DAY), write_day(held_days.day_uri(config, DAY), config), replace=False
     )
-    with pytest.raises(UserError, match=r"found none, and the day is published"):
+    with pytest.raises(UserError, match=r"found no held day; the day is published"):
         held_days.release(config, DAY)
 
 
 def test_a_published_day_is_replaced_by_the_held_one_only_when_asked(config: Config, kept: Manifest) -> None:
     other = write_day(held_days.day_uri(config, DAY), config, b"another shard")
     publish_manifest(held_days.day_uri(config, DAY), other, replace=False)
-    with pytest.raises(UserError, match="pass --overwrite to replace it by the one that is held"):
+    with pytest.raises(UserError, match="pass --overwrite to replace the published day by the held day"):
         held_days.release(config, DAY)
     assert read_manifest(held_days.day_uri(config, DAY)) == other
     held_days.release(config, DAY, overwrite=True)

@@ -94,7 +94,7 @@ def test_days_that_say_nothing_are_left_out_and_told(tmp_path: Path) -> None:
         path.write_text("{" if content == "{" else text[:start] + (content or "") + rest)
     trailing = read(tmp_path)
     assert list(trailing.days) == days_before(4)
-    assert trailing.left_out == {"whose manifest cannot be read or holds no figures": 3}
+    assert trailing.left_out == {"whose manifest cannot be read or holds no metrics": 3}
 
 
 def test_enough_days_need_no_note(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_the_same_again_does_nothing(
     [
         (["neighbours.seed=3"], {}, "the options of neighbours"),
         (["neighbours.relative_margin=0.1"], {"sample": 3}, "the options of neighbours, --sample"),
-        ([], {"is_alone": True}, "the other days whose engagements are ruled out"),
+        ([], {"is_alone": True}, "the other days whose engagements are excluded"),
         ([], {"is_reexported": True}, "the export"),
         ([], {"is_mined_anew": True}, "the day's shards"),
     ],
@@ -358,7 +358,7 @@ def refused(world: World, days: Sequence[str], out: Path, *settings: str) -> str
 def test_the_folder_of_the_served_day_is_no_place_for_it(world: World, days: list[str]) -> None:
     root = Path(days[0]).parent
     assert (
-        f"expected another folder than the one that holds the day, found the folder of {days[0]}"
+        f"expected a folder other than the day's own, found the folder of {days[0]}"
         in refused(world, days[:1], root)
     )
 

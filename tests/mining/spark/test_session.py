@@ -96,7 +96,7 @@ def test_any_other_failure_in_a_task_is_one_line(spark: SparkSession) -> None:
         fail_in_a_task(session, ZeroDivisionError("nothing to divide by"))
     assert caught.value.exit_code == 1
     assert str(caught.value) == (
-        "Spark: expected the tasks to end well, found ZeroDivisionError: nothing to divide by; "
+        "Spark: expected all tasks to succeed, found ZeroDivisionError: nothing to divide by; "
         "read Spark's log, or run again with --debug"
     )
 
@@ -120,7 +120,7 @@ def test_an_error_of_the_jvm_without_python_names_its_reason() -> None:
     )
     found = condense(PySparkException(text), "/tmp/spark.log")
     assert str(found) == (
-        "Spark: expected the tasks to end well, found java.lang.OutOfMemoryError: Java heap space; "
+        "Spark: expected all tasks to succeed, found java.lang.OutOfMemoryError: Java heap space; "
         "read Spark's log in /tmp/spark.log, or run again with --debug"
     )
 

@@ -26,7 +26,7 @@ _SHOWN_POSITIONS = (0, 1, 2, 4, 9, 19, 29, 49, 99)
 
 
 def estimate(arguments: argparse.Namespace) -> int:
-    """Run the job as its command line says and print what was found; returns the exit code."""
+    """Run the job with the given arguments and print the estimates; returns the exit code."""
     last_day, as_of = parse_days(arguments)
     window = Window.of_days(last_day, arguments.days, as_of)
     config = with_paths(load_config(arguments.config, arguments.set), arguments)

@@ -1,4 +1,4 @@
-"""Counts of a log by group of users and position, one set a surface: the input of the estimators."""
+"""Counts of a log by group of users and position for each surface: the input of the estimators."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scrollpast.mining.examination.dwell import NUM_BINS
 
 Floats = NDArray[np.float64]
 UNITS = 1 << 20
-"""In which weighted counts are added up, so that their sums do not depend on an order."""
+"""Unit in which weighted counts are added up, so that their sums do not depend on the order of addition."""
 
 
 @dataclass(frozen=True)
 class SurfaceCounts:
     """Counts of one surface, float64; G groups of users (a user is in one), K positions, X strata of scores.
 
-    Counts add up: those of two logs of other users, one after the other along G, are those of both.
+    The counts of two logs with disjoint users are concatenated along G.
     """
 
     impressions: Floats
@@ -29,29 +29,29 @@ class SurfaceCounts:
     clicks: Floats
     """[G, K]"""
     random_impressions: Floats
-    """[G, K]: where the slot was filled at random."""
+    """[G, K]: in slots that were filled at random."""
     random_clicks: Floats
     """[G, K]"""
     scored_impressions: Floats
-    """[G, X, K]: of the ranked ones, by quantile of the ranker's score."""
+    """[G, X, K]: in ranked slots, by quantile of the ranker's score."""
     scored_clicks: Floats
     """[G, X, K]"""
     harvested: Floats
-    """[G, K, K]: clicks at the first position of users who met the same ad at the second one too, weighted."""
+    """[G, K, K]: weighted clicks at the first position of users who saw the same ad at the second position too."""
     harvested_weight: Floats
-    """[G, K, K], symmetric: the exposure behind them, the same at both positions."""
+    """[G, K, K], symmetric: the exposure of these users, the same at both positions."""
     unclicked_dwell: Floats
     """[G, bins]: impressions of known dwell without a click, by their log dwell."""
 
     def of_groups(self, groups: slice) -> SurfaceCounts:
-        """The counts of some of the groups."""
+        """Counts of a slice of the groups."""
         return SurfaceCounts(**{name: values[groups] for name, values in vars(self).items()})
 
 
 def lay_out(
     cells: pa.Table, pairs: pa.Table, dwell: pa.Table, num_groups: int, num_strata: int
 ) -> dict[str, SurfaceCounts]:
-    """The counts of every surface from tables of non-zero cells.
+    """Arrange tables of non-zero cells as the counts of every surface.
 
     Args:
         cells: surface, user_group, position, is_random, stratum (-1: no score), impressions, clicks.

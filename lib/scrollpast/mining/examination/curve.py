@@ -1,12 +1,13 @@
-"""A smooth curve over positions, fitted to clicks whose chances differ by position and by stratum.
+"""Smooth curve over positions, fitted to clicks whose probability differs by position and by stratum.
 
-In the position-based model a click needs a look and a want: E[clicks] = exposure × γ(stratum) × θ(position), whatever
-the clicks' distribution is (Craswell et al., WSDM 2008; Wang et al., WSDM 2018). Given how many clicks a stratum has,
-its want γ cancels, and position k gets the share e_k θ_k / Σ_j e_j θ_j of them. log θ is a smoothing spline; how smooth
-it is follows from the data (Wood and Fasiolo, Biometrics 2017, the generalised Fellner-Schall method).
-Intervals are those of the spline's posterior with the spread between groups of users in the place of the likelihood's
-own (after Nychka, JASA 1988, and White, Econometrica 1982), for clicks of a user are not independent. A step in the
-truth, as at the end of a screen, is smeared over its neighbours, and intervals beside it are too narrow.
+In the position-based model a click needs examination and attraction: E[clicks] = exposure × γ(stratum) × θ(position),
+for any distribution of the clicks (Craswell et al., WSDM 2008; Wang et al., WSDM 2018). Conditional on the number of
+clicks of a stratum, its attraction γ cancels: position k gets the share e_k θ_k / Σ_j e_j θ_j of the clicks. log θ is a
+smoothing spline. Its smoothness is estimated from the data (Wood and Fasiolo, Biometrics 2017, the generalised
+Fellner-Schall method).
+Intervals follow from the spline's posterior, with the variance between groups of users in place of the likelihood's
+variance (after Nychka, JASA 1988, and White, Econometrica 1982), because clicks of a user are not independent. A step
+in the true curve, as at the end of a screen, is smoothed over its neighbours, and intervals beside it are too narrow.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ Floats = NDArray[np.float64]
 
 _MOST_ROUNDS = 200
 _NUM_UNBENT = 3
-"""A factor, a power and a rate: what `_roughness` leaves free."""
+"""Unpenalised parameters of `_roughness`: a factor, a power and a rate."""
 _LEAST_SMOOTHING, _MOST_SMOOTHING = 1e-6, 3.0
-"""No log is taken for proof that a curve keeps to the shapes of `_roughness` for good."""
+"""Upper limit of the smoothing: no log proves that a curve has exactly the unpenalised shapes of `_roughness`."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,28 @@ class Observed:
 
 @dataclass(frozen=True)
 class Curve:
-    """log θ up to a constant, float64 [K], and its covariance [K, K], of which only differences have a meaning."""
+    """log θ up to a constant, float64 [K], and its covariance [K, K], of which only differences are meaningful."""
 
     log_theta: Floats
     covariance: Floats
 
     def spread_of(self, contrasts: Floats) -> Floats:
-        """Standard errors [N] of contrasts [N, K], each of which adds up to 0."""
+        """Standard errors [N] of contrasts [N, K]; each contrast adds up to 0."""
         return np.sqrt(np.maximum(np.einsum("nk,kl,nl->n", contrasts, self.covariance, contrasts), 0.0))
 
 
 def fit_curve(observed: Observed, positions: NDArray[np.int64]) -> Curve:
-    """The curve that the clicks speak for.
+    """Fit the curve to clicks by penalised maximum likelihood.
 
     Args:
-        observed: at least two groups; every position can be compared with every other one, see
+        observed: at least two groups; every position can be compared with every other position, see
             `connected_positions`.
-        positions: int64 [K], ascending: which positions of the surface the K are.
+        positions: int64 [K], ascending: positions of the surface that the K columns stand for.
     """
     clicks, exposures = observed.clicks.sum(axis=0), observed.exposures.sum(axis=0)
     num_positions = len(positions)
     roughness = _roughness(positions)
-    # Neither the clicks nor the roughness know the constant: this pins it, and moves nothing else.
+    # Clicks and roughness do not determine the constant: this term fixes it and changes nothing else.
     pin = np.full((num_positions, num_positions), 1 / num_positions)
     log_theta, smoothing, dispersion = np.zeros(num_positions), 1.0, 1.0
     inverse = spread = pin
@@ -80,7 +81,7 @@ def fit_curve(observed: Observed, positions: NDArray[np.int64]) -> Curve:
 
 
 def connected_positions(observed: Observed) -> NDArray[np.int64]:
-    """The positions that can be compared: the largest set that strata with clicks link to each other, ascending."""
+    """Positions that can be compared: the largest set linked by strata with clicks, ascending."""
     held = (observed.exposures.sum(axis=0) > 0) & (observed.clicks.sum(axis=(0, 2)) > 0)[:, None]
     linked = held.astype(np.int64)
     reach = (linked.T @ linked) > 0
@@ -97,7 +98,7 @@ def _climb(start: Floats, clicks: Floats, exposures: Floats, penalty: Floats, pi
     for _ in range(50):
         slope = (clicks - _expected(log_theta, clicks, exposures)).sum(axis=0) - penalty @ log_theta
         step = np.linalg.solve(_information(log_theta, clicks, exposures) + penalty + pin, slope)
-        # A step of more than a factor of 20 in one go is beyond what the quadratic knows.
+        # The quadratic approximation does not hold for a step of more than a factor of 20.
         step *= min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-300))
         for _ in range(30):
             if _likelihood(log_theta + step, clicks, exposures, penalty) >= reached - 1e-12 * abs(reached):
@@ -111,7 +112,7 @@ def _climb(start: Floats, clicks: Floats, exposures: Floats, penalty: Floats, pi
 
 
 def _shares(log_theta: Floats, exposures: Floats) -> Floats:
-    """The share of a stratum's clicks that each position gets: float64 [X, K]."""
+    """Share of a stratum's clicks at each position: float64 [X, K]."""
     odds = exposures * np.exp(log_theta - log_theta.max())
     return np.asarray(odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-300))
 
@@ -133,10 +134,10 @@ def _information(log_theta: Floats, clicks: Floats, exposures: Floats) -> Floats
 
 
 def _spread_between_groups(log_theta: Floats, observed: Observed, inverse: Floats) -> Floats:
-    """Covariance [K, K] of the slope of the likelihood, as the groups of users show it.
+    """Covariance [K, K] of the gradient of the likelihood, estimated between groups of users.
 
-    The curve was fitted to each group as well and lies too near to it: each slope is what it would be without the group
-    (Bell and McCaffrey, Survey Methodology 2002).
+    The fit includes each group and so underestimates its residual. Each gradient is corrected to a fit without
+    the group (Bell and McCaffrey, Survey Methodology 2002).
 
     Args:
         inverse: [K, K], of the penalised information.
@@ -172,8 +173,8 @@ def _next_smoothing(smoothing: float, log_theta: Floats, inverse: Floats, roughn
 def _roughness(positions: NDArray[np.int64]) -> Floats:
     """Distance of a curve [K] from a power law times an exponential, as a quadratic form [K, K].
 
-    Those are the shapes that examination is known to have: lists are left by a power law, feeds are scrolled at an
-    even rate. What is left over is measured by squared second differences over log(1 + position).
+    Examination has these two shapes: users leave lists by a power law and scroll feeds at an even rate. The remainder
+    is measured by squared second differences over log(1 + position).
     """
     at = np.log1p(positions.astype(np.float64))
     bends = np.zeros((max(len(at) - 2, 0), len(at)))

@@ -1,8 +1,8 @@
-"""Mixture model of the dwell of unclicked impressions: share of seen ones, and thresholds between seen and unseen.
+"""Mixture model of the dwell of unclicked impressions: share of seen impressions, and thresholds of seen and unseen.
 
-Log dwell is a mixture of normals: scrolled past unseen, looked at and passed over, and, where the log shows them,
-lingered on. It is fitted to a histogram by expectation maximisation (Dempster, Laird and Rubin, JRSS B 1977); the
-number of components is what the Bayesian information criterion prefers (Schwarz, Annals of Statistics 1978).
+Log dwell is a mixture of normals: scrolled past unseen, seen and passed over, and, in some logs, lingered on. The
+mixture is fitted to a histogram by expectation maximisation (Dempster, Laird and Rubin, JRSS B 1977). The Bayesian
+information criterion selects the number of components (Schwarz, Annals of Statistics 1978).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MOST_ROUNDS = 2000
 _LEAST_SPREAD = 0.05
 _LEAST_SHARE = 0.005
 _LEAST_DISTANCE = 2.0
-"""Ashman's D from which on two components are told apart cleanly (Ashman, Bird and Zepf, AJ 1994)."""
+"""Smallest Ashman's D at which two components are separate (Ashman, Bird and Zepf, AJ 1994)."""
 _SKIPPED = 100
-"""Impressions from which on a mixture is fitted at all."""
+"""Smallest number of impressions for which a mixture is fitted."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class DwellMixture:
 
     @property
     def typical_ms(self) -> list[float]:
-        """The median dwell of each component."""
+        """Median dwell of each component."""
         return [float(np.expm1(mean)) for mean in self.means]
 
     @property
     def thresholds_ms(self) -> list[int]:
-        """Between each component and the next, the dwell at which both are as likely."""
+        """Dwell at which a component and the next are equally likely, for each neighbouring pair."""
         return [self._threshold(component) for component in range(len(self.shares) - 1)]
 
     def _threshold(self, component: int) -> int:
@@ -56,21 +56,21 @@ class DwellMixture:
         """P(scrolled past unseen | bin of the dwell), float64 [NUM_BINS]."""
         densities = _densities(bin_middles(), self)
         unseen = densities[0] / np.maximum(densities.sum(axis=0), 1e-300)
-        # Far from its mean a narrow component falls under a wide one: shorter than unseen is unseen still.
+        # Far from its mean a narrow component has a lower density than a wide one: shorter dwell stays unseen.
         unseen[bin_middles() < self.means[0]] = 1.0
         unseen[bin_middles() > self.means[-1]] = 0.0
         return np.asarray(unseen)
 
 
 def bin_middles() -> Floats:
-    """Of every bin, in units of log(1 + dwell in ms), float64 [NUM_BINS]."""
+    """Middle of every bin, in units of log(1 + dwell in ms), float64 [NUM_BINS]."""
     return (np.arange(NUM_BINS) + 0.5) / BINS_PER_UNIT
 
 
 def fit_dwell(counts: Floats) -> DwellMixture | None:
-    """The mixture behind a histogram [NUM_BINS] of unclicked impressions; None where they do not fall apart.
+    """Fit the mixture to a histogram [NUM_BINS] of unclicked impressions; None where no components are separate.
 
-    Only components that lie apart count: the first two must, and a third does where it can.
+    Only separate components count: the first two have to be separate, and a third is added where it is.
     """
     if counts.sum() < _SKIPPED:
         return None
@@ -90,7 +90,7 @@ def _falls_apart(mixture: DwellMixture) -> bool:
 
 
 def _best(starts: Iterable[DwellMixture], counts: Floats) -> tuple[DwellMixture, float]:
-    """Best fit over the starts, and its information criterion: maximisation finds the nearest summit."""
+    """Best fit over the starts, and its information criterion: each maximisation ends at the nearest local maximum."""
     fitted = []
     for start in starts:
         mixture, likelihood = _climb(start, counts)
@@ -107,7 +107,7 @@ def _whole(counts: Floats) -> DwellMixture:
 
 
 def _splits(mixture: DwellMixture) -> Iterator[DwellMixture]:
-    """One more component: each in turn falls into halves."""
+    """Starts with one more component: each component in turn is split in halves."""
     for component in range(len(mixture.shares)):
         mean, spread = mixture.means[component], mixture.spreads[component]
         yield DwellMixture(
@@ -149,7 +149,7 @@ def _climb(mixture: DwellMixture, counts: Floats) -> tuple[DwellMixture, float]:
 
 
 def _densities(at: Floats, mixture: DwellMixture) -> Floats:
-    """Of every component, its share included, at each point: float64 [C, N]."""
+    """Density of every component times its share at each point: float64 [C, N]."""
     standard = (at - mixture.means[:, None]) / mixture.spreads[:, None]
     scale = mixture.shares / (mixture.spreads * np.sqrt(2 * np.pi))
     return np.asarray(scale[:, None] * np.exp(-0.5 * standard**2))

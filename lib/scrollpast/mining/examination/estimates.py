@@ -1,15 +1,15 @@
-"""Three ways to learn how probable it is that a position is looked at, and which of them to believe.
+"""Three estimators of the probability that a position is examined, and the choice between them.
 
-Each lays the clicks out as strata within which only the position differs, and fits `curve.fit_curve` to them:
+Each arranges the clicks in strata within which only the position differs, and fits `curve.fit_curve` to them:
 
-- randomised slots: what stands there was drawn by lot, so that all positions are one stratum;
-- intervention harvesting: the same user met the same ad at several positions; each pair of positions is a stratum
+- randomised slots: ads in these slots were drawn at random, so that all positions are one stratum;
+- intervention harvesting: the same user saw the same ad at several positions; each pair of positions is a stratum
   (AllPairs: Agarwal et al., WSDM 2019);
-- regression: impressions that the ranker scored alike are a stratum; its curve is the one that regression EM climbs
-  to (Wang et al., WSDM 2018), found by Newton's method. It holds as far as the score knows what the user wants.
+- regression: impressions with similar ranker scores are a stratum; the curve is the maximum that regression EM
+  converges to (Wang et al., WSDM 2018), found by Newton's method. It is unbiased as far as the score predicts clicks.
 
-Clicks tell the curve up to a factor. The factor comes from the dwell of unclicked impressions, where it falls apart
-into seen and unseen, and else is chosen so that the first position is looked at with certainty.
+Clicks determine the curve up to a factor. Where the dwell of unclicked impressions separates seen from unseen, the
+factor comes from the dwell. Elsewhere the first position is examined with probability 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scrollpast.mining.examination.dwell import DwellMixture, fit_dwell
 Floats = NDArray[np.float64]
 
 RANDOMISED, HARVESTED, REGRESSED = "randomised", "harvested", "regressed"
-"""From the one that assumes least to the one that assumes most."""
+"""Estimators, from the fewest assumptions to the most."""
 FROM_DWELL, FROM_FIRST = "dwell", "first"
 _TWO_SIDED_95 = 1.959964
 
@@ -47,22 +47,22 @@ class Estimate:
 
     @property
     def relative_width(self) -> float:
-        """Half of the interval's width over the probability, the median over positions."""
+        """Half of the interval's width over the probability; median over positions."""
         return float(np.median((self.high - self.low) / 2 / self.probability))
 
 
 @dataclass(frozen=True)
 class SurfaceEstimate:
-    """Result for one surface: the estimates that its log allows, why not the others, and which to use."""
+    """Result for one surface: the possible estimates, reasons for the missing ones, and the estimator to use."""
 
     surface: str
     num_impressions: int
     estimates: dict[str, Estimate]
-    """By estimator."""
+    """Estimates by estimator."""
     abstained: dict[str, str]
-    """Reasons, by estimator."""
+    """Reasons of missing estimates, by estimator."""
     chosen: str | None
-    """The estimator to use; None where every one abstained."""
+    """The estimator to use; None where no estimator has an estimate."""
     why: str
     dwell: DwellMixture | None
     unclicked_dwell: Floats
@@ -72,7 +72,7 @@ class SurfaceEstimate:
 
 
 def estimate_surface(surface: str, counts: SurfaceCounts, options: ExaminationOptions) -> SurfaceEstimate:
-    """All that one surface's counts allow to say."""
+    """Estimate a surface by every estimator that its counts allow."""
     unclicked_dwell = counts.unclicked_dwell.sum(axis=0)
     mixture = fit_dwell(unclicked_dwell)
     designs = {
@@ -112,7 +112,7 @@ def _regressed(counts: SurfaceCounts) -> Observed:
 
 
 def _harvested(counts: SurfaceCounts) -> Observed:
-    """Each pair of positions is a stratum with two positions in it."""
+    """Counts with each pair of positions as a stratum of two positions."""
     num_groups, num_positions, _ = counts.harvested.shape
     first, second = np.triu_indices(num_positions, 1)
     at_first, at_second = counts.harvested[:, first, second], counts.harvested[:, second, first]
@@ -128,13 +128,13 @@ def _harvested(counts: SurfaceCounts) -> Observed:
 
 
 def _why_not(name: str, observed: Observed, counts: SurfaceCounts, options: ExaminationOptions) -> str | None:
-    """The reason to abstain, or None."""
+    """Reason why the estimator has no estimate, or None."""
     if np.count_nonzero(counts.impressions.sum(axis=0)) < 2:
-        return "every impression of the surface stands at one position"
+        return "every impression of the surface has the same position"
     if not observed.exposures.any():
         return {
             RANDOMISED: "no slot was filled at random (is_random)",
-            HARVESTED: "no user clicked an ad that the same user met at two positions",
+            HARVESTED: "no user clicked an ad that was shown to the user at two positions",
             REGRESSED: "no impression has a score (mining.score_column)",
         }[name]
     positions = connected_positions(observed)
@@ -163,7 +163,7 @@ def _estimate(
         level = FROM_DWELL
         share, spread_of_share = _examined_share(counts, mixture)
         log_level, spread_of_level = np.log(share), spread_of_share / share
-        # The mean of the curve over what was served is the share that was looked at.
+        # The mean of the curve over the served impressions is the examined share.
         served = counts.impressions.sum(axis=0)[positions]
         weights = served / served.sum() * np.exp(curve.log_theta)
         log_reference, reference = np.log(weights.sum()), weights / weights.sum()
@@ -181,11 +181,11 @@ def _estimate(
 
 
 def _examined_share(counts: SurfaceCounts, mixture: DwellMixture) -> tuple[float, float]:
-    """Share of impressions that were looked at, by their dwell or a click, and its standard error over users."""
+    """Share of impressions that were examined, by their dwell or a click, and its standard error over users."""
     seen = counts.unclicked_dwell @ (1 - mixture.unseen_given_bin())
     known = counts.unclicked_dwell.sum(axis=1)
     clicked = counts.clicks.sum(axis=1)
-    # Unknown dwell is taken to be as the known one.
+    # Unknown dwell is assumed to be distributed as the known dwell.
     unclicked = counts.impressions.sum(axis=1) - clicked
     looked = clicked + unclicked * seen / np.maximum(known, 1)
     total = counts.impressions.sum(axis=1)
@@ -198,15 +198,15 @@ def _examined_share(counts: SurfaceCounts, mixture: DwellMixture) -> tuple[float
 
 def _choose(estimates: dict[str, Estimate], options: ExaminationOptions) -> tuple[str | None, str]:
     if not estimates:
-        return None, "no estimator can be identified"
+        return None, "no estimator has an estimate"
     for name, estimate in estimates.items():
         if estimate.relative_width <= options.max_relative_width:
-            return name, "assumes least of those that are precise enough"
+            return name, "fewest assumptions of the estimators that are precise enough"
     name = min(estimates, key=lambda name: estimates[name].relative_width)
-    return name, f"the most precise; none comes within {options.max_relative_width:.0%}"
+    return name, f"the most precise; no estimator is within {options.max_relative_width:.0%}"
 
 
 def _offered(mixture: DwellMixture | None) -> dict[str, int]:
-    """Thresholds of dwell to skip by."""
+    """Dwell thresholds for the options of mining.examined, by option."""
     names = ("min_dwell_ms", "max_dwell_ms")
     return {} if mixture is None else dict(zip(names, mixture.thresholds_ms, strict=False))

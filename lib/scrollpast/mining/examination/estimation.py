@@ -1,4 +1,4 @@
-"""The command line of the estimation: a log in, the table of examination and what it rests on out."""
+"""Counts of a log for the estimators, and the errors of a log that allows no estimate."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def count_examination(
     config: Config, window: Window, get_spark: Callable[[], SparkSession]
 ) -> dict[str, SurfaceCounts]:
-    """Count what the estimators need of a window of a log, surface by surface.
+    """Count the clicks and impressions of a window that the estimators need, surface by surface.
 
     Raises:
         UserError: the input or the configuration is not what it should be, or no impression counts.
@@ -55,7 +55,7 @@ def count_examination(
 
 
 def _no_impressions(source: Source, frame: DataFrame, rules: Rules) -> UserError:
-    """The error for a window without an impression that counts, by the first condition that leaves none."""
+    """Error for a window without a usable impression, by the first condition that no impression meets."""
     from pyspark.sql import functions as sql
 
     served_us = sql.unix_micros(SERVED_AT)
@@ -65,12 +65,16 @@ def _no_impressions(source: Source, frame: DataFrame, rules: Rules) -> UserError
         sql.count("*"), sql.count(POSITION), sql.count(sql.when(final, POSITION))
     ).first() or (0, 0, 0)
     if num_in_window and not num_placed:
-        expected, found = "impressions with a position", f"{num_in_window:,} in the window, none with one"
-        remedy = (
-            "log the position; without it nothing can be estimated, and every position counts as examined"
+        expected, found = (
+            "impressions with a position",
+            f"{num_in_window:,} impressions in the window, 0 with a position",
         )
+        remedy = "log the position; without positions nothing can be estimated, and every position counts as examined"
     elif num_placed and not num_final:
-        expected, found = "impressions whose labels are final", f"{num_placed:,} in the window, none final"
+        expected, found = (
+            "impressions whose labels are final",
+            f"{num_placed:,} impressions in the window, 0 final",
+        )
         remedy = (
             "choose a later --as-of: an impression counts when its longest attribution window (mining.maturity_h) "
             "is over"
@@ -106,8 +110,8 @@ def _open_inputs(
     if REQUEST_ID not in engagements.schema.names:
         raise UserError(
             f"engagements ({engagements.place})",
-            expected="request_id, which tells at what position an ad was engaged with",
+            expected="request_id, from which the position of the engagement follows",
             found=f"only {', '.join(engagements.schema.names)}",
-            remedy="log the request with the engagement; without it no position can be compared with another",
+            remedy="log the request with the engagement; without request_id positions cannot be compared",
         )
     return [(impressions, contract), (engagements, ENGAGEMENTS)]

@@ -1,7 +1,7 @@
-"""Count in Spark what the estimators need of a log; a few thousand numbers come back, whatever its size.
+"""Counts for the estimators, computed in Spark: a few thousand numbers for a log of any size.
 
-An engagement answers an impression where it names its request: one that came about another way says nothing about
-the position.
+An engagement answers an impression where it names its request. Other engagements carry no information about the
+position.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _IMPRESSION = [REQUEST_ID, AD_ID, POSITION]
 def observe(
     impressions: DataFrame, engagements: DataFrame, rules: Rules, options: ExaminationOptions
 ) -> dict[str, SurfaceCounts]:
-    """The counts of every surface.
+    """Count impressions and clicks of every surface.
 
     Args:
         impressions: as in the input contract; surface, is_random and the score may be absent.
@@ -61,7 +61,7 @@ def observe(
 
 
 def _shown(impressions: DataFrame, rules: Rules, options: ExaminationOptions) -> DataFrame:
-    """Whole impressions of the window whose labels are final, one row each."""
+    """Valid impressions of the window whose labels are final, one row each."""
     from pyspark.sql import functions as sql
 
     def or_else(name: str, default: Column) -> Column:
@@ -109,14 +109,14 @@ def _without_bots(shown: DataFrame, most_a_day: int) -> DataFrame:
 
 
 def _with_strata(shown: DataFrame, num_strata: int) -> DataFrame:
-    """The quantile of the score among its surface's, from 0; -1 where there is no score."""
+    """Add the quantile of the score on its surface, from 0; -1 where there is no score."""
     from pyspark.sql import functions as sql
 
     shares = [number / num_strata for number in range(1, num_strata)]
     cuts = shown.groupBy(SURFACE).agg(sql.percentile_approx(_SCORE, shares, 10 * num_strata).alias("cuts"))
     below = sql.size(sql.filter("cuts", lambda cut: cut < sql.col(_SCORE)))
     stratum = sql.when(sql.col(_SCORE).isNull(), _UNKNOWN).otherwise(below)
-    # One row a surface: every impression finds its own.
+    # The right side has one row a surface.
     return shown.join(sql.broadcast(cuts), SURFACE, how="inner").withColumn(_STRATUM, stratum).drop("cuts")
 
 
@@ -132,7 +132,7 @@ def _clicked(shown: DataFrame, engagements: DataFrame, rules: Rules) -> DataFram
         REQUEST_ID, USER_ID, AD_ID, KIND, _micros(ENGAGED_AT).alias(ENGAGED_AT), reach.alias("reach")
     ).where(sql.col(KIND).isin(names) & (sql.col(ENGAGED_AT) <= rules.window.as_of_us))
     late = sql.col(ENGAGED_AT) - sql.col(SERVED_AT)
-    # A request holds an ad once; deliveries that repeat an impression go here.
+    # A request holds an ad once: this drops repeated deliveries of an impression.
     return (
         shown.join(known, [REQUEST_ID, USER_ID, AD_ID], how="inner")
         .where(late.between(-rules.clock_skew_us, sql.col("reach")))
@@ -142,8 +142,9 @@ def _clicked(shown: DataFrame, engagements: DataFrame, rules: Rules) -> DataFram
 
 
 def _counted(shown: DataFrame, clicked: DataFrame, keys: list[str]) -> DataFrame:
-    """Impressions and clicks by some columns. Repeated deliveries count among the impressions: they are few, and as
-    many at every position.
+    """Count impressions and clicks by some columns.
+
+    Repeated deliveries count as impressions: they are few, and equally frequent at every position.
     """
     from pyspark.sql import functions as sql
 
@@ -156,11 +157,11 @@ def _counted(shown: DataFrame, clicked: DataFrame, keys: list[str]) -> DataFrame
 
 
 def _harvested(shown: DataFrame, clicked: DataFrame) -> DataFrame:
-    """Clicks of users at one position on ads that they met at another one too.
+    """Weighted clicks of users at one position on ads that were shown to them at another position too.
 
-    Of one user and ad, n times at k with c clicks and m times at l: c/n at k, weighted with nm/(n + m), which is the
-    weight of a difference of two means. It does not depend on clicks, so that the sum at k over that at l tends to
-    θ(k)/θ(l).
+    For a user and ad with n impressions at k, c of them clicked, and m impressions at l: c/n at k, with the weight
+    nm/(n + m) of a difference of two means. The weight does not depend on clicks, so that the sum at k over the sum
+    at l converges to θ(k)/θ(l).
     """
     from pyspark.sql import functions as sql
 
@@ -172,7 +173,7 @@ def _harvested(shown: DataFrame, clicked: DataFrame) -> DataFrame:
     times_there, together = sql.col("times_there"), sql.col("times") + sql.col("times_there")
 
     def total(part: Column) -> Column:
-        # Whole units add up to the same in any order.
+        # Sums of integers do not depend on the order.
         return sql.sum(sql.round(part * times_there / together * UNITS).cast("long"))
 
     return (

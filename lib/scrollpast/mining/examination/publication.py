@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def publish(
     surfaces: list[SurfaceEstimate], config: Config, window: Window, last_day: date, folder: str
 ) -> str | None:
-    """Write ``examination.json``, with every estimate, and ``table.parquet``, with those chosen; returns the table's
-    URI, or None where there is nothing to put in it.
+    """Write ``examination.json`` with every estimate, and ``table.parquet`` with the chosen estimates.
+
+    Returns the table's URI, or None where no estimate was chosen.
     """
     store, root = filesystem.resolve(folder)
     document = {
@@ -65,7 +66,7 @@ def _table(estimates: Mapping[str, Estimate]) -> pa.Table:
 
 
 def as_json(found: SurfaceEstimate) -> dict[str, Any]:
-    """All that is known of a surface, as JSON values."""
+    """Result of a surface as JSON values."""
     return {
         "num_impressions": found.num_impressions,
         "chosen": found.chosen,

@@ -1,4 +1,4 @@
-"""The examination table: how probable it is that a position of a surface is looked at."""
+"""Examination table: the probability that a position of a surface is examined."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _COLUMNS = (SURFACE, POSITION, PROBABILITY)
 
 
 def read_examination(uri: str | None) -> dict[str, NDArray[np.float64]]:
-    """Probabilities float64 [positions] by surface; empty without a table, which stands for 1 everywhere.
+    """Read probabilities float64 [positions] by surface; empty without a table, which means 1 everywhere.
 
-    A position that the table leaves out takes the probability of the one before it.
+    A position that the table leaves out takes the probability of the position before it.
 
     Raises:
         UserError: no Parquet with surface, position and probability, or a probability outside [0, 1].
@@ -56,7 +56,7 @@ def _bad(uri: str, expected: str, found: str) -> UserError:
 
 
 def write_examination(uri: str, table: pa.Table) -> None:
-    """Write a table of surface, position, probability and what else is known of them, for `read_examination`."""
+    """Write a table of surface, position, probability and further columns, for `read_examination`."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     store, path = filesystem.resolve(uri)

@@ -1,14 +1,14 @@
 """Bands of the gate: a day's metrics compared with those of the trailing days, before publication.
 
-The band of a figure lies around the median of the trailing days, so wide that neither the usual difference from
-day to day nor chance takes a figure out of it: the wider of
+The band of a metric lies around the median of the trailing days. Neither the usual difference from day to day nor
+chance takes a metric out of its band. The half-width is the largest of
 
-* ``deviations`` robust standard deviations from day to day, shares as logits. That is the larger of 1.4826 × the median
-  absolute deviation (Rousseeuw and Croux, *Alternatives to the median absolute deviation*, JASA 88, 1993) and of the
-  deciles' distance over 2.563, for which days that come every week, such as Sundays, are usual; less what chance
-  alone would make of it, and at least ``least_deviation``;
-* as many standard deviations of both together, from day to day and by the chance of so few cases, on the arcsine
-  scale, where that of chance is 1 / (2 √cases) for every share (Anscombe, *Biometrika* 35, 1948);
+* ``deviations`` robust standard deviations from day to day, shares as logits. A robust standard deviation is the larger
+  of 1.4826 × the median absolute deviation (Rousseeuw and Croux, *Alternatives to the median absolute deviation*,
+  JASA 88, 1993) and the distance of the deciles over 2.563, which includes weekly days such as Sundays. The deviation
+  expected by chance is subtracted, and the rest is at least ``least_deviation``;
+* ``deviations`` standard deviations of both together, from day to day and by chance of few cases, on the arcsine
+  scale, where the standard deviation by chance is 1 / (2 √cases) for every share (Anscombe, *Biometrika* 35, 1948);
 * ``least_difference``, for shares that are not small by nature.
 """
 
@@ -30,20 +30,20 @@ Floats = NDArray[np.float64]
 
 _MAD_TO_DEVIATION, _DECILES_TO_DEVIATION = 1.4826, 1 / 2.563
 _FEW_DAYS = 40.0
-"""The spread of m days is taken 40 / m² larger than it looks: that of few days may look small by chance. For normal
-figures, 5 deviations are left once in 3,000 days from the first band on (m = 7), once in 10,000 when m = 28."""
+"""Relative increase of the spread of m days: 40 / m², because the spread of few days may be small by chance. Normal
+metrics leave 5 deviations once in 3,000 days from the first band on (m = 7), once in 10,000 when m = 28."""
 _WIDEST = 100.0
-"""Half a band's width in logarithms at most: e¹⁰⁰ is no bound."""
+"""Largest half-width of a band in logarithms: e¹⁰⁰ is no bound in practice."""
 COUNTS = {"impressions", "recorded"}
-"""Figures that are numbers, not shares."""
+"""Metrics that are numbers, not shares."""
 _SMALL_BY_NATURE = {"engagement_rate"}
 _NO_BAND = {"recorded", "seen_before_share"}
-"""Checked against bounds alone: shares say the same of ``recorded``, and on the days before nothing could repeat."""
+"""Metrics compared with fixed limits only: shares already cover ``recorded``, and the first days cannot repeat rows."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Expected range of a metric: ``median`` of the trailing days, and how far around it."""
+    """Expected range of a metric: ``median`` of the trailing days, and the distance from it."""
 
     median: float
     low: float
@@ -52,7 +52,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Breach:
-    """A figure that is not where it has to be. ``median`` is None where a configured bound says so, not a band."""
+    """Metric outside its expected range. ``median`` is None where a configured limit is broken, not a band."""
 
     figure: str
     value: float
@@ -78,12 +78,12 @@ class Verdict:
 
     breaches: tuple[Breach, ...] = ()
     days: tuple[str, ...] = ()
-    """The trailing days whose figures made the bands; none if they were too few."""
+    """Trailing days whose metrics made the bands; empty if they were too few."""
     bands: Mapping[str, Band] = field(default_factory=dict)
-    """By figure, those that figures were held against."""
+    """Bands that metrics were compared with, by metric."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it, beside the figures."""
+        """JSON of the verdict in the manifest, beside the metrics."""
         return {
             "trailing_days": list(self.days),
             "breaches": [asdict(breach) for breach in self.breaches],
@@ -94,11 +94,11 @@ class Verdict:
 def judge(
     health: Health, trailing: Mapping[str, Health], options: GateOptions, *, engagements_required: bool = True
 ) -> Verdict:
-    """Hold a day's figures against the bounds and, if they are enough, the trailing days'.
+    """Compare a day's metrics with the fixed limits and, if they are enough, with the trailing days.
 
     Args:
-        trailing: by day (``ds``), those that are comparable.
-        engagements_required: else the engagement rate has no lower bound.
+        trailing: metrics of the comparable days, by day (``ds``).
+        engagements_required: False removes the lower limit of the engagement rate.
     """
     breaches = list(_out_of_bounds(health, options, engagements_required))
     if len(trailing) < options.min_trailing_days:
@@ -116,11 +116,11 @@ def judge(
 
 
 def band_of(name: str, past: Sequence[DayMetric], cases: int | None, options: GateOptions) -> Band:
-    """The band of a figure.
+    """Band of a metric.
 
     Args:
-        past: the figure on the trailing days.
-        cases: of how many the figure to judge is a share; None for a count.
+        past: the metric on the trailing days.
+        cases: denominator of the share to be compared; None for a count.
     """
     least = options.least_deviations.get(name, options.least_deviation)
     value = np.array([figure.value for figure in past])
@@ -129,7 +129,7 @@ def band_of(name: str, past: Sequence[DayMetric], cases: int | None, options: Ga
         half = min(options.deviations * max(spread, least), _WIDEST)
         return Band(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
     past_cases = np.array([figure.cases or 0 for figure in past], np.float64)
-    # Half a case more on either side: a share of 0 has a logit as well.
+    # Half a case more on either side: a share of 0 then has a finite logit.
     with_case, without = value * past_cases + 0.5, (1 - value) * past_cases + 0.5
     middle, spread = _centre(np.log(with_case / without))
     by_chance = float(np.median(1 / with_case + 1 / without))
@@ -148,7 +148,7 @@ def band_of(name: str, past: Sequence[DayMetric], cases: int | None, options: Ga
 
 
 def shown(name: str, value: float) -> str:
-    """A figure as people read it."""
+    """Text of a metric's value for messages."""
     return f"{value:,.0f}" if name in COUNTS else f"{value:.3%}"
 
 
@@ -168,7 +168,7 @@ def spell_days(days: Iterable[str]) -> str:
 
 
 def _judged(health: Health, options: GateOptions) -> list[tuple[str, DayMetric]]:
-    """The figures that say something, in the order in which they are explained."""
+    """Metrics that are checked, in the order of their explanations."""
     return [
         (name, health.figures[name])
         for name in FIGURES

@@ -1,7 +1,7 @@
-"""Day metrics: figures that separate a sound day from one with broken feeds.
+"""Day metrics: numbers that separate a sound day from a day with broken feeds.
 
-Most come from the ledger. Buckets count what the ledger does not tell while they decide (`BucketSigns`), which
-costs them next to nothing; the driver adds up. `scrollpast.config.FIGURES` says what each figure means.
+Most come from the ledger. Buckets count the rest while they decide (`BucketSigns`), at negligible cost; the driver
+adds the counts up. `scrollpast.config.FIGURES` describes each metric.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from scrollpast.outcomes import Outcome
 Ints = NDArray[np.int64]
 
 PROMPT_US = 15 * 60 * 1_000_000
-"""Most clicks come within seconds of the look: few are late, unless a clock is wrong."""
+"""Limit of a prompt engagement: most clicks follow within seconds; many late ones mean a wrong clock."""
 SKETCH_SIZE = 256
 _SKETCHED_REQUESTS = 16
-"""One request in so many is looked at for the sketch: hashing every row would cost a percent of the job."""
+"""The sketch samples one request in this many: hashing every row would cost 1 % of the job."""
 _SKETCH_SEED = 1
 _NOT_JUDGED = {Outcome.SUPPRESSED, Outcome.IMMATURE, Outcome.NEGATIVE}
-"""The number of suppressed impressions follows from the list, which grows, that of immature ones from --as-of;
-negatives are what the others leave."""
+"""Outcomes without a metric: ``suppressed`` depends on a growing list, ``immature`` on --as-of, and negatives are the
+remainder."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +43,33 @@ class BucketSigns:
     num_engaged: int = 0
     """Engagements of positive kinds in the window."""
     num_matched: int = 0
-    """Of them: the impression is there, of the request and ad or, where no request is named, of the user and ad."""
+    """``num_engaged`` whose impression exists: by request and ad, or by user and ad where no request is named."""
     num_attributed: int = 0
     """Engagements of positive kinds that answer an impression."""
     num_prompt: int = 0
-    """Of them: within ``PROMPT_US`` of it."""
+    """Of the answering engagements: within ``PROMPT_US`` of the impression."""
     num_only_far: int = 0
     """Impressions that would be negatives, had the guard windows been half as long."""
     sketch: tuple[int, ...] = ()
-    """The ``SKETCH_SIZE`` smallest hashes of distinct (user, request, ad), ascending: of two days' sets the smallest
-    hashes of the union are a sample (Broder, *On the resemblance and containment of documents*, 1997)."""
+    """The ``SKETCH_SIZE`` smallest hashes of distinct (user, request, ad), ascending. The smallest hashes of the union
+    of two days are a sample (Broder, *On the resemblance and containment of documents*, 1997)."""
     num_judged: int = 0
-    """Impressions that were decided here: sound ones of users who may have an anchor."""
+    """Impressions that the bucket decided: valid impressions of users who may have an anchor."""
     num_dwell: int = 0
-    """Of them: the dwell is known."""
+    """Decided impressions with a known dwell."""
     num_dwell_over_0: int = 0
-    """Of them: it is more than 0 ms."""
+    """Decided impressions with a dwell of more than 0 ms."""
     num_dwell_under_60: int = 0
-    """Of them: it is less than 60 ms, which no look is."""
+    """Decided impressions with a dwell above 0 and under 60 ms, too short to be a look."""
 
     def packed(self) -> bytes:
-        """As a message's payload."""
+        """Signs as a message's payload."""
         counts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sketch"}
         return pack({"sketch": np.array(self.sketch, np.int64)}, **counts)
 
     @staticmethod
     def sum(payloads: Iterable[bytes]) -> BucketSigns:
-        """The signs of all buckets, from their messages' payloads in any order."""
+        """Add up the signs of all buckets, from their messages' payloads in any order."""
         counts: Counter[str] = Counter()
         sketches = [np.zeros(0, np.int64)]
         for payload in payloads:
@@ -88,7 +88,7 @@ def engaged_in_window(engagements: Columns, rules: Rules) -> NDArray[np.bool_]:
 
 
 def signs_of(num_engaged: int, bucket: Bucket, decided: Decided, rules: Rules) -> BucketSigns:
-    """The signs of one bucket that has impressions; ``num_engaged`` counts engagements of all users that are its."""
+    """Signs of one bucket with impressions; ``num_engaged`` counts the engagements of all users of the bucket."""
     engagements = bucket.engagements
     has_request = engagements["request"] >= 0
     dwell_ms = bucket.rows["dwell_ms"]
@@ -108,7 +108,7 @@ def signs_of(num_engaged: int, bucket: Bucket, decided: Decided, rules: Rules) -
 
 
 def _sketch(rows: Columns) -> Ints:
-    # The low bits of a request's hash are as good as random, and the same whenever it is delivered.
+    # The low bits of a request's hash are nearly uniform, and equal in every delivery of the request.
     at = np.flatnonzero(rows["request"] & (_SKETCHED_REQUESTS - 1) == 0)
     keys = (rows[name][at] for name in ("user", "request", "ad"))
     return smallest(seeded_hash(_SKETCH_SEED, *keys), SKETCH_SIZE)
@@ -121,13 +121,13 @@ def smallest(values: Ints, count: int) -> Ints:
         found = np.unique(np.partition(values, size)[:size])
         if len(found) >= count:
             return found[:count]
-        size *= 4  # values that come again and again
+        size *= 4  # many values repeat
     return np.unique(values)[:count]
 
 
 @dataclass(frozen=True)
 class DayMetric:
-    """One number of a day. A share is one of ``cases``; None where the number is a count."""
+    """One number of a day: a share of ``cases``, or a count where ``cases`` is None."""
 
     value: float
     cases: int | None
@@ -135,7 +135,7 @@ class DayMetric:
 
 @dataclass(frozen=True)
 class Health:
-    """The figures of a day, by name; one that cannot be told, for want of cases or input, is not there."""
+    """Metrics of a day, by name; a metric without cases or input is left out."""
 
     figures: Mapping[str, DayMetric]
     lag_h: float
@@ -170,7 +170,7 @@ class Health:
         return Health(figures, round(lag_us / HOUR_US, 3), signs.sketch)
 
     def with_seen_before(self, earlier: Iterable[tuple[int, ...]]) -> Health:
-        """With the share of impressions that one of the earlier days had, the largest, from the days' sketches."""
+        """Add the share of impressions that an earlier day had too: the largest over the earlier days' sketches."""
         found = [_overlap(self.sketch, sketch) for sketch in earlier]
         if not found:
             return self
@@ -179,17 +179,17 @@ class Health:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """JSON of the metrics in the manifest."""
         figures = {name: asdict(figure) for name, figure in self.figures.items()}
         sketch = np.array(self.sketch, ">i8").tobytes().hex()
         return {"figures": figures, "lag_h": self.lag_h, "sketch": sketch}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Health:
-        """What `to_json` wrote.
+        """Read the JSON of `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it did not.
+            ValueError, KeyError, TypeError, AttributeError: the content is not JSON of `to_json`.
         """
         figures = {name: DayMetric(**figure) for name, figure in content["figures"].items()}
         sketch = np.frombuffer(bytes.fromhex(content["sketch"]), ">i8").tolist()
@@ -197,9 +197,9 @@ class Health:
 
 
 def _outcome_shares(totals: Mapping[Outcome, int]) -> dict[str, tuple[int, int]]:
-    """(count, cases) of every outcome: its share of the impressions that no outcome before it took.
+    """(count, cases) of every outcome: its share of the impressions that no earlier outcome took.
 
-    Shares of all impressions would move together whenever one of them does, and with the moment of --as-of.
+    Shares of all impressions would change together whenever one share changes, and with the moment of --as-of.
     """
     shares = {}
     left = sum(totals.values())
@@ -211,11 +211,11 @@ def _outcome_shares(totals: Mapping[Outcome, int]) -> dict[str, tuple[int, int]]
 
 
 def hardness(ledger: Ledger) -> tuple[float, int]:
-    """In how many of its cases a negative stood higher than a positive of its surface, ties half; and the cases.
+    """Share of pairs in which a negative ranked above a positive of its surface, ties half; and the number of cases.
 
-    The ranker put both where they were: it is its own verdict on how like positives the negatives are. A
-    Mann–Whitney statistic has the variance (m + n + 1) / (12 m n) around one half, which is that of a share of
-    3 m n / (m + n + 1) cases. Impressions of unknown position take no part.
+    The ranker chose both positions, so that the share measures how similar to positives it ranks the negatives.
+    A Mann–Whitney statistic has the variance (m + n + 1) / (12 m n) around one half, equal to that of a share of
+    3 m n / (m + n + 1) cases. Impressions of unknown position are left out.
     """
     positions: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for (outcome, surface, position), count in ledger.cells.items():
@@ -235,7 +235,7 @@ def hardness(ledger: Ledger) -> tuple[float, int]:
 
 
 def _overlap(today: tuple[int, ...], earlier: tuple[int, ...]) -> DayMetric:
-    """Share of the day's impressions that an earlier day had: of the hashes up to where both sketches are whole."""
+    """Share of the day's impressions that an earlier day had too, over the hash range that both sketches cover."""
     known_to = min(sketch[-1] if len(sketch) == SKETCH_SIZE else 2**63 for sketch in (today, earlier))
     compared = [value for value in today if value <= known_to]
     seen = len(set(compared) & set(earlier))

@@ -1,4 +1,4 @@
-"""Days that the gate holds: kept whole in ``held/ds=…``, and published from there without being mined again."""
+"""Days that the gate holds: complete copies in ``held/ds=…``, published from there without mining again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folder_of_days(config: Config) -> str:
 
 
 def day_uri(config: Config, day: date) -> str:
-    """The folder of a day that is published, or may be.
+    """Folder of a published day, whether it exists or not.
 
     Raises:
         UserError: no place is configured.
@@ -50,7 +50,7 @@ def day_uri(config: Config, day: date) -> str:
 
 
 def held_uri(config: Config, day: date) -> str:
-    """The folder of a day that is held, or may be; no reader of published days looks there.
+    """Folder of a held day, whether it exists or not; readers of published days ignore this folder.
 
     Raises:
         UserError: no place is configured.
@@ -59,12 +59,12 @@ def held_uri(config: Config, day: date) -> str:
 
 
 def grace_s(config: Config) -> float:
-    """Seconds that a file no manifest names is left alone."""
+    """Seconds for which a file that no manifest names is kept."""
     return config.output.orphan_grace_h * 3600
 
 
 def hold_day(config: Config, day: date, manifest: Manifest) -> str:
-    """Copy what was written of a day, and write its manifest there last.
+    """Copy a day's files to its held folder, and write the manifest there last.
 
     Returns:
         The URI of the held day.
@@ -81,20 +81,20 @@ def hold_day(config: Config, day: date, manifest: Manifest) -> str:
 
 
 def discard(uri: str) -> None:
-    """Remove a held day that is published by now; none is there, most often. One that is held anew meanwhile stays."""
+    """Remove a held day, if it exists, after its publication. A day that was held again meanwhile stays."""
     manifest = published_manifest(uri)
     if manifest is None:
         return
     with suppress(DayChangedError):
-        # Its manifest first: without it nothing can be released half.
+        # The manifest is removed first: a day without a manifest cannot be released in part.
         unpublish(uri, manifest)
         remove_unpublished(uri, list_day(uri))
 
 
 def release(config: Config, day: date, *, overwrite: bool = False) -> Manifest:
-    """Publish a held day as it is; returns its manifest.
+    """Publish a held day unchanged; returns its manifest.
 
-    It is the very manifest that is held, unless users came on the suppression list since.
+    The manifest is the held manifest, unless users were added to the suppression list since.
 
     A release that is interrupted can be run again.
 
@@ -108,16 +108,16 @@ def release(config: Config, day: date, *, overwrite: bool = False) -> Manifest:
     if manifest is None:
         raise UserError(
             from_uri,
-            expected="a day that the gate holds",
-            found="none" if replaced is None else "none, and the day is published",
+            expected="a day held by the gate",
+            found="no held day" if replaced is None else "no held day; the day is published",
             remedy="mine the day without --release",
         )
     if replaced is not None and not overwrite:
         raise UserError(
             to_uri,
             expected="an unpublished day",
-            found="a published one beside the one that is held",
-            remedy="pass --overwrite to replace it by the one that is held",
+            found="a published day and a held day",
+            remedy="pass --overwrite to replace the published day by the held day",
         )
     with removed_on_failure(to_uri):
         try:
@@ -126,7 +126,7 @@ def release(config: Config, day: date, *, overwrite: bool = False) -> Manifest:
             raise DayChangedError(
                 from_uri,
                 expected="the held day as this run read it",
-                found="files of it are gone: another job released it, or changed it, meanwhile",
+                found="missing files: another job released or changed the held day meanwhile",
                 remedy="run again",
             ) from error
         manifest = publish_obeying(to_uri, manifest, replacing=replaced)
@@ -157,7 +157,7 @@ def _held_against(breach: Breach, verdict: Verdict) -> str:
 
 
 def _copy(from_uri: str, to_uri: str, manifest: Manifest) -> None:
-    """Copy the files that a manifest names; those that are there are the same, as their names say."""
+    """Copy the files that a manifest names; an existing file has the same content, because names are content hashes."""
     store, from_folder = filesystem.resolve(from_uri)
     to_folder = filesystem.resolve(to_uri)[1]
     for path in manifest.paths:

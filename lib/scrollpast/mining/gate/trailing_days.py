@@ -1,4 +1,4 @@
-"""The trailing days of a day: what the manifests of the published days before it say of their health."""
+"""Trailing days of a day: the day metrics in the manifests of the published days before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scrollpast.shards import filesystem
 from scrollpast.shards.manifest import Manifest, read_manifest
 
 _ANY_BYTES = ("seed", "num_buckets")
-"""Options that change a day's bytes and none of its figures."""
+"""Options that change a day's bytes and none of its metrics."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Trailing:
     """The trailing days of one day."""
 
     days: Mapping[str, Health]
-    """Those that are comparable, by day (``ds``), in order."""
+    """Metrics of the comparable days, by day (``ds``), in order."""
     sketches: tuple[tuple[int, ...], ...]
-    """Of the impressions of all whose windows do not overlap the day's."""
+    """Sketches of the impressions of all days whose windows do not overlap the day's window."""
     left_out: Mapping[str, int]
     """Other published days, by the reason why they are not comparable."""
 
@@ -49,7 +49,7 @@ def read_trailing(out_uri: str, last_day: date, window: Window, health: Health, 
 
     Args:
         out_uri: folder of the published days.
-        health: the day's own; days are comparable that were known about as long after their end.
+        health: the day's metrics; days are comparable that were mined about as long after their end.
     """
     num_days = (window.end_us - window.start_us) // DAY_US
     dates = [last_day - timedelta(days=back) for back in range(1, config.gate.trailing_days * num_days + 1)]
@@ -63,7 +63,7 @@ def read_trailing(out_uri: str, last_day: date, window: Window, health: Health, 
             continue
         past = _health_of(found) if isinstance(found, Manifest) else None
         if past is None or not isinstance(found, Manifest):
-            left_out["whose manifest cannot be read or holds no figures"] += 1
+            left_out["whose manifest cannot be read or holds no metrics"] += 1
             continue
         start_us, end_us = (
             epoch_us(datetime.fromisoformat(text)) for text in (found.window_start, found.window_end)
@@ -82,7 +82,7 @@ def read_trailing(out_uri: str, last_day: date, window: Window, health: Health, 
 
 
 def _read(uri: str) -> Manifest | Exception | None:
-    """The manifest of a day; None where it is not published, or why it cannot be read."""
+    """Manifest of a day; None where the day is not published; the exception where the manifest cannot be read."""
     try:
         return read_manifest(uri)
     except UserError:

@@ -11,10 +11,10 @@ from scrollpast.errors import UserError
 
 
 def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
-    """The last day, and the moment (UTC) of ``--as-of`` or now.
+    """Parse the last day, and the moment (UTC) of ``--as-of`` or now.
 
     Raises:
-        UserError: they are not written as days and moments, or the days have not begun at that moment.
+        UserError: an argument is not a day or a moment, or the days have not begun at that moment.
     """
     last_day = _parse_day(arguments.date)
     as_of = parse_as_of(arguments)
@@ -33,8 +33,8 @@ def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
             "--as-of" if arguments.as_of else "--date",
             expected="a moment after the first day has begun",
             found=f"{as_of.isoformat(timespec='seconds')}, the moment at which it begins",
-            remedy="nothing of the days is known at that moment; for all that happened on them, write the day after "
-            f"the last one: --as-of {last_day + timedelta(days=1)}",
+            remedy="the days have no data at that moment; for complete days, pass the day after "
+            f"the last day: --as-of {last_day + timedelta(days=1)}",
         )
     if as_of < day_start:
         raise UserError(
@@ -47,16 +47,16 @@ def parse_days(arguments: argparse.Namespace) -> tuple[date, datetime]:
 
 
 def parse_as_of(arguments: argparse.Namespace) -> datetime:
-    """The moment (UTC) of ``--as-of``, or now.
+    """Parse the moment (UTC) of ``--as-of``; now where it is not given.
 
     Raises:
-        UserError: it is not written as a moment.
+        UserError: the argument is not a moment.
     """
     return _parse_moment(arguments.as_of) if arguments.as_of else datetime.now(UTC)
 
 
 def with_paths(config: Config, arguments: argparse.Namespace) -> Config:
-    """The paths of the command line over those of the configuration; a job may know fewer tables."""
+    """Replace the configuration's paths by those of the command line; a job may read fewer tables."""
     tables = {
         name: getattr(config.input, name).model_copy(update={"path": path, "table": None})
         for name in ("impressions", "engagements", "ads")
@@ -87,6 +87,6 @@ def _parse_moment(text: str) -> datetime:
             "--as-of",
             expected=expected,
             found=repr(text),
-            remedy="write it in ISO 8601; without a zone it is UTC",
+            remedy="write the moment in ISO 8601; a moment without a zone is UTC",
         ) from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -23,7 +23,7 @@ IS_RANDOM = "is_random"
 CREATED_AT = "created_at"
 
 WHOLE_SURFACE = "all"
-"""The surface of an impression that names none."""
+"""Surface of an impression without a surface."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ColumnType:
     name: str
     accepts: Callable[[pa.DataType], bool]
     nullable: bool = True
-    """A row may lack the value, and a file of several may lack the column."""
+    """True: a row may lack the value, and a file of several may lack the column."""
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -43,7 +43,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_whole(kind: pa.DataType) -> bool:
-    # An unsigned 64-bit id above 2⁶³ has no int64; nothing else is lost by widening.
+    # An unsigned 64-bit id above 2⁶³ does not fit int64; all other types widen without loss.
     return bool(pt.is_integer(kind)) and kind != pa.uint64()
 
 
@@ -70,20 +70,20 @@ CATEGORY = ColumnType(
 
 @dataclass(frozen=True)
 class TableContract:
-    """Columns that a table must have, and columns that are read where they are there."""
+    """Required columns of a table, and optional columns that are read if they exist."""
 
     name: str
     required: dict[str, ColumnType]
     optional: dict[str, ColumnType]
 
     def extended(self, columns: Iterable[tuple[str, ColumnType]]) -> TableContract:
-        """The same contract with further required columns, such as configured features."""
+        """Contract with further required columns, for example configured features."""
         extra = {name: kind for name, kind in columns if name not in self.required}
         optional = {name: kind for name, kind in self.optional.items() if name not in extra}
         return TableContract(self.name, {**self.required, **extra}, optional)
 
     def columns_in(self, schema: pa.Schema) -> list[str]:
-        """The columns to read from a table with this schema, in the contract's order."""
+        """Columns to read from a table with this schema, in the contract's order."""
         return [name for name in {**self.required, **self.optional} if name in schema.names]
 
     @property
@@ -122,7 +122,7 @@ class TableContract:
                 )
 
     def check_same_keys(self, schema: pa.Schema, place: str, other: pa.Schema, other_place: str) -> None:
-        """Hold the identifiers of two schemas against each other: a string never equals a long.
+        """Compare the types of the identifiers of two schemas: a string never equals a long.
 
         Raises:
             UserError: an identifier is a string here and a long there.

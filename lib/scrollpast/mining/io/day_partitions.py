@@ -1,4 +1,4 @@
-"""Logs that are kept by day: of years of partitions, only those that can hold the window are looked at."""
+"""Day partitions of a log: only partitions that can hold rows of the window are listed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DayPartitions:
 
     @staticmethod
     def of(table: InputTable, rows: TimeRange | None) -> DayPartitions | None:
-        """Those of the days (UTC) that the range touches, and of `Log.day_slack` days around; None = all of it."""
+        """Partitions of the days (UTC) in the range and of `Log.day_slack` days around; None = the whole table."""
         if not isinstance(table, Log) or table.day_column is None or rows is None:
             return None
         slack = timedelta(days=table.day_slack)
@@ -53,7 +53,7 @@ class DayPartitions:
         return frozenset(text for day in self.days for text in _texts(day))
 
     def may_hold(self, path: str) -> bool:
-        """Whether the file's folder, if one names the column, is one of these partitions."""
+        """True if the file's folder is one of these partitions, or no folder names the column."""
         value = self.value(path)
         return value is None or value in self._names
 
@@ -75,10 +75,10 @@ class DayPartitions:
         return found
 
     def condition(self, frame: DataFrame, place: str) -> Column:
-        """The partitions as a condition that Spark, and the metastore, can answer without opening a file.
+        """Partition condition that Spark and the metastore evaluate without opening a file.
 
         Raises:
-            UserError: the column is not there, or is no day.
+            UserError: the column is missing, or is no day.
         """
         from pyspark.sql import functions as sql
         from pyspark.sql import types

@@ -31,7 +31,7 @@ def check_engagements(counts: Counter[str], place: str, rules: Rules, mining: Mi
     if counts["invalid"]:
         notes.append(f"{counts['invalid']:,} engagements with a null user, ad or time were ignored")
     if counts["positive_kinds"] == 0 and mining.require_engagements:
-        seen = ", ".join(f"{n:,} {name}" for name, n in sorted(kinds.items())) or "none of any kind"
+        seen = ", ".join(f"{n:,} {name}" for name, n in sorted(kinds.items())) or "no engagement of any kind"
         raise UserError(
             f"engagements ({place})",
             expected=f"engagements of a positive kind from {iso(rules.window.start_us)} on, "
@@ -40,14 +40,14 @@ def check_engagements(counts: Counter[str], place: str, rules: Rules, mining: Mi
             remedy=f"name the kinds that are positive: {naming_kinds(unknown, mining.kinds)} (role explicit_negative "
             "for a hide or a report)"
             if unknown
-            else "wait for the engagement feed: without it every clicked ad would become a negative; "
-            "--set mining.require_engagements=false mines all the same",
+            else "wait for the engagement feed: without engagements every clicked ad would become a negative; "
+            "--set mining.require_engagements=false mines without engagements",
         )
     return notes
 
 
 def naming_kinds(names: Iterable[str], known: Mapping[str, Kind]) -> str:
-    """Options of the command line that name kinds of engagement as positive, each with a code that is free."""
+    """Command-line options that configure kinds of engagement as positive, each with a free code."""
     taken = {kind.code for kind in known.values()}
     free = (code for code in range(1, 100) if code not in taken)
     return " ".join(

@@ -1,4 +1,4 @@
-"""The job's input tables: opened and held against their contracts, checked again by what was read, described."""
+"""Input tables of the job: opened and checked against their contracts, checked by row counts, described."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSession]) -> dict[str, Source]:
-    """The tables by name: impressions, engagements, and ads where they are given or needed.
+    """Open the tables by name: impressions, engagements, and ads where they are given or needed.
 
     Raises:
-        UserError: a table is not there, or not as its contract says.
+        UserError: a table is missing, or does not fit its contract.
     """
     mining, window = config.mining, rules.window
     features = [(name, contracts.CATEGORY) for name in rules.user_features]
@@ -47,7 +47,7 @@ def open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSessi
             contract,
             get_spark,
             rows=rows,
-            # Every row of an engagement goes through the shuffle, and all wait until they are read.
+            # Every engagement goes through the shuffle, and all later stages wait for the read.
             rows_per_task=config.spark.rows_per_task // (8 if contract.name == "engagements" else 1) or 1,
             num_tasks=config.spark.num_partitions,
             may_be_empty=contract.name == "engagements" and not mining.require_engagements,
@@ -61,7 +61,7 @@ def open_inputs(config: Config, rules: Rules, get_spark: Callable[[], SparkSessi
 
 
 def no_impressions(source: Source, window: Window) -> UserError:
-    """The mistake of a window without a row."""
+    """Error of a window without a row."""
     return UserError(
         f"impressions ({source.place})",
         expected=f"rows served from {iso(window.start_us)} to {iso(window.end_us)}",
@@ -71,7 +71,7 @@ def no_impressions(source: Source, window: Window) -> UserError:
 
 
 def check_all_read(source: Source, num_read: int) -> None:
-    """Hold the rows that tasks read against the files' own counts: the ledger begins with what was read."""
+    """Compare the number of rows that tasks read with the counts in the files' footers."""
     if source.num_rows is not None and num_read != source.num_rows:
         raise ScrollpastError(
             f"impressions ({source.place})",
@@ -86,7 +86,7 @@ def describe(inputs: dict[str, Source], num_rows: dict[str, int], num_suppressed
 
     Args:
         num_rows: rows of a table that the run used.
-        num_suppressed: engagements that it left out, as their users are on the suppression list.
+        num_suppressed: engagements left out because their users are on the suppression list.
     """
     described = {
         name: {"place": source.place, "num_rows": num_rows.get(name), "fingerprint": source.fingerprint}

@@ -1,6 +1,6 @@
-"""Rows of a source brought to the contract's units: ids that stand for no id, the first position, the unit of dwell.
+"""Conversion of a source's rows to the contract's units: ids that mean null, the first position, the unit of dwell.
 
-Every job reads its tables through this, so that all of them agree on it.
+Every job reads its tables through this module, so that all jobs convert alike.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 
 @dataclass(frozen=True)
 class Normalization:
-    """Changes of columns, batch by batch. Without a change the batch comes back as it is."""
+    """Changes of columns, batch by batch. Without a change the batch is returned unchanged."""
 
     text_ids: tuple[str, ...] = ()
     """Columns of ids that are text."""
@@ -42,11 +42,11 @@ class Normalization:
     def of(
         cls, table: InputTable, contract: TableContract, schema: pa.Schema, null_ids: Sequence[str]
     ) -> Normalization:
-        """The changes that a table's options ask for.
+        """Changes that a table's options configure.
 
         Args:
             schema: of the table.
-            null_ids: ids that stand for no id, as text.
+            null_ids: ids that mean null, as text.
         """
         present = [name for name in contract.identifiers if name in schema.names and null_ids]
         whole = [name for name in present if pa.types.is_integer(schema.field(name).type)]
@@ -79,7 +79,7 @@ class Normalization:
 
 @dataclass(frozen=True)
 class NormalizedSource:
-    """A source whose batches are normalized before any function reads them."""
+    """Source whose batches are normalized before any function reads them."""
 
     source: Source
     normalization: Normalization
@@ -117,12 +117,12 @@ class NormalizedSource:
 
 
 def normalized(source: Source, normalization: Normalization) -> Source:
-    """The source itself where nothing is to be changed."""
+    """Wrap a source with its normalization; the source itself is returned where nothing changes."""
     return source if normalization.changes_nothing else NormalizedSource(source, normalization)
 
 
 def _without(batch: pa.RecordBatch, name: str, nulls: pa.Array) -> pa.RecordBatch:
-    """The batch with null for each of the values of a column that is among ``nulls``."""
+    """Batch with null in place of the values of a column that are among ``nulls``."""
     values = batch[name]
     if pa.types.is_null(values.type):
         return batch

@@ -1,4 +1,4 @@
-"""Parquet files as a source: planned from their footers, and read inside the tasks without a JVM in between."""
+"""Parquet files as a source: planned from their footers, and read inside the tasks without the JVM."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ParquetSource:
     columns: tuple[str, ...]
     tasks: tuple[tuple[FilePiece, ...], ...]
     times: tuple[str, str] | None
-    """First and last moment of the table, where its footers tell."""
+    """First and last moment of the table, where its footers hold them."""
     notes: tuple[str, ...] = ()
 
     def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
@@ -83,11 +83,11 @@ def open_parquet(
     num_tasks: int | None,
     may_be_empty: bool,
 ) -> ParquetSource:
-    """Hold the schema of every file against the contract, and share the row groups out to tasks.
+    """Check the schema of every file against the contract, and assign the row groups to tasks.
 
     Raises:
-        UserError: nothing is there, or nothing of these days; it is no Parquet, a column is missing or of a wrong
-            type, or there are no rows.
+        UserError: no file exists, or none of these days; a file is not Parquet, a column is missing or of a wrong type,
+            or there are no rows.
     """
     store, path = filesystem.resolve(uri)
     files, skipped = _list_parquet(store, path, uri, contract.name)
@@ -151,7 +151,7 @@ def open_parquet(
 
 
 def note_of_skipped(names: Sequence[str], place: str, suffix: str) -> list[str]:
-    """The note that names files of a folder that were skipped; none without such files."""
+    """Note that names skipped files of a folder; empty where no file was skipped."""
     if not names:
         return []
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
@@ -172,7 +172,7 @@ def _notes_of_filled(num_files_with: Counter[str], num_files: int, contract: Tab
 def _list_parquet(
     store: fs.FileSystem, path: str, uri: str, name: str
 ) -> tuple[list[fs.FileInfo], list[fs.FileInfo]]:
-    """The files of a table, and those that are skipped for their suffix."""
+    """Files of a table, and files that are skipped for their suffix."""
     try:
         info = store.get_file_info(path)
         if info.type == fs.FileType.File:
@@ -194,9 +194,9 @@ def _list_parquet(
 
 
 def visible_files(files: Iterable[fs.FileInfo], root: str) -> list[fs.FileInfo]:
-    """Files that hold something, without those that Spark and Hadoop take for marks or for half written.
+    """Non-empty files, without the markers and unfinished files of Spark and Hadoop.
 
-    Such names, or names of folders below ``root``, begin with '_' or '.'.
+    Names of these files, or of their folders below ``root``, begin with '_' or '.'.
     """
     relative = [(file, file.path[len(root) :].strip("/").split("/")) for file in files]
     return [
@@ -209,10 +209,11 @@ def visible_files(files: Iterable[fs.FileInfo], root: str) -> list[fs.FileInfo]:
 def files_with_suffix(
     files: list[fs.FileInfo], suffixes: Sequence[str]
 ) -> tuple[list[fs.FileInfo], list[fs.FileInfo]]:
-    """Split files into those of a table and others, such as README.txt, by their suffixes.
+    """Split files by suffix into files of a table and other files, such as README.txt.
 
-    Where one file has a suffix of the format, a file with another one is no part of the table; a file without a
-    suffix, or with a number for one (``part.0``), is. Where none has it, all are.
+    Where a file has a suffix of the format, a file with another suffix is no part of the table. A file without a
+    suffix, or with a number as its suffix (``part.0``), is part of the table. Where no file has a suffix of the format,
+    all files are.
     """
     endings = tuple(f".{suffix}" for suffix in suffixes)
 
@@ -239,9 +240,9 @@ def _fragments(store: fs.FileSystem, files: list[fs.FileInfo]) -> list[pds.Parqu
 def _values_from_paths(
     root: str, files: list[fs.FileInfo], contract: TableContract
 ) -> list[dict[str, pa.Scalar]]:
-    """The columns of the contract that folders named ``column=value`` give, file by file.
+    """Columns of the contract whose values are in folder names ``column=value``, file by file.
 
-    Whole numbers become int64 if all values of the column are, and the contract takes them; else they are text.
+    Values become int64 if all values of the column are whole numbers and the contract accepts int64; else text.
     """
     expected = {**contract.required, **contract.optional}
     texts = [_folder_values(file.path[len(root) :], expected) for file in files]
@@ -270,7 +271,9 @@ def _footer(fragment: pds.ParquetFileFragment, name: str) -> pq.FileMetaData:
     try:
         return fragment.metadata
     except (OSError, pa.ArrowException) as error:
-        remedy = "check the rights, and that its writer finished; move it away if it is no part of the table"
+        remedy = (
+            "check the rights, and that its writer finished; move the file away if it is no part of the table"
+        )
         raise _unreadable(f"{name} ({fragment.path})", str(error), remedy) from error
 
 
@@ -285,7 +288,7 @@ def _bounds_us(group: pq.RowGroupMetaData, column: str) -> tuple[int, int] | Non
             bounds = pa.array([statistics.min, statistics.max])
             if not pa.types.is_timestamp(bounds.type):
                 return None
-            # A time without a zone is UTC; a fraction of a microsecond is cut off, as it is from the rows.
+            # A time without a zone is UTC; fractions of a microsecond are truncated, as in the rows.
             low, high = (
                 bounds.cast(pa.timestamp("us", bounds.type.tz), safe=False).cast(pa.int64()).to_pylist()
             )
@@ -310,7 +313,7 @@ def _times(footers: Iterable[pq.FileMetaData], rows: TimeRange) -> tuple[str, st
 
 
 def _share_out(pieces: list[FilePiece], num_tasks: int) -> tuple[tuple[FilePiece, ...], ...]:
-    """Neighbouring row groups to tasks of about equal numbers of rows; no task is empty."""
+    """Assign neighbouring row groups to tasks with about equal numbers of rows; no task is empty."""
     total = sum(piece.num_rows for piece in pieces)
     tasks: list[list[FilePiece]] = [[] for _ in range(num_tasks)]
     before = 0
@@ -345,7 +348,7 @@ def _read_pieces(uri: str, pieces: Iterable[FilePiece], columns: tuple[str, ...]
 
 
 def fingerprint_of(root: str, files: list[fs.FileInfo]) -> str:
-    """A hash over the paths (below ``root``), sizes and times of files: it changes when one of them does."""
+    """Hash of the paths (below ``root``), sizes and times of files."""
     lines = sorted(f"{file.path[len(root) :]}\t{file.size}\t{file.mtime_ns}" for file in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -354,7 +357,7 @@ def _unreadable(
     place: str, found: str, remedy: str = "check the path, the rights, and that its writer finished"
 ) -> UserError:
     first_line = found.splitlines()[0] if found else "no reason given"
-    # The reason may quote bytes of the broken file, which are not for a terminal.
+    # The reason may quote bytes of the broken file, which could disturb a terminal.
     first_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in first_line)
     return UserError(
         place,

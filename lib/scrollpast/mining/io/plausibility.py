@@ -1,4 +1,4 @@
-"""Notes on logs that are probably not meant as they say: slots from 1, dwell in seconds, no dwell, only new ads."""
+"""Notes on logs that the options probably misread: slots from 1, dwell in seconds, no dwell, only new ads."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from scrollpast.mining.gate.day_metrics import BucketSigns
 from scrollpast.mining.rules.ledger import Ledger
 
 LEAST_CASES = 100
-"""Fewer rows give no doubt."""
+"""Smallest number of rows for a note."""
 
 
 def doubts(ledger: Ledger, signs: BucketSigns, exposure: Exposure) -> list[str]:
-    """One note for every plausible mistake, each with the option that mends it.
+    """One note for every probable mistake, with the option that corrects it.
 
-    The signs are those of impressions whose user may have an anchor; positions are those of all impressions.
+    The signs count impressions whose user may have an anchor; positions are those of all impressions.
     """
     notes = []
     known = [position for (_, _, position), count in ledger.cells.items() if position is not None and count]
@@ -25,8 +25,8 @@ def doubts(ledger: Ledger, signs: BucketSigns, exposure: Exposure) -> list[str]:
         )
     if signs.num_judged >= LEAST_CASES and not signs.num_dwell:
         notes.append(
-            "no impression has a dwell: every one counts as looked at with the weight mining.confidence.unknown; "
-            "set mining.examined.unknown=drop to take none of them as a negative"
+            "no impression has a dwell: every impression counts as seen with the weight mining.confidence.unknown; "
+            "set mining.examined.unknown=drop to mine no negatives from impressions without a dwell"
         )
     if signs.num_dwell_over_0 >= LEAST_CASES and signs.num_dwell_under_60 > 0.9 * signs.num_dwell_over_0:
         notes.append(

@@ -1,4 +1,4 @@
-"""Protocol of input tables, whichever way they are read."""
+"""Protocol of input tables, for every way of reading them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """An input table whose schema fits its contract."""
+    """Input table whose schema fits its contract."""
 
     @property
     def place(self) -> str: ...
@@ -25,7 +25,7 @@ class Source(Protocol):
 
     @property
     def num_rows(self) -> int | None:
-        """Rows that will be read; ``None`` where only reading them tells."""
+        """Rows that will be read; ``None`` where the number is unknown before reading."""
 
     @property
     def fingerprint(self) -> str | None:
@@ -33,12 +33,12 @@ class Source(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for a person: files that were skipped, columns that some files lack."""
+        """Notes for the user: skipped files, columns that some files lack."""
 
     def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
-        """A DataFrame with the batches that ``function`` makes of every task's batches."""
+        """DataFrame with the batches that ``function`` returns for every task's batches."""
         ...
 
     def describe_times(self) -> str:
-        """From when to when the table's rows are, for a message that none was in the window."""
+        """Text of the first and last time of the table's rows, for the error of a window without rows."""
         ...

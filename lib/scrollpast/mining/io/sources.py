@@ -1,7 +1,7 @@
 """Input tables: checked against their contract before a row is read, then read inside Spark's tasks.
 
-Parquet by path is read by the tasks themselves, row group by row group, which spares the rows the way through
-the JVM; every other source is Spark's scan, handed to the same functions as Arrow batches.
+Tasks read Parquet by path themselves, row group by row group, without the JVM. Every other source is read by Spark's
+scan and passed to the same functions as Arrow batches.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 def run(source: Source, spark: SparkSession, function: TaskFunction, schema: str) -> DataFrame:
-    """A DataFrame with the rows, each of them large, that ``function`` makes of every task's batches."""
+    """DataFrame with the rows, each of them large, that ``function`` returns for every task's batches."""
     output = arrow_schema(schema)
     return source.map(spark, lambda number, batches: as_batches(function(number, batches), output), schema)
 
 
 def as_frame(source: Source, spark: SparkSession, contract: TableContract) -> DataFrame:
-    """The rows of a source as a DataFrame: ids as text or long, times in microseconds, whole numbers as long."""
+    """Rows of a source as a DataFrame: ids as text or long, times in microseconds, whole numbers as long."""
     fields = [
         pa.field(name, _plain_type(source.schema.field(name).type))
         for name in contract.columns_in(source.schema)
@@ -76,17 +76,17 @@ def open_source(
     may_be_empty: bool = False,
     null_ids: Sequence[str] = (),
 ) -> Source:
-    """Find a table, hold its schema against the contract, and plan how to read it.
+    """Find a table, check its schema against the contract, and plan its read.
 
     Args:
         get_spark: called only where the table needs Spark to be found (by name, or another format).
         rows: rows outside this range need not be read.
-        rows_per_task: rows one task reads, about; ``num_tasks`` overrides it.
-        null_ids: ids that stand for no id, as text; they are read as null.
+        rows_per_task: approximate number of rows a task reads; overridden by ``num_tasks``.
+        null_ids: ids that mean null, as text; they are read as null.
 
     Raises:
-        UserError: no place is configured, nothing is there, it cannot be read, a column is missing or of a
-            wrong type, or there are no rows.
+        UserError: no place is configured, the place is empty or unreadable, a column is missing or of a wrong
+            type, or there are no rows.
     """
     if table.path is None and table.table is None:
         raise UserError(

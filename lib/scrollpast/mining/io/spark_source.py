@@ -1,4 +1,4 @@
-"""Source of rows that Spark reads: a table of its catalog, or a path in another format than Parquet."""
+"""Source of rows that Spark reads: a table of its catalog, or a path in a format other than Parquet."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def open_with_spark(
     rows: TimeRange | None,
     num_tasks: int | None,
 ) -> SparkSource:
-    """Find the table, hold its schema against the contract, and leave all else to Spark.
+    """Find the table and check its schema against the contract; Spark plans the read.
 
     Raises:
         UserError: Spark finds no such table or cannot read it, or a column is missing or of a wrong type.
@@ -91,7 +91,7 @@ def open_with_spark(
     if (days := DayPartitions.of(table, rows)) is not None:
         frame = frame.where(days.condition(frame, f"{contract.name} ({place})"))
     frame = frame.select(*contract.columns_in(schema))
-    # A plan by path still names the files of all partitions.
+    # A plan by path still lists the files of all partitions.
     uris = [uri for uri in frame.inputFiles() if days is None or days.may_hold(uri)]
     fingerprint = _fingerprint_of_uris(uris)
     if rows is not None:
@@ -106,9 +106,9 @@ def open_with_spark(
 
 
 def _files_of_other_formats(table: InputTable) -> list[str]:
-    """Paths of files that Spark is to skip: they have another suffix than the format's, which all others have.
+    """Paths of files that Spark has to skip: their suffix is not the suffix of the format.
 
-    Empty where only Spark can look at the path, or where the options choose files by their names.
+    Empty where only Spark can list the path, or where the options choose files by their names.
     """
     if table.path is None or "pathGlobFilter" in table.options:
         return []
@@ -135,7 +135,7 @@ def _read_with_spark(table: InputTable, spark: SparkSession, *, only_suffix: boo
 
 
 def _arrow_schema_of(frame: DataFrame, contract: TableContract) -> pa.Schema:
-    """The frame's schema as Arrow knows it; a column outside the contract, of whatever type, by its name only."""
+    """Arrow schema of the frame; a column outside the contract keeps its name only, whatever its type."""
     from pyspark.sql.types import StructType
 
     wanted = [field for field in frame.schema if field.name in {**contract.required, **contract.optional}]
@@ -146,7 +146,7 @@ def _arrow_schema_of(frame: DataFrame, contract: TableContract) -> pa.Schema:
 
 
 def _fingerprint_of_uris(uris: Iterable[str]) -> str | None:
-    """As for Parquet's own files; ``None`` where there are none, or where only Spark can look at them."""
+    """Fingerprint as for Parquet files; ``None`` where there are no files, or where only Spark can list them."""
     infos: list[fs.FileInfo] = []
     try:
         for uri in sorted(uris):

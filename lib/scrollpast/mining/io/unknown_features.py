@@ -13,7 +13,7 @@ from scrollpast.record_schema import UNKNOWN, USER_FEATURE_PREFIX
 
 
 def known_features(records: pa.RecordBatch | None, rules: Rules) -> list[str]:
-    """The user features that some record of a bucket has a value of."""
+    """User features with a value in at least one record of a bucket."""
     if records is None:
         return []
     return [
@@ -24,10 +24,10 @@ def known_features(records: pa.RecordBatch | None, rules: Rules) -> list[str]:
 
 
 def unknown_feature_notes(sealed: Iterable[dict[str, Any]], rules: Rules, place: str) -> Iterator[str]:
-    """One note for every user feature that no record of the day has a value of; none for a day without records.
+    """Notes on every user feature without a value in any record of the day; empty for a day without records.
 
     Args:
-        sealed: what was written of every bucket: ``entry`` and ``known_features``.
+        sealed: ``entry`` and ``known_features`` of every written bucket.
         place: the table of impressions.
     """
     written = [metadata for metadata in sealed if metadata["entry"]]
@@ -36,5 +36,5 @@ def unknown_feature_notes(sealed: Iterable[dict[str, Any]], rules: Rules, place:
         if name not in known:
             yield (
                 f"user feature {name} of impressions ({place}) is null in every record; "
-                "fill the column, or leave it out of mining.user_features"
+                "fill the column, or remove it from mining.user_features"
             )

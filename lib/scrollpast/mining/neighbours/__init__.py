@@ -1,1 +1,1 @@
-"""Neighbours: from published days and exported towers to days whose records hold near ads as well."""
+"""Nearest-neighbour negatives: published days and exported towers in, days whose records also hold near ads out."""

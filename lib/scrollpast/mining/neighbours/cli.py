@@ -1,4 +1,4 @@
-"""The command line of mining neighbours: arguments in, a table of what became of all candidates out."""
+"""Command line of the neighbour job: runs the job and prints the ledger of candidates."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from scrollpast.mining.spark.session import session_when_needed
 def mine(
     arguments: argparse.Namespace, read_export: Callable[[str], Towers], open_retriever: OpenRetriever
 ) -> int:
-    """Run the job as its command line says and print its ledger; returns the exit code.
+    """Run the job with the given arguments and print its ledger; returns the exit code.
 
     Args:
-        read_export: what an export says of itself, by its URI; runs here.
-        open_retriever: opens it, with its index; runs on the workers.
+        read_export: reads an export's description by its URI; runs on the driver.
+        open_retriever: opens the export with its index; runs on the workers.
     """
     config = load_config(arguments.config, arguments.set)
     with (
@@ -48,14 +48,14 @@ def mine(
 
 
 def summary(done: Sequence[DayWithNeighbours], options: Neighbours) -> str:
-    """Summary of a run: the ledger of all days, who was asked for, and where the days are."""
+    """Summary of a run: the ledger of all days, the number of searched records, and the URIs of the days."""
     manifests = [day.manifest for day in done]
     total = sum(sum(manifest.ledger.values()) for manifest in manifests)
     lines = [f"{'outcome':<14}{'candidates':>15}  {'share':>7}  meaning"]
     for outcome in CandidateOutcome:
         count = sum(manifest.ledger[outcome.label] for manifest in manifests)
         lines.append(f"{outcome.label:<14}{count:>15,}  {count / max(total, 1):>7.2%}  {outcome.meaning}")
-    ranks = f"ads of ranks {options.first_rank:,} to {options.last_rank:,}, for every user asked for"
+    ranks = f"ads of ranks {options.first_rank:,} to {options.last_rank:,}, for every searched user"
     lines.append(f"{'total':<14}{total:>15,}  {1:>7.2%}  {ranks}")
     asked, unplaced, left_out = (
         sum(manifest.input["records"][name] for manifest in manifests) for name in RECORDS
@@ -64,9 +64,9 @@ def summary(done: Sequence[DayWithNeighbours], options: Neighbours) -> str:
     kept = sum(manifest.ledger[CandidateOutcome.KEPT.label] for manifest in manifests)
     lines += [
         "",
-        f"{asked:,} records asked for, {kept / max(asked, 1):.1f} neighbours each",
+        f"{asked:,} records searched, {kept / max(asked, 1):.1f} neighbours each",
         f"{without:,} of these users got no neighbour ({without / max(asked, 1):.1%})",
-        f"{unplaced:,} records without a positive that the towers know, {left_out:,} not in the sample",
+        f"{unplaced:,} records without a positive in the towers' vocabulary, {left_out:,} not in the sample",
     ]
     searches = [Search(**found) for manifest in manifests if (found := manifest.input.get("search"))]
     lines += dict.fromkeys(map(str, searches))

@@ -1,7 +1,7 @@
 """Choice of a search: exact in a small catalogue, else through as many lists of the index as a sample needs.
 
-An index by inverted lists returns ads of the nearest lists only. Its ad at place 101 is then not the ad of rank 101
-among all, and ads of the wanted ranks are never looked at.
+An index by inverted lists returns ads of the nearest lists only. Its ad at rank 101 is then not the ad of rank 101
+in the catalogue, and ads of the wanted ranks are missing from the candidates.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from scrollpast.config import Neighbours
 from scrollpast.mining.neighbours.retriever import Floats, Retriever
 
 LEAST_COVERAGE = 0.95
-"""Share of the ads of the wanted ranks that have to be among the candidates."""
+"""Smallest share of the ads of the wanted ranks that have to be candidates."""
 SAMPLE_USERS = 256
 
 
 @dataclass(frozen=True)
 class Search:
-    """Search of an index: the lists that a query looks at, and the coverage that a sample of users has with them."""
+    """Search of an index: the lists that a query probes, and their coverage in a sample of users."""
 
     num_probes: int | None
-    """Lists that a query looks at; None = every ad is compared with."""
+    """Lists that a query probes; None = exact search over all ads."""
     coverage: float
-    """Share of the ads of the wanted ranks that are among the candidates; 1 for an exact search."""
+    """Share of the ads of the wanted ranks that are candidates; 1 for an exact search."""
     num_users: int
-    """Users of the sample; 0 for an exact search, which needs none."""
+    """Users of the sample; 0 for an exact search, which needs no sample."""
 
     @staticmethod
     def exact() -> Search:
@@ -44,14 +44,14 @@ class Search:
 
 
 def is_exact(options: Neighbours, num_ads: int) -> bool:
-    """True for a catalogue that is small enough to be searched without its index."""
+    """True for a catalogue that is small enough for an exact search."""
     return num_ads <= options.exact_up_to
 
 
 def choose_search(retriever: Retriever, user_UD: Floats, options: Neighbours) -> Search:
-    """The fewest lists, of the powers of two, whose candidates hold `LEAST_COVERAGE` of the ads of the wanted ranks.
+    """The smallest power of two of lists whose candidates hold `LEAST_COVERAGE` of the ads of the wanted ranks.
 
-    An index that does not hold so many with all of its lists, such as one of quantised vectors, is not used.
+    An index below `LEAST_COVERAGE` with all of its lists, for example an index of quantised vectors, is not used.
 
     Args:
         user_UD: float32 [U, D], the sample.
@@ -74,7 +74,7 @@ def choose_search(retriever: Retriever, user_UD: Floats, options: Neighbours) ->
 
 
 def coverage(found_UC: NDArray[np.int64], wanted_UC: NDArray[np.int64]) -> float:
-    """Share of the wanted rows that were found, user by user; rows of 0 and below are no ads."""
+    """Share of the wanted rows that were found; rows of 0 and below are no ads."""
     num_wanted = num_found = 0
     for found, wanted in zip(found_UC, wanted_UC, strict=True):
         wanted = wanted[wanted > 0]

@@ -1,10 +1,10 @@
-"""Neighbours for published days: what is read, the tasks on Spark, and the days that are published.
+"""Neighbours for published days: inputs, tasks on Spark, and published days.
 
     served day ──┐ shard by shard: embed users ► search ► rules ► records ► shard, named by content
     export ──────┘                                                            ▼
                                                       ledger checked ► manifest.json published
 
-A task reads a shard and writes a shard; of the days it holds only what the shard's users engaged with.
+A task reads a shard and writes a shard. Of the other days, a task holds only the engagements of the shard's users.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _DONE = "number long, message binary"
 
 @dataclass(frozen=True)
 class DayWithNeighbours:
-    """Result of a run for one day. ``is_new`` is false where it was published from the same input before."""
+    """Result of a run for one day. ``is_new`` is false where the day was published from the same input before."""
 
     uri: str
     manifest: Manifest
@@ -80,14 +80,14 @@ def mine_days(
 ) -> list[DayWithNeighbours]:
     """Publish every day with neighbours as ``ds=…`` below ``out``.
 
-    A day that is published there from the same input is left alone. Where a run fails, the days that it published
-    stay, and the same call goes on with the others.
+    A day that is published there from the same input is not written again. After a failed run the published days stay,
+    and the same call continues with the remaining days.
 
     Args:
         day_uris: folders of published days, or their manifests.
         towers: the export; ``open_retriever`` opens it on the workers.
-        engaged_in: more days whose engagements are ruled out, beside those that get neighbours.
-        sample: users asked for, chosen by a seeded hash; the records of others stay as they are. None = all.
+        engaged_in: further days whose engagements are excluded, beside the days that get neighbours.
+        sample: users to be searched, chosen by a seeded hash; other records stay unchanged. None = all users.
         overwrite: replace days that are published.
 
     Raises:
@@ -109,7 +109,7 @@ def mine_days(
     to_do = [day for day, manifest in zip(days, published, strict=True) if manifest is None]
     for day in to_do:
         check_writable(day.out_uri)
-    # Whoever is forgotten where a day comes from is forgotten where it goes.
+    # Users on the suppression list of the source day are left out of the new day too.
     folders = [folder_of(day.uri) for day in days]
     all_days = tuple(day.shards for day in (*days, *others))
     work = Work(config.neighbours, towers.uri, towers.fingerprint, all_days)
@@ -120,7 +120,7 @@ def mine_days(
         if manifest is not None:
             manifest = obey(day.out_uri, manifest, folders)
             return DayWithNeighbours(day.out_uri, manifest, is_new=False)
-        # By this day alone, so that its bytes do not depend on the other days of the run.
+        # Chosen from this day alone, so that its bytes do not depend on the other days of the run.
         search = _choose_search(get_spark, config, day, work, open_retriever, towers.num_ads)
         with removed_on_failure(day.out_uri):
             manifest = _mine_day(
@@ -186,7 +186,7 @@ def _choose_search(
     open_retriever: OpenRetriever,
     num_ads: int,
 ) -> Search:
-    """Exactly in a small catalogue; else as widely as users of the day's largest shard need."""
+    """Exact search in a small catalogue; else the search that users of the day's largest shard need."""
     if is_exact(config.neighbours, num_ads):
         return Search.exact()
     shards = day.shards
@@ -204,7 +204,7 @@ def _choose_search(
 
 
 def _highest_chance(spark: SparkSession, days: Sequence[NeighbourDay], work: Work, sample: int) -> int:
-    """The chance of the last user in the sample: users with a positive on any day, those with the smallest."""
+    """Largest `user_chances` in the sample, which holds the users with a positive and the smallest chances."""
     seed = work.options.seed
 
     def look(shard: PublishedShard) -> bytes:
@@ -214,14 +214,14 @@ def _highest_chance(spark: SparkSession, days: Sequence[NeighbourDay], work: Wor
     with progress(spark, "choose users"):
         messages = _on_shards(spark, shards, look)
     chances = np.unique(np.concatenate([unpack(message)[0]["chances"] for message in messages]))[:sample]
-    # Nobody is above the highest of all: fewer users than asked for are all of them.
+    # Fewer users than the sample size: the largest possible chance includes all of them.
     return int(chances[-1]) if len(chances) == sample else int(np.iinfo(np.int64).max)
 
 
 def _on_shards(
     spark: SparkSession, shards: Sequence[PublishedShard], function: Callable[[PublishedShard], bytes]
 ) -> list[bytes]:
-    """Results of the function for every shard, in their order; a task a shard, as one takes seconds to minutes."""
+    """Results of the function for every shard, in order; one task a shard, because a shard takes seconds to minutes."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -1,4 +1,4 @@
-"""Ads that the users of some records engaged with on any of the days: they are never neighbours."""
+"""Ads that the users of a batch of records engaged with on any of the days: never neighbours of these users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE
 from scrollpast.record_schema import USER_ID
 
 ENGAGED_FEATURES = (USER_ID, "positive_ad_id", "negative_ad_id", "negative_kind")
-"""Features of a record that tell it: positives, and what was hidden or reported."""
+"""Features of a record with engaged ads: positives, and hidden or reported ads."""
 
 Integers = NDArray[np.int64]
 
@@ -29,11 +29,11 @@ class EngagedAds:
 
     @staticmethod
     def of(user_ids: Integers, batches: Iterable[pa.RecordBatch]) -> EngagedAds:
-        """Gather from records what these users engaged with.
+        """Gather the ads that these users engaged with from records.
 
         Args:
             user_ids: int64 [U], distinct.
-            batches: records of any days with `ENGAGED_FEATURES`; of other users too.
+            batches: records of any days with `ENGAGED_FEATURES`; records of other users are ignored.
         """
         order = np.argsort(user_ids)
         ids = user_ids[order]
@@ -52,11 +52,11 @@ class EngagedAds:
         return EngagedAds(np.searchsorted(users, np.arange(len(user_ids) + 1)), ads)
 
     def of_some(self, first: int, stop: int) -> EngagedAds:
-        """The same of the users ``first`` to ``stop`` (exclusive) only."""
+        """Engaged ads of the users ``first`` to ``stop`` (exclusive)."""
         return EngagedAds(self.offsets[first : stop + 1], self.ads)
 
     def holds(self, users: Integers, ads: Integers) -> NDArray[np.bool_]:
-        """Whether each user, by number [P], engaged with the ad [P]: bool [P]."""
+        """Membership of pairs of user number [P] and ad [P] in the engaged ads: bool [P]."""
         found = np.empty(len(users), np.bool_)
         _holds(
             frozen(self.offsets, np.int64),
@@ -69,7 +69,7 @@ class EngagedAds:
 
 
 def _pairs(batch: pa.RecordBatch) -> tuple[Integers, Integers]:
-    """User and ad of every engagement in some records."""
+    """User and ad of every engagement in a batch of records."""
     users = batch.column(USER_ID).to_numpy()
     positives, negatives = batch.column("positive_ad_id"), batch.column("negative_ad_id")
     kinds = batch.column("negative_kind").flatten().to_numpy()

@@ -1,4 +1,4 @@
-"""The days that are to get neighbours, and the export: read, and held against each other before anything starts."""
+"""Inputs of the neighbour job: days and export, read and checked for compatibility before any task starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scrollpast.shards.reader import published_shards
 
 
 class Towers(Protocol):
-    """Exported towers as the driver knows them, without opening any: an ``Export`` of training's serving part."""
+    """Description of exported towers for the driver, which does not open them: an ``Export`` of training's serving."""
 
     @property
     def uri(self) -> str: ...
@@ -31,7 +31,7 @@ class Towers(Protocol):
 
 @dataclass(frozen=True)
 class NeighbourDay:
-    """A published day, and where the one with neighbours goes (empty: it only rules out what was engaged with)."""
+    """A published day, and the folder of its day with neighbours (empty: only the day's engagements are used)."""
 
     uri: str
     manifest: Manifest
@@ -51,11 +51,11 @@ def read_days(uris: Sequence[str], out: str | None, but: Sequence[NeighbourDay] 
 
     Args:
         uris: folders of days, or their manifests.
-        out: folder that receives the days with neighbours; None = these get none.
+        out: folder that receives the days with neighbours; None = these days get no neighbours.
         but: days that are left out.
 
     Raises:
-        UserError: a day is not published, or is the one that it would be written to, or two have one date.
+        UserError: a day is not published, its output folder is its own folder, or two days have the same date.
     """
     days: list[NeighbourDay] = []
     for uri in map(day_folder, uris):
@@ -73,7 +73,7 @@ def _check_place(day: NeighbourDay, before: Sequence[NeighbourDay], out: str) ->
     if files.resolve(day.uri) == files.resolve(day.out_uri):
         raise UserError(
             f"--out {out}",
-            expected="another folder than the one that holds the day",
+            expected="a folder other than the day's own",
             found=f"the folder of {day.uri}",
             remedy="name a folder for days with neighbours, such as negatives_with_neighbours",
         )
@@ -82,29 +82,29 @@ def _check_place(day: NeighbourDay, before: Sequence[NeighbourDay], out: str) ->
             day.uri,
             expected=f"one day ds={day.manifest.ds}",
             found="a second one",
-            remedy="mine them one after the other, each into an --out of its own",
+            remedy="mine the days one after the other, each with its own --out",
         )
 
 
 def check_fit(options: Neighbours, days: Sequence[NeighbourDay], towers: Towers) -> None:
-    """See that the export has ads of the wanted ranks, and the days the features that its user tower looks at.
+    """Check that the export has ads of the wanted ranks, and the days the features of its user tower.
 
     Raises:
-        UserError: it is not so.
+        UserError: the export has too few ads, or a day lacks a feature.
     """
     if towers.num_ads < options.first_rank:
         raise UserError(
             "neighbours.first_rank",
             expected=f"at most {towers.num_ads:,}, the ads of {towers.uri}",
             found=f"{options.first_rank:,}",
-            remedy="lower first_rank and last_rank: a small catalogue has no ad so far away",
+            remedy="lower first_rank and last_rank: the catalogue has no ad of this rank",
         )
     for day in days:
         missing = sorted(set(towers.user_features) - set(day.manifest.user_features))
         if missing:
             raise UserError(
                 f"{day.uri}/manifest.json, user_features",
-                expected=f"{', '.join(missing)}, which the user tower of {towers.uri} looks at",
+                expected=f"{', '.join(missing)}, which the user tower of {towers.uri} reads",
                 found=", ".join(day.manifest.user_features) or "none",
                 remedy="mine the day with them in mining.user_features, or export towers trained on such days",
             )

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class CandidateOutcome(IntEnum):
-    """Outcomes in the order in which they are decided: the first that applies is the candidate's."""
+    """Outcomes in the order in which they are decided: a candidate gets the first that applies."""
 
     ENGAGED = 0
     ABOVE_MARGIN = 1
@@ -25,7 +25,7 @@ class CandidateOutcome(IntEnum):
 
 _MEANINGS = {
     CandidateOutcome.ENGAGED: "the user engaged with the ad, hid it or reported it",
-    CandidateOutcome.ABOVE_MARGIN: "scores as a positive does: taken for a false negative",
-    CandidateOutcome.NOT_DRAWN: "others were drawn for the user",
+    CandidateOutcome.ABOVE_MARGIN: "the score is as high as a positive's: probably a false negative",
+    CandidateOutcome.NOT_DRAWN: "other candidates were drawn for the user",
     CandidateOutcome.KEPT: "a neighbour in the record",
 }

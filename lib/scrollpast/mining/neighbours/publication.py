@@ -1,4 +1,4 @@
-"""A day with neighbours on its way out: what it was made from, its ledger, its manifest, and what is there already."""
+"""Publication of a day with neighbours: its inputs, ledger and manifest, and comparison with a published day."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from scrollpast.shards.manifest import Manifest, ShardEntry, is_published, read_
 from scrollpast.shards.vocabulary_of_days import referenced_vocabulary, vocabulary_reference
 
 WITHOUT = "num_without"
-"""Records whose users were asked for, and got no neighbour."""
+"""Searched records without a neighbour."""
 RECORDS = ("num_asked", "num_unplaced", "num_left_out")
-"""Counted kind of a record: its user was asked for; has no positive that the towers know; is not in the sample."""
+"""Counted kinds of records: searched; without a positive in the towers' vocabulary; not in the sample."""
 
 _CHANGES = {
     "options": "the options of neighbours",
     "sample": "--sample",
     "served_day": "the day's shards",
-    "engaged_in": "the other days whose engagements are ruled out",
+    "engaged_in": "the other days whose engagements are excluded",
     "towers": "the export",
 }
 
@@ -40,7 +40,7 @@ def describe(
     """Inputs of a day with neighbours, as its manifest's ``input``.
 
     Args:
-        engaged_in: the other days whose engagements are ruled out.
+        engaged_in: the other days whose engagements are excluded.
     """
     about = {name: towers.about[name] for name in ("checkpoint", "step", "vocabulary_version", "index")}
     return {
@@ -59,10 +59,10 @@ def _place(day: NeighbourDay) -> dict[str, str]:
 
 
 def find_published(out_uri: str, options: Neighbours, made_from: Mapping[str, Any]) -> Manifest | None:
-    """The manifest of the day at ``out_uri``, if it is published and was made from the same.
+    """Manifest of the day at ``out_uri``, if the day is published from the same inputs.
 
     Raises:
-        UserError: it is published, and was made from something else.
+        UserError: the day is published from other inputs.
     """
     if not is_published(out_uri):
         return None
@@ -100,11 +100,11 @@ def _what_decides(options: Any, made_from: Mapping[str, Any]) -> dict[str, Any]:
 def check_ledger(
     ledger: NDArray[np.int64], counts: Mapping[str, int], served: Manifest, shards: Sequence[ShardEntry]
 ) -> None:
-    """Hold what was counted against what was read and written.
+    """Compare the tasks' counts with the rows read and written.
 
     Args:
         ledger: int64 [outcomes, ranks].
-        counts: sums of what the tasks counted.
+        counts: sums of the tasks' counts.
 
     Raises:
         ScrollpastError: a candidate or a record was lost or counted twice.
@@ -148,10 +148,10 @@ def make_manifest(
     counts: Mapping[str, int],
     shards: Sequence[ShardEntry],
 ) -> Manifest:
-    """The manifest of a day with neighbours: the served day's, but for what this job read, counted and wrote.
+    """Manifest of a day with neighbours: the served day's manifest with this job's inputs, counts and files.
 
-    Its ``ledger`` counts candidates by outcome. That of the impressions, what was quarantined and the report of
-    exposure stay with the served day, which ``input`` names. The vocabulary is the same.
+    Its ``ledger`` counts candidates by outcome. The ledger of impressions, the quarantine and the report of exposure
+    stay with the served day, which ``input`` names. The vocabulary is the same.
     """
     served, ads = day.manifest, day.manifest.ads
     if ads is not None:
@@ -169,7 +169,7 @@ def make_manifest(
         ledger_files=(ledger_file,),
         quarantine_files=(),
         exposure_file=None,
-        # What was revoked by now was left out of the records; what will be is looked for again.
+        # Negatives revoked so far are left out of the records; later revocations need a new search.
         revocation_file=None,
         num_revoked=0,
     )

@@ -1,4 +1,4 @@
-"""Neighbour queries: users embedded as of the end of their record, searched and judged in groups."""
+"""Neighbour queries: users are embedded as of the end of their record, searched and filtered in groups."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 @dataclass(frozen=True)
 class NeighbourResult:
-    """The neighbours of R records, and what became of all candidates."""
+    """Neighbours of R records, and the outcomes of all candidates."""
 
     lengths: Integers
     """int64 [R]"""
     ads: Integers
     """int64 [Σ], record by record, ascending in each"""
     num_asked: int
-    """Records whose users were asked for"""
+    """Searched records"""
     num_unplaced: int
-    """Records of which the towers know no positive: nothing to take a margin from"""
+    """Records without a positive in the towers' vocabulary: no score for a margin"""
     num_candidates: int
     num_without: int
-    """Records whose users were asked for, and got no neighbour"""
+    """Searched records without a neighbour"""
     ledger: Integers
     """int64 [outcomes, ranks]: candidates by `CandidateOutcome` and by rank, from the first of the range on"""
 
 
 class NeighbourQuery:
-    """Asks an opened export for the neighbours of records.
+    """Query of an opened export for the neighbours of records.
 
-    Memory beside the retriever's: 12 bytes for every rank and user that is searched, and about 100 for every one that
-    is judged: 50 MiB for 1,024 users and the ranks 101 to 500, however many ads there are.
+    Memory beside the retriever's: 12 bytes for every searched rank and user, and about 100 bytes for every candidate:
+    50 MiB for 1,024 users and the ranks 101 to 500, for any number of ads.
     """
 
     def __init__(self, retriever: Retriever, options: Neighbours, num_probes: int | None = None) -> None:
         self._retriever, self._options, self._num_probes = retriever, options, num_probes
-        # Ads find their rows as they do in training; nothing else of a vocabulary is asked for.
+        # Ads map to rows as in training; no other part of the vocabulary is used.
         self._rows = Vocabulary(
             retriever.ad_ids, np.zeros(len(retriever.ad_ids), np.int64), {}, {}, num_user_rows=2
         )
@@ -57,12 +57,12 @@ class NeighbourQuery:
     def answer(
         self, batch: pa.RecordBatch, engaged: EngagedAds, is_wanted: NDArray[np.bool_]
     ) -> NeighbourResult:
-        """The neighbours of some records.
+        """Find the neighbours of a batch of records.
 
         Args:
             batch: R records.
-            engaged: of the users of these records, in their order.
-            is_wanted: bool [R]; others are left alone.
+            engaged: engaged ads of the users of these records, in their order.
+            is_wanted: bool [R]: the records to be searched.
         """
         options = self._options
         lengths, ads, record_of, rows = self._positives(batch)
@@ -96,7 +96,7 @@ class NeighbourQuery:
         ad_P = self._retriever.ad_ids[row_P]
 
         def spread(values: NDArray[_Value]) -> NDArray[_Value]:
-            """Values of the candidates [P] as [U, C]; what is no candidate has 0."""
+            """Values of the candidates [P] as [U, C]; 0 where there is no candidate."""
             filled = np.zeros(row_UC.shape, values.dtype)
             filled[users, candidates] = values
             return filled
@@ -126,7 +126,7 @@ class NeighbourQuery:
         )
 
     def choose_search(self, batch: pa.RecordBatch, most: int) -> Search:
-        """Search that the first ``most`` users of a batch need, of those who have a positive that the towers know."""
+        """Search that the first ``most`` users of a batch with a positive in the towers' vocabulary need."""
         lengths, ads, record_of, rows = self._positives(batch)
         chosen = np.unique(record_of[rows > 0])[:most]
         is_of_chosen = np.isin(record_of, chosen)
@@ -142,7 +142,7 @@ class NeighbourQuery:
     def _embed(
         self, batch: pa.RecordBatch, asked: Integers, ads: Integers, lengths: Integers
     ) -> NDArray[np.float32]:
-        """The asked users with all positives of their record as history, oldest first, as they would be served next."""
+        """Embed the searched users with all positives of their record as history, oldest first, as in serving."""
         features = {
             name: batch.column(USER_FEATURE_PREFIX + name).fill_null(UNKNOWN).to_numpy()[asked]
             for name in self._retriever.user_features

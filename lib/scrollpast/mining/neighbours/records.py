@@ -1,4 +1,4 @@
-"""Records with their neighbours: negatives of a kind of their own, beside those that were served."""
+"""Records with neighbours: negatives of a separate kind, beside the served negatives."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from scrollpast.mining.neighbours.engaged import list_lengths
 from scrollpast.record_schema import NEGATIVE_FEATURES, UNKNOWN
 
 WEIGHT = 1.0
-"""``negative_weight`` of every neighbour: what passed the rules is drawn evenly."""
+"""``negative_weight`` of every neighbour: all neighbours that passed the rules are drawn uniformly."""
 
 
 def with_neighbours(
     batch: pa.RecordBatch, lengths: NDArray[np.int64], ads: NDArray[np.int64]
 ) -> pa.RecordBatch:
-    """The records with these neighbours, in place of any that they had.
+    """Replace the neighbours of the records by these.
 
-    A neighbour was never served: its time, request, position and dwell are unknown (−1), so that it comes before
-    what was, in the order of the lists.
+    A neighbour was never served: its time, request, position and dwell are unknown (−1), so that it precedes the served
+    negatives in the order of the lists.
 
     Args:
         batch: R records, of `scrollpast.record_schema.record_schema`.

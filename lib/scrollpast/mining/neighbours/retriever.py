@@ -16,16 +16,16 @@ Floats = NDArray[np.float32]
 Embed = Callable[[Integers, tuple[Integers, Integers], Mapping[str, Integers]], Floats]
 """User ids [U], histories (ads [Σ], oldest first, and offsets [U + 1]), features [U] by name → float32 [U, D]."""
 Search = Callable[[Floats, int, int | None], Integers]
-"""Users float32 [U, D], k, and lists of the index to look at (None = every ad is compared with) → rows of the k nearest
-ads [U, k], nearest first; −1 where there are no more."""
+"""Users float32 [U, D], k, and lists of the index to probe (None = exact search) → rows of the k nearest ads [U, k],
+nearest first; −1 where there are fewer than k."""
 
 
 @dataclass(frozen=True, eq=False)
 class Retriever:
-    """Exported towers and the index of their ads, opened. Row r of ``ad_ids`` and ``ad_RD`` is the index's id r."""
+    """Opened exported towers and the index of their ads. Row r of ``ad_ids`` and ``ad_RD`` is the index's id r."""
 
     fingerprint: str
-    """Of the export that it was opened from."""
+    """Version of the opened export."""
     user_features: Sequence[str]
     embed: Embed
     search: Search
@@ -34,12 +34,12 @@ class Retriever:
     ad_RD: Floats
     """float32 [R, D]"""
     num_lists: int = 0
-    """Lists of the index; 0 = it has none, and compares with every ad."""
+    """Lists of the index; 0 = an index without lists, which searches all ads."""
 
     def scores(self, user_UD: Floats, users: Integers, rows: Integers) -> Floats:
         """Inner products of pairs: numbers of users [P] and rows of ads [P] → float32 [P].
 
-        A pair's score depends on nothing else: an index may round, or quantise, by what else it is asked.
+        A pair's score does not depend on other pairs of the call, unlike the scores of an index.
         """
         found = np.empty(len(rows), np.float32)
         _inner_products(

@@ -11,7 +11,7 @@ from scrollpast.hashing import seeded_hash
 from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 
 ABSENT = -1
-"""In place of an outcome: the index had no ad for this rank."""
+"""Value in place of an outcome: the index has no ad for this rank."""
 
 
 def margin_bounds(
@@ -20,16 +20,16 @@ def margin_bounds(
     relative_margin: float,
     margin_from: Literal["lowest", "mean", "highest"],
 ) -> NDArray[np.float64]:
-    """The highest score that a neighbour of each user may have, float64 [U]; −inf for a user without positives.
+    """The highest score of a user's neighbours, float64 [U]; −inf for a user without positives.
 
-    s − margin · |s| for the score s that stands for the user's positives (NV-Retriever, arXiv 2407.15831: "TopK
-    with percentage of the positive's score"). Cosines may be negative: there, too, the bound is below s. A user
-    whose s is about 0 or less has neighbours only where ads of the rank range score lower still, which they hardly
-    do: the towers do not know what this user wants.
+    The bound is s − margin · |s| for the summary score s of the user's positives (NV-Retriever, arXiv 2407.15831: "TopK
+    with percentage of the positive's score"). The bound is below s for negative cosines too. A user whose s is about 0
+    or less has neighbours only where ads of the rank range score lower. Such scores are rare: the towers do not predict
+    this user's positives.
 
     Args:
         scores: float32, the scores of all positives, user by user.
-        offsets: int64 [U + 1], where each user's begin.
+        offsets: int64 [U + 1]: start of each user's scores.
     """
     lengths = np.diff(offsets)
     has_positives = lengths > 0
@@ -51,12 +51,12 @@ def select(
     chances: NDArray[np.int64],
     most: int,
 ) -> NDArray[np.int8]:
-    """The outcome of every candidate, int8 [U, C]; `ABSENT` where there is none.
+    """Outcome of every candidate, int8 [U, C]; `ABSENT` where there is no candidate.
 
     Args:
         is_candidate, is_engaged, scores, chances: [U, C].
         bounds: [U], of `margin_bounds`.
-        chances: who has the smallest is drawn first.
+        chances: sort keys of the draw; the smallest is drawn first.
         most: candidates kept for a user.
     """
     outcome = np.full(is_candidate.shape, CandidateOutcome.NOT_DRAWN, np.int8)
@@ -72,7 +72,7 @@ def select(
 
 
 def draw_chances(seed: int, users: NDArray[np.int64], ads: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sort key of the draw: a seeded hash of user and ad, int64 [P], the same in whatever company it is asked."""
+    """Sort key of the draw: a seeded hash of user and ad, int64 [P], independent of the other pairs."""
     return seeded_hash(seed, users, ads)
 
 

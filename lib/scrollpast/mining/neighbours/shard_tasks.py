@@ -1,4 +1,4 @@
-"""Tasks over one shard: add neighbours and write it, or find the users of a sample."""
+"""Tasks over one shard: write the shard with neighbours, or find the users of a sample."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from scrollpast.shards.manifest import write_shard
 from scrollpast.shards.reader import PublishedShard, decode_shard, read_shard_content
 
 USERS_AT_ONCE = 1024
-"""Records that are searched at once: enough for a matrix product, few enough to be small beside an index."""
+"""Records in one search: enough for a fast matrix product, and small in memory compared with an index."""
 
 OpenRetriever = Callable[[str], Retriever]
-"""From the URI of an export; runs on the workers."""
+"""Function from the URI of an export to its retriever; runs on the workers."""
 
 
 @dataclass(frozen=True)
 class DayShards:
-    """The shards of one published day."""
+    """Shards of one published day."""
 
     num_buckets: int
     user_features: tuple[str, ...]
     shards: tuple[PublishedShard, ...]
 
     def with_users_of(self, bucket: int, num_buckets: int) -> list[PublishedShard]:
-        """Those that may hold users of a bucket of another day, which may have another number of buckets.
+        """Shards that may hold users of a bucket of another day, which may have another number of buckets.
 
-        A bucket is a hash modulo the number of buckets: two of them can share a hash only where they are equal
-        modulo the greatest common divisor of both numbers. With equal numbers that is the bucket itself.
+        A bucket is a hash modulo the number of buckets. Two buckets can share a user only where they are equal modulo
+        the greatest common divisor of both numbers. With equal numbers, only the bucket itself qualifies.
         """
         step = gcd(num_buckets, self.num_buckets)
         return [shard for shard in self.shards if (shard.entry.bucket - bucket) % step == 0]
@@ -56,25 +56,25 @@ class Work:
     export_uri: str
     export_fingerprint: str
     engaged_days: tuple[DayShards, ...]
-    """Days whose engagements are ruled out, the mined ones among them."""
+    """Days whose engagements are excluded, including the mined days."""
     num_probes: int | None = None
-    """Lists of the index that a query looks at; None = every ad is compared with."""
+    """Lists of the index that a query probes; None = exact search over all ads."""
     highest_chance: int | None = None
-    """Users whose `user_chances` is above it are not in the sample; None = all are."""
+    """Largest `user_chances` of a user in the sample; None = all users."""
 
 
 def mine_shard(
     shard: PublishedShard, day: DayShards, out_uri: str, work: Work, open_retriever: OpenRetriever
 ) -> bytes:
-    """Write a shard of ``day`` anew, with neighbours, into the day at ``out_uri``.
+    """Write a shard of ``day`` with neighbours into the day at ``out_uri``.
 
-    Memory: the retriever, the shard with its neighbours, what its users engaged with, and what `NeighbourQuery` says.
+    Memory: the retriever, the shard with its neighbours, its users' engaged ads, and the memory of `NeighbourQuery`.
 
     Returns:
         A message: the ledger [outcomes · ranks], the entry of the new shard, and counts.
 
     Raises:
-        CorruptShardError: a shard is not what its manifest says.
+        CorruptShardError: a shard differs from its manifest entry.
         ScrollpastError: the export cannot be read, or was replaced meanwhile.
     """
     asking = _asking(work, open_retriever)
@@ -123,7 +123,7 @@ def mine_shard(
 
 
 def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
-    """The smallest `user_chances` of users with a positive, ``most`` at most, ascending and distinct: a message."""
+    """Message with the ``most`` smallest `user_chances` of users with a positive, ascending and distinct."""
     content, frames = read_shard_content(shard)
     fields = [record_schema().field(name) for name in (USER_ID, "positive_ad_id")]
     batch = decode_frames(content, frames, pa.schema(fields), shard.uri, remedy=shard.remedy)
@@ -132,14 +132,14 @@ def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
 
 
 def measure_search(shard: PublishedShard, day: DayShards, work: Work, open_retriever: OpenRetriever) -> bytes:
-    """Search that users of a shard need: a message with the fields of `Search`."""
+    """Message with the `Search` that users of a shard need."""
     content, frames = read_shard_content(shard)
     batch = decode_shard(shard, content, frames, record_schema(day.user_features))
     return pack({}, **asdict(_asking(work, open_retriever).choose_search(batch, SAMPLE_USERS)))
 
 
 _opened: dict[tuple[str, Neighbours, int | None], NeighbourQuery] = {}
-"""Exports that this worker has opened: an export is large, and the same for all tasks of a run."""
+"""Exports opened by this worker: an export is large, and the same for all tasks of a run."""
 
 
 def _asking(work: Work, open_retriever: OpenRetriever) -> NeighbourQuery:
@@ -151,7 +151,7 @@ def _asking(work: Work, open_retriever: OpenRetriever) -> NeighbourQuery:
             raise ScrollpastError(
                 work.export_uri,
                 expected="the export that the run began with",
-                found="another one: it was replaced meanwhile",
+                found="another version: the export was replaced meanwhile",
                 remedy="run again",
             )
         _opened[key] = NeighbourQuery(retriever, work.options, work.num_probes)

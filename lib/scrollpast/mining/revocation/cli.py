@@ -16,7 +16,7 @@ from scrollpast.mining.revocation.revoke import revoke_negatives
 
 
 def revoke(arguments: argparse.Namespace) -> int:
-    """Run the job as its command line says and print what was revoked; returns the exit code."""
+    """Run the job with the given arguments and print the revoked negatives; returns the exit code."""
     config = with_paths(load_config(arguments.config, arguments.set), arguments)
     as_of = parse_as_of(arguments)
     with (
@@ -31,8 +31,8 @@ def revoke(arguments: argparse.Namespace) -> int:
             f"{day.uri}: {day.num_revoked:,} of {day.num_negatives:,} negatives revoked ({share:.3%}): {reasons}"
         )
         print(
-            f"nothing new as of {day.as_of}: the negatives are as they were"
+            f"nothing new as of {day.as_of}: the negatives are unchanged"
             if not day.num_new
-            else f"published, with {day.num_new:,} new ones"
+            else f"published, with {day.num_new:,} new revocations"
         )
     return 0

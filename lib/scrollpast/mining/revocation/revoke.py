@@ -1,8 +1,8 @@
 """Revoke published negatives that a later engagement contradicts.
 
-A served negative says that a user saw an ad and did not want it. When the same user engages with the same ad later,
-or an engagement of before arrives late, it was none. Shards stay as they are: what is revoked is written beside the
-day, and every reader leaves it out.
+A served negative means that a user saw an ad and did not want it. A later engagement of the user with the ad, or an
+earlier engagement that arrives late, contradicts it. Shards stay unchanged: revocations are written beside the day, and
+every reader leaves the revoked negatives out.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class RevokedDay:
 
     uri: str
     num_negatives: int
-    """In its shards."""
+    """Negatives in the day's shards."""
     num_revoked: int
-    """Of these, in all."""
+    """Revoked negatives of the day, by this and earlier runs."""
     num_new: int
-    """Of these, by this run."""
+    """Negatives revoked by this run."""
     reasons: dict[str, int]
     """All revoked negatives by the kind of engagement."""
     as_of: str
@@ -75,15 +75,15 @@ class RevokedDay:
 def revoke_negatives(
     config: Config, day_uris: Sequence[str], as_of: datetime, get_spark: Callable[[], SparkSession]
 ) -> list[RevokedDay]:
-    """Look for engagements that contradict negatives of published days, and write what is found beside each day.
+    """Find engagements that contradict negatives of published days, and write the revocations beside each day.
 
     An engagement of a positive kind revokes a negative of the same user and ad that was served up to
-    ``mining.guard.before_h`` after it or ``revocation.after_h`` before it. What was known when the day was mined
-    is no negative of it, so that whatever is found came later. What was revoked before stays revoked.
+    ``mining.guard.before_h`` after it or ``revocation.after_h`` before it. Engagements known when the day was mined
+    were excluded then, so that every engagement found here came later. Earlier revocations stay.
 
     Raises:
         UserError: a day is not published, days differ in their number of buckets, or the engagements cannot be read.
-        CorruptShardError: a shard or a revocation is not what was written.
+        CorruptShardError: a shard or a file of revocations is corrupt.
     """
     days = [read_manifest(uri) for uri in day_uris]
     rules = _rules(config, days, as_of)
@@ -120,7 +120,7 @@ def revoke_negatives(
                 if shard is not None:
                     yield _contradicted(engaged, shard, number, rules)
 
-    with progress(spark, "hold negatives against engagements", source.num_rows):
+    with progress(spark, "compare negatives with engagements", source.num_rows):
         scanned = run(source, spark, scan, SHUFFLE_MESSAGE)
         messages = by_bucket(scanned, rules.num_buckets, config.spark.num_partitions)
         found = collect_table(map_batches(messages, find, _FOUND))
@@ -132,14 +132,14 @@ def revoke_negatives(
 
 
 def _rules(config: Config, days: Sequence[Manifest], as_of: datetime) -> Rules:
-    """The rules of mining over all the days, with engagements read as far as they can revoke."""
+    """Rules of mining over all the days, with engagements read as far as they can revoke."""
     buckets = {day.num_buckets for day in days}
     if len(buckets) > 1:
         raise UserError(
             f"days {', '.join(day.ds for day in days)}",
             expected="days with the same number of buckets",
             found=", ".join(f"{count:,}" for count in sorted(buckets)),
-            remedy="revoke from the days of each number in a run of their own",
+            remedy="run the job once for the days of each number of buckets",
         )
     starts, ends = (
         [epoch_us(datetime.fromisoformat(getattr(day, name))) for day in days]
@@ -163,15 +163,15 @@ def _positive(engaged: dict[str, Any], rules: Rules) -> pa.Table:
 
 
 def _contradicted(engaged: pa.Table, shard: PublishedShard, number: int, rules: Rules) -> pa.RecordBatch:
-    """The negatives of a shard that an engagement contradicts, with the earliest one that does."""
+    """Negatives of a shard that an engagement contradicts, with the earliest contradicting engagement."""
     content, frames = read_shard_content(shard)
     fields = [pa.field(USER_ID, pa.int64()), *(pa.field(name, NEGATIVE_FEATURES[name]) for name in _FEATURES)]
-    # Those that were revoked before are left out already, and need not be found again.
+    # The reader leaves out earlier revocations; they are not searched again.
     batch = decode_shard(shard, content, frames, pa.schema(fields))
     lengths = pc.list_value_length(batch[_FEATURES[0]]).to_numpy()
     lists = pa.table({name.removeprefix("negative_"): batch[name].flatten() for name in _FEATURES})
     negatives = lists.append_column(USER_ID, pa.array(batch[USER_ID].to_numpy().repeat(lengths)))
-    # A hide stands, whatever the user did else: mining takes it as it is.
+    # A hide is kept whatever else the user did, as in mining.
     negatives = negatives.filter(pc.equal(negatives["kind"], SERVED_CODE)).select(
         [USER_ID, AD_ID, SERVED_AT_MS]
     )
@@ -198,7 +198,7 @@ def _contradicted(engaged: pa.Table, shard: PublishedShard, number: int, rules: 
 def _publish(uri: str, day: Manifest, found: pa.Table, rules: Rules) -> RevokedDay:
     """Add the found revocations to the earlier ones and record the time of the search in the manifest.
 
-    A search that finds nothing writes no file of revocations: what readers return stays the same.
+    A search without a new revocation writes no file: readers return the same records.
     """
     folder = day_folder(uri)
     before = read_revocations(folder, day.revocation_file)

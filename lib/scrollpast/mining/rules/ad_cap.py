@@ -1,11 +1,11 @@
-"""The share cap of an ad: no ad may fill the negatives of a data set by being served a lot.
+"""Share cap by ad: limits the share of one ad in the negatives of a data set.
 
-The cap is global, and the buckets decide alone. So they first name the ads that may be over it: an ad above a share of
-all negatives is above that share in at least one bucket. Those ads are counted by bins of a seeded hash, and the driver
-turns the sums into one limit an ad: the bins below it hold no more than the cap.
+The cap is global, but each bucket is decided alone. Each bucket first lists its suspects: an ad above a share of all
+negatives is above that share in at least one bucket. Suspects are counted by bins of a seeded hash. The driver turns
+the sums into one limit for each ad: the bins below the limit hold no more than the cap.
 
-The share is one of the negatives that are left. Cutting one ad makes the shares of the others larger, so that the cap
-is the largest count K with K ≤ share × (negatives that are left when every ad keeps at most K).
+The share is relative to the negatives left after the cut. Cutting an ad raises the shares of the other ads. The cap
+therefore is the largest count K with K ≤ share × (negatives left when every ad keeps at most K).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from scrollpast.mining.rules.rules import Rules
 from scrollpast.mining.spark.packed_columns import Columns
 
 NUM_BINS = 4096
-"""An ad over the cap loses at most one bin, 1/4096 of its negatives, more than it must."""
+"""Number of bins: an ad over the cap loses at most one bin, 1/4096 of its negatives, more than the cap requires."""
 
 
 _MARGIN = 0.5
-"""Suspects are looked for down to this part of the share: one pass then most often finds all that the cap cuts."""
+"""Factor of the share above which an ad is a suspect: one pass then usually finds all ads over the cap."""
 
 Histogram = Iterable[tuple[int, int, int]]
 """(ad, bin, count) rows in any order, every (ad, bin) once."""
@@ -33,12 +33,12 @@ Histogram = Iterable[tuple[int, int, int]]
 
 @dataclass(frozen=True)
 class AdLimits:
-    """Ads over the cap, int64 [L] sorted, and the first bin that is cut of each, int64 [L]."""
+    """Ads over the cap, int64 [L] sorted, and the first bin that is cut for each ad, int64 [L]."""
 
     ads: NDArray[np.int64]
     first_cut_bin: NDArray[np.int64]
     excess_share: float | None = None
-    """Largest share of an ad in the negatives that are left, where no cap brings it down to ``max_ad_share``."""
+    """Largest share of an ad in the remaining negatives, where no cap reduces it to ``max_ad_share``."""
 
     @classmethod
     def none(cls) -> AdLimits:
@@ -53,17 +53,17 @@ class AdLimits:
         count: Callable[[NDArray[np.int64]], Histogram],
         find_above: Callable[[float], NDArray[np.int64]],
     ) -> AdLimits:
-        """The limits that keep every ad at or below its share of the negatives that are left.
+        """Limits that keep every ad at or below its share of the remaining negatives.
 
-        Where there are too few ads for that, the cap is the share of the negatives before the cut, and
-        ``excess_share`` says what came out.
+        With too few ads for that, the cap is the share of the negatives before the cut, and ``excess_share`` is the
+        resulting share.
 
         Args:
             suspects: ads above ``suspect_share(rules)`` of the negatives in some bucket, int64.
             num_negatives: before the cap, over all buckets.
-            count: negatives of some ads by bin, over all buckets.
-            find_above: ads above a share of the negatives in some bucket; called only where the cap turns out
-                smaller than the suspects were looked for.
+            count: negatives of the given ads by bin, over all buckets.
+            find_above: ads above a share of the negatives in some bucket; called only where the cap is below the
+                share that the suspects were searched for.
         """
         share = suspect_share(rules)
         while len(suspects):
@@ -97,7 +97,7 @@ class _BinCounts:
     bins: NDArray[np.int64]
     """int64 [R]"""
     up_to: NDArray[np.int64]
-    """int64 [R]: negatives of the ad in this bin and those below."""
+    """int64 [R]: negatives of the ad in this bin and the bins below."""
 
     @classmethod
     def of(cls, histogram: Histogram) -> _BinCounts:
@@ -114,7 +114,7 @@ class _BinCounts:
         return self.up_to[np.append(self.first[1:], len(self.up_to)) - 1]
 
     def kept(self, cap: int) -> NDArray[np.int64]:
-        """Negatives of every ad in as many whole bins as hold no more than ``cap``: int64 [A]."""
+        """Negatives of every ad in the largest number of whole bins with at most ``cap`` negatives: int64 [A]."""
         return np.maximum.reduceat(np.where(self.up_to <= cap, self.up_to, 0), self.first)
 
     def limits(self, cap: int) -> AdLimits:
@@ -125,24 +125,24 @@ class _BinCounts:
 
 
 def _largest_cap(counts: _BinCounts, num_negatives: int, rules: Rules) -> int | None:
-    """The largest cap that is no more than its share of what it leaves, found from above; None if there is none."""
+    """Largest cap that is at most its share of the remaining negatives, found from above; None if no cap is."""
     cap = int(num_negatives * rules.max_ad_share)
     while cap >= 1:
         left = num_negatives - int((counts.totals - counts.kept(cap)).sum())
         if cap <= left * rules.max_ad_share:
             return cap
-        # What a cap leaves shrinks with the cap, so that no cap between these two is small enough.
+        # The remaining negatives decrease with the cap, so that no cap between these two is small enough.
         cap = int(left * rules.max_ad_share)
     return None
 
 
 def suspect_share(rules: Rules) -> float:
-    """The share of a bucket's negatives from which on an ad is a suspect at first; 1 without a cap: none is."""
+    """Share of a bucket's negatives above which an ad is a suspect in the first pass; 1 (no suspects) without a cap."""
     return rules.max_ad_share * _MARGIN if rules.max_ad_share < 1 else 1.0
 
 
 def find_suspects(negative_ads: NDArray[np.int64], share: float) -> NDArray[np.int64]:
-    """Ads above a share of this bucket's negatives, int64: over all buckets, no other ad can be above it."""
+    """Ads above a share of this bucket's negatives, int64."""
     ads, counts = np.unique(negative_ads, return_counts=True)
     return ads[counts > len(negative_ads) * share]
 
@@ -156,7 +156,7 @@ def count_by_bin(rows: Columns, suspects: NDArray[np.int64], rules: Rules) -> Co
 
 
 def find_over_ad_cap(rows: Columns, limits: AdLimits, rules: Rules) -> NDArray[np.bool_]:
-    """Negatives that the cap of their ad cuts: bool [N]."""
+    """Mask of negatives that the cap of their ad cuts: bool [N]."""
     if not len(limits.ads):
         return np.zeros(len(rows["ad"]), np.bool_)
     at = np.minimum(np.searchsorted(limits.ads, rows["ad"]), len(limits.ads) - 1)
@@ -164,6 +164,6 @@ def find_over_ad_cap(rows: Columns, limits: AdLimits, rules: Rules) -> NDArray[n
 
 
 def _bins(rows: Columns, rules: Rules) -> NDArray[np.int64]:
-    # Another order of the columns than the users' caps hash them in: what a low hash kept there is spread here.
+    # The column order differs from that of the users' cap, so that both hashes are independent.
     chance = seeded_hash(rules.seed, rows["request"], rows["ad"], rows["user"])
     return (chance >> np.int64(52)) + np.int64(NUM_BINS // 2)

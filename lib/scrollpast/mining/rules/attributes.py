@@ -1,4 +1,4 @@
-"""Attributes of ads that the rules look at: guard keys and the stratum."""
+"""Attributes of ads that the rules read: guard keys and the stratum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scrollpast.mining.spark.packed_columns import Columns
 
 @dataclass(frozen=True)
 class AdAttributes:
-    """A look-up by ad: ``ads`` int64 [A], sorted, distinct; ``values`` int64 [A] by attribute, −1 unknown."""
+    """Look-up by ad: ``ads`` int64 [A], sorted, distinct; ``values`` int64 [A] by attribute, −1 unknown."""
 
     ads: NDArray[np.int64]
     values: Mapping[str, NDArray[np.int64]]
@@ -24,9 +24,9 @@ class AdAttributes:
 
     @classmethod
     def of(cls, parts: Sequence[Columns], names: Sequence[str]) -> AdAttributes:
-        """From columns ``ad`` and the named attributes, in any order and any number of parts.
+        """Build from columns ``ad`` and the named attributes, in any order and any number of parts.
 
-        An ad with several rows keeps the least by its attributes, so that the order of rows cannot matter.
+        An ad with several rows keeps the smallest row by its attributes, so that the order of rows does not matter.
         """
         columns = {name: np.concatenate([part[name] for part in parts]) for name in ("ad", *names)}
         order = np.lexsort([columns[name] for name in reversed(("ad", *names))])
@@ -41,7 +41,7 @@ class AdAttributes:
         return np.asarray(self.ads[at] == ads)
 
     def look_up(self, name: str, ads: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Value of an attribute for int64 [N] ads, and whether it is known: int64 [N] (−1 unknown), bool [N]."""
+        """Value of an attribute for int64 [N] ads, and the mask of known values: int64 [N] (−1 unknown), bool [N]."""
         if not len(self.ads):
             return np.full(len(ads), -1, np.int64), np.zeros(len(ads), np.bool_)
         at = np.minimum(np.searchsorted(self.ads, ads), len(self.ads) - 1)

@@ -1,4 +1,4 @@
-"""The impressions and engagements of one bucket, user by user: what the rules are decided on."""
+"""Impressions and engagements of one bucket, user by user: the input of the rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Bucket:
-    """The impressions and engagements of one bucket, user by user, keys numbered alike on both sides.
+    """Impressions and engagements of one bucket, user by user, with the same key codes on both sides.
 
     ``rows``: columns user, ad, request, served_us, surface, position, dwell_ms (and score, features), [N], of each
     user in order of time. ``engagements``: user, ad, request, kind, engaged_us, [M], of users with a row here,
@@ -73,18 +73,18 @@ class Bucket:
 
 
 def _of_users(engagements: Columns, users: Ints) -> tuple[Columns, Ints]:
-    """The engagements of ``users`` (ascending), user by user, each one's in order of time; and where they start."""
+    """Engagements of ``users`` (ascending), user by user in order of time; and the start of each user's engagements."""
     order = np.lexsort((engagements["engaged_us"], engagements["user"]))
-    # Engagements of users without an impression here concern no row.
+    # Engagements of users without an impression in the bucket affect no row.
     order = order[np.isin(engagements["user"][order], users)]
     engagements = take(engagements, order)
     return engagements, np.append(np.searchsorted(engagements["user"], users), len(order))
 
 
 def _with_ties_ordered(rows: Columns) -> Columns:
-    """Rows in order of user, time, request and ad, put into one in which only rows equal in every column tie."""
+    """Total order of rows that are ordered by user, time, request and ad: only rows equal in every column tie."""
     first = ("user", "served_us", "request", "ad")
-    # Few rows tie so far (deliveries of the same ad twice): only they are sorted by all columns.
+    # Few rows tie so far (repeated deliveries of an ad): only these rows are sorted by all columns.
     same = np.ones(max(len(rows["user"]) - 1, 0), np.bool_)
     for name in first:
         same &= rows[name][1:] == rows[name][:-1]

@@ -1,7 +1,7 @@
-"""The kernel behind the shuffle: every impression of one bucket gets its outcome and weight.
+"""Kernel after the shuffle: decides the outcome and weight of every impression of one bucket.
 
-All rows of a user are in one bucket, so that whatever depends on more than one row is decided here. The
-rules are applied in the order of :class:`Outcome`; each sets the outcome of rows that none before it took.
+All rows of a user are in one bucket, so that rules over several rows of a user are decided here. The rules are applied
+in the order of :class:`Outcome`; each rule sets the outcome of rows without an outcome.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from scrollpast.outcomes import Outcome
 
 UNDECIDED = np.int8(-1)
 SERVED_KIND = np.int8(-1)
-"""In the column ``kind`` of decided rows: served and not engaged with."""
+"""Value of the column ``kind`` of decided rows: served and not engaged with."""
 
 
 @dataclass(frozen=True)
 class Decided:
-    """The rows of a bucket with their outcomes, and what was seen on the way that the outcomes do not tell."""
+    """Rows of a bucket with their outcomes, and counts that the outcomes do not contain."""
 
     rows: Columns
     """The bucket's columns and ``outcome`` int8, ``kind`` int8 (row of the kind table, or ``SERVED_KIND``) and
     ``weight`` float32 (0 where the row goes into no record), [N]."""
     delay_us: Ints
-    """int64 [K]: how long after its impression each attributed engagement of a positive kind came."""
+    """int64 [K]: delay from its impression of each attributed engagement of a positive kind."""
     num_only_far: int
     """Impressions that would be negatives, had the guard windows been half as long."""
 
 
 class Judgement:
-    """The rows of a bucket while their outcomes are decided, and what several rules look at.
+    """Rows of a bucket while their outcomes are decided, and intermediate results of several rules.
 
-    What is computed once depends only on outcomes that were decided before its first use.
+    Cached results depend only on outcomes that were decided before their first use.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Judgement:
 
     @cached_property
     def guarded(self) -> tuple[Mask, Mask]:
-        """By the whole guard window, and by its inner half."""
+        """Guarded rows: by the whole guard window, and by its inner half."""
         return find_guarded(self.bucket, self.is_undecided, self.rules, self.attributes)
 
     @cached_property
@@ -91,7 +91,7 @@ class Judgement:
 
     @cached_property
     def candidate_weights(self) -> NDArray[np.float32]:
-        """float32 [N]: of the rows that no rule before the caps took; 0 elsewhere."""
+        """float32 [N]: weights of the rows without an outcome before the caps; 0 elsewhere."""
         weight = np.zeros(len(self.outcome), np.float32)
         at = np.flatnonzero(self.is_undecided)
         weight[at] = negative_weights(take(self.rows, at), self.clicked_below[at], self.surfaces, self.rules)
@@ -105,7 +105,7 @@ class Judgement:
 
 
 OutcomeRule = Callable[[Judgement], Mask]
-"""Rows that have the rule's outcome unless an earlier rule took them: bool [N]."""
+"""Mask of rows to which a rule applies, whatever earlier rules decided: bool [N]."""
 
 
 def _unanchored(judged: Judgement) -> Mask:
@@ -154,12 +154,12 @@ OUTCOME_RULES: list[tuple[Outcome, OutcomeRule]] = [
     (Outcome.OVER_CAP, _over_user_cap),
     (Outcome.NEGATIVE, lambda judged: judged.is_undecided),
 ]
-"""Rules in their order; the first that takes a row decides its outcome. The scan decides earlier outcomes row by row,
-and the cap by ad takes some negatives later."""
+"""Rules in their order; the first that applies to a row decides its outcome. The scan decides earlier outcomes row by
+row, and the cap by ad removes some negatives later."""
 
 
 def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdAttributes) -> Decided:
-    """Outcomes of a bucket's rows, all but those that the per-ad cap will take from the negatives."""
+    """Decide the outcomes of a bucket's rows, without the cap by ad, which is applied later."""
     judged = Judgement(bucket, surfaces, rules, attributes)
     outcome = judged.outcome
     for found, rule in OUTCOME_RULES:
@@ -177,7 +177,7 @@ def decide(bucket: Bucket, surfaces: SurfaceTable, rules: Rules, attributes: AdA
 
 @compiled
 def _settle(outcome: NDArray[np.int8], where: Mask, found: np.int8) -> None:
-    """Give an outcome to the rows that have none yet, where the mask says so."""
+    """Set the outcome of the masked rows that have no outcome yet."""
     for row in range(len(outcome)):
         if where[row] & (outcome[row] == UNDECIDED):
             outcome[row] = found
@@ -185,7 +185,7 @@ def _settle(outcome: NDArray[np.int8], where: Mask, found: np.int8) -> None:
 
 @compiled
 def _busiest_days(starts: Ints, since_us: Ints, counted: Mask) -> Ints:
-    """The most counted rows of one day (times are in order, from the start of the first day), for every user."""
+    """Number of counted rows on the busiest day of every user; times are in order, from the start of the first day."""
     busiest = np.zeros(len(starts) - 1, np.int64)
     for user in range(len(starts) - 1):
         count, day_ends = 0, np.int64(0)
@@ -198,7 +198,7 @@ def _busiest_days(starts: Ints, since_us: Ints, counted: Mask) -> Ints:
 
 
 def find_duplicates(bucket: Bucket) -> Mask:
-    """Rows whose (user, request, ad, position) came before; the rows are in total order already."""
+    """Rows with the (user, request, ad, position) of an earlier row; the rows have to be in total order."""
     none = np.zeros(len(bucket.engaged_shown), np.int64)
     exposure, _, _ = bucket.by_user.pair_codes(
         bucket.shown, bucket.rows["position"].astype(np.int64), none, none
@@ -218,21 +218,21 @@ def find_bot_users(bucket: Bucket, counted: Mask, rules: Rules) -> Mask:
 def attribute(
     bucket: Bucket, eligible: Mask, rules: Rules
 ) -> tuple[NDArray[np.int8], NDArray[np.int8], Ints]:
-    """Give every engagement to the one impression that it answers.
+    """Attribute every engagement to the impression that it answers.
 
-    By (request, ad) where the engagement names a request, else to the user's last impression of that ad
-    before it; in both cases within the window of its kind. Where kinds compete for an impression, the one
+    An engagement with a request is attributed by (request, ad), an engagement without a request to the user's last
+    earlier impression of the ad; both within the window of its kind. Where kinds compete for an impression, the kind
     with the higher code stays.
 
     Returns:
-        int8 [N] twice: the positive and the explicit negative kind of every impression, or −1; and int64 [K],
-        how long after its impression each attributed engagement of a positive kind came, in microseconds.
+        int8 [N] twice: the positive and the explicit negative kind of every impression, or −1; and int64 [K], the delay
+        from its impression of each attributed engagement of a positive kind, in microseconds.
     """
     engagements, kinds = bucket.engagements, rules.kinds
     window_us = kinds.attribution_us[engagements["kind"]]
     has_request = engagements["request"] >= 0
     row = np.full(len(window_us), -1, np.int64)
-    # Clocks of client and server differ: an engagement may seem to precede the request that it names.
+    # Clocks of client and server differ: an engagement's time may precede that of its request.
     moment_us = engagements["engaged_us"] + np.where(has_request, rules.clock_skew_us, 0)
     for asked, row_code, num_codes, code in (
         (has_request, bucket.shown, bucket.num_shown, bucket.engaged_shown),
@@ -260,8 +260,8 @@ def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttrib
     """Impressions of an ad, or of a guard key's value, that the user engaged with inside the guard window.
 
     Returns:
-        bool [N] twice: by the whole window, and by the inner half of it alone, before and after the impression.
-        What only the outer half finds tells how much one twice as long would find.
+        bool [N] twice: by the whole window, and by its inner half alone, before and after the impression. The
+        difference indicates the effect of a window twice as long.
     """
     is_positive_kind = rules.kinds.is_positive[bucket.engagements["kind"]]
     is_guarded, is_guarded_near = np.zeros((2, len(asked)), np.bool_)
@@ -269,12 +269,12 @@ def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttrib
     def guard(code: Ints, event_code: Ints, num_codes: int, guards: Mask) -> None:
         events = np.flatnonzero(guards & (event_code >= 0))
         engaged_us = bucket.engagements["engaged_us"][events]
-        # Few rows are of something that the user ever engaged with: only for them the times matter.
+        # Few rows share a key with an engagement of the user: only these rows need a comparison of times.
         at = np.flatnonzero(asked & is_among(code, num_codes, event_code[events]))
 
         def within(rows: Ints, share: float) -> Mask:
             served_us = bucket.rows["served_us"][rows]
-            # Of the window after an impression only as much is known as had passed at --as-of.
+            # The window after an impression ends at --as-of at the latest.
             after_us = np.minimum(rules.guard_after_us, rules.window.as_of_us - served_us)
             start_us = served_us - int(rules.guard_before_us * share)
             end_us = served_us + (after_us * share).astype(np.int64)
@@ -288,7 +288,7 @@ def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttrib
     for name in rules.guard_keys:
         value, is_known = attributes.look_up(name, bucket.rows["ad"])
         engaged_value, is_engaged_known = attributes.look_up(name, bucket.engagements["ad"])
-        # An unknown value is a group of its own on the rows' side, and guards nothing.
+        # An unknown value is a separate group among the rows, and guards no row.
         code, event_code, num_codes = bucket.by_user.pair_codes(
             value, is_known.astype(np.int64), engaged_value, is_engaged_known.astype(np.int64)
         )
@@ -297,7 +297,7 @@ def find_guarded(bucket: Bucket, asked: Mask, rules: Rules, attributes: AdAttrib
 
 
 def find_clicked_below(bucket: Bucket, is_positive: Mask) -> Mask:
-    """Impressions above an engaged one of the same slate: skipped after being looked at.
+    """Impressions above an engaged impression of the same slate: examined and skipped.
 
     Joachims et al., *Accurately interpreting clickthrough data*, SIGIR 2005 (click > skip above).
     """
@@ -308,7 +308,7 @@ def find_clicked_below(bucket: Bucket, is_positive: Mask) -> Mask:
 
 
 def find_unexamined(rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, rules: Rules) -> Mask:
-    """Impressions too deep, or left too soon, to have been looked at."""
+    """Impressions with a position too deep, or a dwell too short, to be examined."""
     position, dwell_ms, surface = rows["position"], rows["dwell_ms"], rows["surface"]
     too_deep = position > surfaces.max_position[surface]
     too_short = (dwell_ms >= 0) & (dwell_ms < surfaces.min_dwell_ms[surface])
@@ -319,7 +319,7 @@ def find_unexamined(rows: Columns, clicked_below: Mask, surfaces: SurfaceTable, 
 
 
 def find_lingered(bucket: Bucket, surfaces: SurfaceTable, rules: Rules) -> Mask:
-    """Impressions looked at for long, and, as configured, the user's other impressions of the same ad."""
+    """Impressions with a long dwell, and, if configured, the user's other impressions of the same ad."""
     lingered = bucket.rows["dwell_ms"] > surfaces.max_dwell_ms[bucket.rows["surface"]]
     if rules.examined.long_dwell_excludes == "impression":
         return np.asarray(lingered)
@@ -329,7 +329,7 @@ def find_lingered(bucket: Bucket, surfaces: SurfaceTable, rules: Rules) -> Mask:
 
 
 def find_too_new(rows: Columns, rules: Rules, attributes: AdAttributes) -> Mask:
-    """Impressions of ads younger than the quarantine; an ad whose age is not known is in none."""
+    """Impressions of ads younger than the quarantine; an ad of unknown age is not quarantined."""
     created_us, is_known = attributes.look_up(CREATED_AT, rows["ad"])
     return np.asarray(is_known & (rows["served_us"] - created_us < rules.new_ad_quarantine_us))
 
@@ -348,7 +348,7 @@ def find_repeats(bucket: Bucket, candidates: Mask, is_explicit: Mask) -> Mask:
 def find_over_user_cap(
     bucket: Bucket, candidates: Mask, weight: NDArray[np.float32], rules: Rules, attributes: AdAttributes
 ) -> Mask:
-    """Candidates beyond the user's cap, by the configured strategy; ties fall to a seeded hash."""
+    """Candidates beyond the user's cap, by the configured strategy; a seeded hash breaks ties."""
     at = np.flatnonzero(candidates)
     crowded = np.bincount(bucket.user[at], minlength=bucket.num_users) > rules.negatives_per_user
     at = at[crowded[bucket.user[at]]]

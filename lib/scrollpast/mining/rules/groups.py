@@ -1,7 +1,7 @@
-"""Grouping and as-of matching: what the rules of a bucket are written in.
+"""Grouping and as-of matching: the primitives of a bucket's rules.
 
-Rows stand user by user (:func:`order_by_user`), so that a group of any key has its rows close together: codes are
-found by hashing into a table that is as large as one user's rows and stays in the processor's cache.
+Rows are ordered by user (:func:`order_by_user`), so that the rows of any group are close together. Codes are found by
+hashing into a table of the size of one user's rows, which stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 NOT_FOUND = -1
 
 _RUN = 16
-"""Rows that are sorted by insertion before sorted runs are merged."""
+"""Length of the runs that are sorted by insertion before they are merged."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class ByUser:
 
     @property
     def codes(self) -> Ints:
-        """For every row the number of its user, int64 [N]."""
+        """Number of the user of every row, int64 [N]."""
         return np.repeat(np.arange(len(self.user)), np.diff(self.starts))
 
     @property
     def event_codes(self) -> Ints:
-        """For every event the number of its user, int64 [M]."""
+        """Number of the user of every event, int64 [M]."""
         return np.repeat(np.arange(len(self.user)), np.diff(self.event_starts))
 
     def pair_codes(
@@ -49,8 +49,8 @@ class ByUser:
         """Number the distinct (user, first, second) of the rows in the order of their first appearance.
 
         Returns:
-            Codes of the rows, int64 [N], dense from 0; of the events, int64 [M], ``NOT_FOUND`` where no row has
-            the same; and how many codes there are.
+            Codes of the rows, int64 [N], dense from 0; codes of the events, int64 [M], ``NOT_FOUND`` where no row has
+            the code; and the number of codes.
         """
         return _pair_codes(
             *(frozen(part, np.int64) for part in (self.starts, first, second)),
@@ -62,8 +62,8 @@ def order_by_user(user: Ints, time: Ints, second: Ints, third: Ints) -> tuple[In
     """The order of [N] rows by user, time and two more columns.
 
     Returns:
-        The distinct users in ascending order, int64 [U]; where each one's rows start in the order, int64
-        [U + 1]; the order, int64 [N]. Rows equal in all four columns tie and stay as they came.
+        The distinct users in ascending order, int64 [U]; the start of each user's rows in the order, int64
+        [U + 1]; the order, int64 [N]. Rows equal in all four columns keep their input order.
     """
     codes, distinct = _number(frozen(user, np.int64))
     ascending = np.argsort(distinct)
@@ -75,12 +75,12 @@ def order_by_user(user: Ints, time: Ints, second: Ints, third: Ints) -> tuple[In
 
 
 def group(codes: NDArray[np.signedinteger], num_codes: int) -> tuple[Ints, Ints]:
-    """Rows by code: their order, int64 [N], and where each code's rows start in it, int64 [num_codes + 1]."""
+    """Order of the rows by code, int64 [N], and the start of each code's rows in it, int64 [num_codes + 1]."""
     return _group(frozen(codes, np.int64), num_codes)
 
 
 def is_first_of_code(codes: Ints) -> NDArray[np.bool_]:
-    """Whether a row is the first of its code, for codes numbered in the order of their appearance: bool [N]."""
+    """Mask of rows that are the first of their code, for codes numbered in the order of appearance: bool [N]."""
     highest_before = np.maximum.accumulate(np.append(np.int64(-1), codes[:-1])) if len(codes) else codes
     return np.asarray(codes > highest_before)
 
@@ -97,25 +97,25 @@ def rank_in_group(groups: Ints, *order: NDArray[np.generic]) -> Ints:
 
 
 def is_among(codes: Ints, num_codes: int, wanted: Ints) -> NDArray[np.bool_]:
-    """Membership of [N] codes in the wanted ones, of which some may be ``NOT_FOUND``: bool [N]."""
+    """Membership of [N] codes in the wanted codes, of which some may be ``NOT_FOUND``: bool [N]."""
     is_wanted = np.zeros(num_codes, np.bool_)
     is_wanted[wanted[wanted >= 0]] = True
     return is_wanted[codes]
 
 
 def last_at_or_before(row_code: Ints, row_time: Ints, num_codes: int, code: Ints, time: Ints) -> Ints:
-    """For every question (code, time) the last row with that code and a time not after it.
+    """Last row with the code of each query (code, time) and a time not after that of the query.
 
     Args:
-        row_code, row_time: int64 [R]; the rows of a code stand in ascending order of time.
-        code, time: int64 [Q] of the questions; a code may be ``NOT_FOUND``.
+        row_code, row_time: int64 [R]; the rows of a code are in ascending order of time.
+        code, time: int64 [Q] of the queries; a code may be ``NOT_FOUND``.
 
     Returns:
         int64 [Q]: number of a row, or ``NOT_FOUND``.
     """
     if not len(row_code) or not len(code):
         return np.full(len(code), NOT_FOUND, np.int64)
-    # Few codes are asked for; only their rows are brought together.
+    # Few codes are queried; only their rows are grouped.
     concerned = np.flatnonzero(is_among(row_code, num_codes, code))
     order, starts = group(row_code[concerned], num_codes)
     rows = concerned[order]
@@ -125,9 +125,9 @@ def last_at_or_before(row_code: Ints, row_time: Ints, num_codes: int, code: Ints
 def has_between(
     event_code: Ints, event_time: Ints, num_codes: int, code: Ints, start: Ints, end: Ints
 ) -> NDArray[np.bool_]:
-    """For every question (code, start, end): is there an event with that code in [start, end]? bool [Q].
+    """Mask of queries (code, start, end) with an event of the code in [start, end]: bool [Q].
 
-    The events of a code stand in ascending order of time.
+    The events of a code have to be in ascending order of time.
     """
     latest = last_at_or_before(event_code, event_time, num_codes, code, end)
     if not len(event_time):
@@ -152,7 +152,7 @@ def _number(values: Ints) -> tuple[Ints, Ints]:
     count = 0
     for row in range(len(values)):
         value = values[row]
-        if row and value == values[row - 1]:  # a slate's rows come together
+        if row and value == values[row - 1]:  # rows of a slate are adjacent
             codes[row] = codes[row - 1]
             continue
         mask = len(table) - 1
@@ -160,7 +160,7 @@ def _number(values: Ints) -> tuple[Ints, Ints]:
         while table[at] >= 0 and distinct[table[at]] != value:
             at = (at + 1) & mask
         if table[at] < 0:
-            if count == len(distinct):  # the table is a quarter full: both grow
+            if count == len(distinct):  # the table is a quarter full: enlarge both
                 distinct = np.concatenate((distinct, np.empty(count, np.int64)))
                 table = np.full(2 * len(table), -1, np.int64)
                 mask = len(table) - 1
@@ -224,7 +224,7 @@ def _sort_slices(starts: Ints, order: Ints, first: Ints, second: Ints, third: In
             for low in range(begin, end - width, 2 * width):
                 middle, high = low + width, min(low + 2 * width, end)
                 if not _precedes(order[middle], order[middle - 1], first, second, third):
-                    continue  # in order already, as logs written in order of time are
+                    continue  # already in order, as in logs ordered by time
                 size = middle - low
                 merged[:size] = order[low:middle]
                 left, right, at = 0, middle, low

@@ -1,4 +1,4 @@
-"""The ledger: how many impressions ended with which outcome, on which surface, at which position."""
+"""Ledger: counts of impressions by outcome, surface and position."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
 )
 
 _DENSE_POSITIONS = 4096
-"""Positions up to here are counted in a table; deeper ones, rare in any log, by sorting."""
+"""Positions below this are counted in a table; deeper positions, which are rare, by sorting."""
 
 
 def count_cells(
@@ -74,7 +74,7 @@ class Ledger:
     cells: Counter[tuple[Outcome, str, int | None]] = field(default_factory=Counter)
 
     def add(self, cells: Mapping[str, NDArray[Any]], surfaces: Sequence[str]) -> None:
-        """Add cells as :func:`count_cells` makes them; ``surfaces`` names their codes."""
+        """Add the cells of :func:`count_cells`; ``surfaces`` names their surface codes."""
         rows = zip(
             *(cells[name].tolist() for name in ("outcome", "surface", "position", "count")), strict=True
         )
@@ -82,14 +82,14 @@ class Ledger:
             self.cells[Outcome(outcome), surfaces[surface], None if position < 0 else position] += count
 
     def totals(self) -> dict[Outcome, int]:
-        """Impressions by outcome, every outcome named, in the order in which they are decided."""
+        """Impressions by outcome, for every outcome, in the order in which outcomes are decided."""
         totals = dict.fromkeys(Outcome, 0)
         for (outcome, _, _), count in self.cells.items():
             totals[outcome] += count
         return totals
 
     def check(self, num_impressions: int) -> None:
-        """Hold the ledger against the number of impressions that were read.
+        """Compare the ledger's total with the number of impressions that were read.
 
         Raises:
             ScrollpastError: an impression was lost or counted twice.

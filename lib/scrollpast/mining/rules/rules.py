@@ -1,4 +1,4 @@
-"""Outcome rules' options as kernels need them: whole microseconds, codes and arrays."""
+"""Options of the outcome rules for kernels: whole microseconds, codes and arrays."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from scrollpast.privacy.user_keys import UserKey
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 UNBOUNDED = np.int64(2**62)
-"""Stands for a threshold that is not set."""
+"""Value of a threshold that is not set."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """The days that one data set is mined from, and the moment whose knowledge it may use.
+    """The days that one data set is mined from, and the moment up to which engagements are used.
 
     ``start_us`` (inclusive), ``end_us`` (exclusive) and ``as_of_us`` (inclusive) are microseconds since the
     epoch, UTC.
@@ -48,9 +48,9 @@ def epoch_us(moment: datetime) -> int:
 
 @dataclass(frozen=True)
 class KindTable:
-    """The configured kinds of engagement, one row each, in ascending order of their codes.
+    """Configured kinds of engagement, one row each, in ascending order of their codes.
 
-    A kind's row number stands for it in messages: a higher row wins where kinds compete.
+    Messages hold a kind's row number: a higher row wins where kinds compete.
     """
 
     names: tuple[str, ...]
@@ -75,8 +75,8 @@ class KindTable:
 class SurfaceTable:
     """Thresholds and examination probabilities by surface code, for the surfaces of one bucket.
 
-    ``max_position``, ``min_dwell_ms``, ``max_dwell_ms``: int64 [S]; ``examination``: float64 [S, P], the
-    last position standing for all deeper ones; ``mean_examination``: float64 [S], for unknown positions.
+    ``max_position``, ``min_dwell_ms``, ``max_dwell_ms``: int64 [S]; ``examination``: float64 [S, P], the last position
+    for all deeper positions too; ``mean_examination``: float64 [S], for unknown positions.
     """
 
     max_position: NDArray[np.int64]
@@ -88,7 +88,7 @@ class SurfaceTable:
 
 @dataclass(frozen=True)
 class Rules:
-    """Everything that decides an outcome or a weight. Picklable, made once on the driver."""
+    """All inputs that decide an outcome or a weight. Picklable, made once on the driver."""
 
     window: Window
     kinds: KindTable
@@ -105,7 +105,7 @@ class Rules:
     confidence: Confidence
     negatives_per_user: int
     strategy: Strategy
-    """Order in which a user's candidates are kept where they are more than the cap."""
+    """Order in which a user's candidates are kept where their number exceeds the cap."""
     stratify_by: str | None
     score_column: str | None
     max_ad_share: float
@@ -116,7 +116,7 @@ class Rules:
     examination: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Probability that a position is examined, float64 [positions] by surface; empty = 1 everywhere."""
     user_key: UserKey | None = None
-    """Key that user ids are hashed with before they leave; None = they are not hashed."""
+    """Key with which user ids are hashed before they are written; None = ids are not hashed."""
     suppressed: UserSet = field(default_factory=UserSet)
     """Users whose rows are left out."""
 
@@ -160,28 +160,28 @@ class Rules:
 
     @property
     def engagements_from_us(self) -> int:
-        """Engagements before this moment (inclusive bound) concern no impression of the window."""
+        """First moment (inclusive) of engagements that can affect an impression of the window."""
         return self.window.start_us - max(self.guard_before_us, self.clock_skew_us)
 
     @property
     def engagements_to_us(self) -> int:
-        """Engagements after this moment (inclusive bound) concern no impression of the window, or are not known."""
+        """Last moment (inclusive) of engagements that can affect an impression of the window: at most --as-of."""
         return min(self.window.end_us + self.longest_reach_us, self.window.as_of_us)
 
     @property
     def ad_attributes(self) -> tuple[str, ...]:
-        """Columns of the ads table that the rules look at."""
+        """Columns of the ads table that the rules read."""
         stratum = (self.stratify_by,) if self.strategy.reads_stratum and self.stratify_by else ()
         age = (CREATED_AT,) if self.new_ad_quarantine_us else ()
         return tuple(dict.fromkeys((*self.guard_keys, *stratum, *age)))
 
     @property
     def longest_reach_us(self) -> int:
-        """Longest time after an impression in which an engagement may concern it."""
+        """Longest time after an impression in which an engagement can affect the impression's outcome."""
         return max(int(self.kinds.attribution_us.max()), self.guard_after_us)
 
     def on(self, surfaces: Sequence[str]) -> SurfaceTable:
-        """The thresholds of the given surfaces, in their order."""
+        """Thresholds of the given surfaces, in their order."""
         limits = [self.examined.surfaces.get(surface) for surface in surfaces]
 
         def column(name: str, unset: np.int64) -> NDArray[np.int64]:

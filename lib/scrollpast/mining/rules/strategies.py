@@ -1,6 +1,6 @@
-"""Strategies of the cap by user: the order in which candidates of a user with too many of them are kept.
+"""Strategies of the cap by user: the order in which candidates of a user above the cap are kept.
 
-C candidates of users above the cap.
+Shapes: C candidates of users above the cap.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ class Crowded:
 
 @dataclass(frozen=True)
 class Strategy:
-    """One strategy. Tasks receive the object itself, so that a registration in the driver is enough."""
+    """One strategy of the cap by user. Tasks receive the object, so that a registration in the driver is enough."""
 
     name: str
     """Value of ``mining.strategy``"""
     sort_keys: Callable[[Crowded], tuple[NDArray[np.generic], ...]]
     """Keys [C], the most important first; candidates with the smallest keys are kept."""
     reads_stratum: bool = False
-    """Whether it reads ``mining.stratify_by`` from the table of ads."""
+    """True if the strategy reads ``mining.stratify_by`` from the table of ads."""
 
 
 def _uniform(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """Each candidate with the same chance."""
+    """Uniform draw of candidates."""
     return (crowded.chance,)
 
 
 def _recent(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """The latest first."""
+    """Latest candidates first."""
     return (-crowded.rows["served_us"], crowded.chance)
 
 
 def _hardest(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """The most certain first; at equal certainty those that the ranker scored highest."""
+    """Most certain candidates first; at equal certainty the highest score of the ranker first."""
     score = crowded.rows.get("score", np.zeros(len(crowded.user)))
     return (-crowded.weight, -score, crowded.chance)
 
 
 def _stratified(crowded: Crowded) -> tuple[NDArray[np.generic], ...]:
-    """One of each stratum (``mining.stratify_by``) in turn."""
+    """Round-robin over the strata (``mining.stratify_by``)."""
     rows, rules = crowded.rows, crowded.rules
     stratum = crowded.attributes.look_up(str(rules.stratify_by), rows["ad"])[0]
     strata, code = np.unique(stratum, return_inverse=True)

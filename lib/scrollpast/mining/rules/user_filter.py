@@ -19,8 +19,8 @@ BITS_PER_USER = 16
 class UserBloomFilter:
     """A Bloom filter over ``xxhash64(user_id)``: no member is missed, few others pass.
 
-    A row that passes wrongly costs its way through the shuffle and ends as ``unanchored`` behind it, like
-    every row whose user turns out to have no positive: the ledger does not depend on the filter.
+    A row of a false positive goes through the shuffle and ends as ``unanchored``, like every row whose user has no
+    positive after attribution: the ledger does not depend on the filter.
     """
 
     words: NDArray[np.uint64]
@@ -36,7 +36,7 @@ class UserBloomFilter:
         return cls(words)
 
     def may_contain(self, hashes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """For int64 [N] hashes, bool [N]: true for every member and for few others."""
+        """Mask bool [N] of int64 [N] hashes: True for every member and for few other hashes."""
         return _probe(frozen(self.words, np.uint64), frozen(hashes, np.int64))
 
 

@@ -15,22 +15,22 @@ def negative_weights(
 ) -> NDArray[np.float32]:
     """Certainty that an impression was seen and not wanted, float32 [N] in (0, 1]: P(seen) × P(not wanted | seen).
 
-    What the dwell says of having been seen, it says at a position that is looked at as often as the surface's mean.
-    Elsewhere the odds are those times the odds of the position over those of the mean (Bayes): a short look is less
-    likely one at the end of a slate than at its top, and a long one is one anywhere. Where the dwell is not known the
-    position's probability alone is left, and with a click further down the slate it is 1.
+    P(seen | dwell) holds at a position with the surface's mean examination probability. Elsewhere its odds are
+    multiplied by the odds of the position over the odds of the mean (Bayes): a short dwell at the end of a slate is
+    less likely a look than at its top. Where the dwell is unknown, P(seen) is the position's probability. With a click
+    further down the slate, P(seen) is 1.
     """
     position, surface, dwell_ms = rows["position"], rows["surface"], rows["dwell_ms"]
     deepest = surfaces.examination.shape[1] - 1
     mean = surfaces.mean_examination[surface]
     examined = np.where(position >= 0, surfaces.examination[surface, np.clip(position, 0, deepest)], mean)
     shift = _odds(examined) / _odds(mean)
-    # The user got as far as the click: no position above it is worse than the mean.
+    # The user scrolled as far as the click: positions above the click have at least the mean probability.
     examined = np.where(clicked_below, 1.0, examined)
     shift = np.where(clicked_below, np.maximum(shift, 1.0), shift)
     seen, not_wanted = dwell_confidence(dwell_ms, surface, surfaces, rules)
     weight = not_wanted * np.where(dwell_ms >= 0, seen * shift / (seen * shift + 1 - seen), examined)
-    # A probability may be estimated as 0; a weight of 0 would be a record that says nothing.
+    # A probability may be estimated as 0; a negative of weight 0 would have no effect in training.
     return np.maximum(weight, np.finfo(np.float32).tiny).astype(np.float32)
 
 
@@ -45,8 +45,8 @@ def dwell_confidence(
     """Probabilities by dwell: P(seen) and P(not wanted | seen), float64 [N] each, in (0, 1].
 
     The first rises from ``floor`` at the shortest dwell that counts as seen to 1 at ``full_from_ms`` (an impression
-    is viewable after one continuous second: MRC guidelines); the second falls from 1 at ``full_to_ms`` to ``floor``
-    at the dwell where lingering begins. Of an unknown dwell the first is 1 and the second ``unknown``.
+    is viewable after one continuous second: MRC guidelines). The second falls from 1 at ``full_to_ms`` to ``floor`` at
+    the dwell where lingering begins. For an unknown dwell the first is 1 and the second ``unknown``.
     """
     shape = rules.confidence
     dwell = dwell_ms.astype(np.float64)

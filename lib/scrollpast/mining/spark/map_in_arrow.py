@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 BATCH_ROWS = 1 << 18
-"""Rows that are judged at once: enough to amortise a NumPy call, few enough to stay in the cache."""
+"""Rows in a batch: enough to amortise a NumPy call, few enough to stay in the cache."""
 
 SHUFFLE_MESSAGE = "bucket int, content string, payload binary"
 """Schema of a shuffle message: target bucket, content, payload."""
@@ -22,14 +22,14 @@ _EXCHANGED_PARTITIONS_AT_MOST = 200
 
 Batches = Iterator[pa.RecordBatch]
 BatchFunction = Callable[[int, Batches], Batches]
-"""From the number of the task and its batches to batches."""
+"""Function from the number of the task and its batches to batches."""
 TaskFunction = Callable[[int, Batches], Iterable[tuple[Any, ...]]]
-"""From the number of the task and its batches to rows."""
+"""Function from the number of the task and its batches to rows."""
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """Rows to read: ``column`` (a timestamp) in [start_us, end_us], and those where it is null."""
+    """Rows to read: ``column`` (a timestamp) in [start_us, end_us], or null."""
 
     column: str
     start_us: int
@@ -37,19 +37,19 @@ class TimeRange:
 
 
 def by_bucket(messages: DataFrame, num_buckets: int, num_partitions: int | None) -> DataFrame:
-    """Messages behind a shuffle: those of a bucket are in one partition, side by side."""
+    """Shuffle messages so that those of a bucket are adjacent in one partition."""
     chosen = num_partitions or min(num_buckets, _EXCHANGED_PARTITIONS_AT_MOST)
     return messages.repartition(chosen, "bucket").sortWithinPartitions("bucket")
 
 
 def arrow_schema(schema: str) -> pa.Schema:
-    """Arrow's view of a Spark schema text with the types that tasks return."""
+    """Arrow schema of a Spark schema text with the types that tasks return."""
     types = {"int": pa.int32(), "long": pa.int64(), "string": pa.string(), "binary": pa.binary()}
     return pa.schema([(name, types[kind]) for name, kind in (field.split() for field in schema.split(", "))])
 
 
 def as_batches(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> Batches:
-    """Rows one by one as batches of one row: each holds a whole message, so that no copy of many is made."""
+    """Batches of one row each: a row holds a whole message, and larger batches would copy many messages."""
     for row in rows:
         yield pa.RecordBatch.from_arrays(
             [pa.array([value], field.type) for value, field in zip(row, schema, strict=True)], schema=schema
@@ -60,8 +60,8 @@ def map_batches(frame: DataFrame, function: Callable[[Batches], Batches], schema
     """``frame.mapInArrow(function, schema)`` for many short tasks."""
 
     def run(batches: Batches) -> Batches:
-        # Spark's worker collects garbage behind every task and would look at everything that is imported each
-        # time, for 20 to 60 ms. What lives at the beginning of a task lives as long as the worker.
+        # Spark's worker collects garbage after every task, which scans all imported objects each time
+        # for 20 to 60 ms. Objects that exist at the beginning of a task live as long as the worker.
         gc.freeze()
         return function(batches)
 
@@ -69,15 +69,15 @@ def map_batches(frame: DataFrame, function: Callable[[Batches], Batches], schema
 
 
 def collect_table(frame: DataFrame) -> pa.Table:
-    """All rows of a frame that the driver can hold; Spark 4 names what Spark 3.5 does within itself."""
+    """All rows of a frame that fits the driver; public in Spark 4, private in Spark 3.5."""
     if hasattr(frame, "toArrow"):
         return frame.toArrow()
-    older: Any = frame  # 3.5 is not developed any further: what it keeps to itself does not move
+    older: Any = frame  # 3.5 gets no new features: its private method is stable
     return pa.Table.from_batches(older._collect_as_arrow(), schema=schema_of_spark(frame.schema))  # noqa: SLF001
 
 
 def schema_of_spark(schema: StructType) -> pa.Schema:
-    """Spark's schema as Arrow's, with times in UTC; Spark 3.5 has no others."""
+    """Spark's schema as Arrow's, with times in UTC, the only zone in Spark 3.5."""
     import pyspark
     from pyspark.sql.pandas.types import to_arrow_schema
 

@@ -1,7 +1,7 @@
 """Packed columns: the bytes that tasks exchange through Spark's shuffle.
 
-A message holds named NumPy arrays and a little metadata. Spark moves it as one binary value, so that the
-shuffle costs the compressed bytes of the columns and no row is ever turned into a JVM row.
+A message holds named NumPy arrays and a little metadata. Spark moves a message as one binary value, so that the
+shuffle costs the compressed bytes of the columns and no row is converted to a JVM row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pack(columns: Mapping[str, NDArray[Any]], **metadata: Any) -> bytes:
 
 
 def unpack(message: bytes) -> tuple[Columns, dict[str, Any]]:
-    """The columns and metadata that :func:`pack` was given. The arrays are read-only views."""
+    """Columns and metadata of a message of :func:`pack`. The arrays are read-only views."""
     raw = pa.decompress(message[8:], int.from_bytes(message[:8], "little"), _CODEC, asbytes=True)
     at = 4 + int.from_bytes(raw[:4], "little")
     header = json.loads(raw[4:at])
@@ -54,13 +54,13 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
 
 def take(columns: Columns, rows: NDArray[Any]) -> Columns:
     """The given rows (an index or a mask) of every column."""
-    # A mask costs five times an index, for every column anew: the processor cannot guess where it turns.
+    # A mask costs five times an index for every column, because of branch mispredictions.
     at = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
     return {name: array.take(at) for name, array in columns.items()}
 
 
 def split_by_bucket(columns: Columns, buckets: NDArray[np.int32]) -> Iterable[tuple[int, Columns]]:
-    """Every bucket that has rows, in order, with its rows in their order."""
+    """Split columns by bucket: every bucket with rows, in order, with its rows in their order."""
     order, starts = group(buckets, int(buckets.max(initial=-1)) + 1)
     for bucket in np.flatnonzero(np.diff(starts)).tolist():
         yield bucket, take(columns, order[starts[bucket] : starts[bucket + 1]])

@@ -1,4 +1,4 @@
-"""Progress on a terminal: what runs, how far it is, how long it will take; silent in a log."""
+"""Progress on a terminal: the running step, its share done, the remaining time; silent in a log."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _CLEAR = "\r\x1b[K"
 
 @contextmanager
 def progress(spark: SparkSession, step: str, num_rows: int | None = None) -> Iterator[None]:
-    """Show a step's progress on standard error, if that is a terminal, and tell who watches when the step is done.
+    """Show a step's progress on standard error, if that is a terminal, and record the step's metrics at its end.
 
     Args:
-        step: what is being done, such as ``scan impressions``.
-        num_rows: rows that the first stage reads, for a figure of rows a second.
+        step: name of the step, for example ``scan impressions``.
+        num_rows: rows that the first stage reads, for the rate in rows a second.
     """
     with watched_step(step, num_rows), _shown(spark, step, num_rows):
         yield

@@ -1,7 +1,6 @@
 """Run metrics: JSON lines of the steps, and a text file for Prometheus.
 
-Watching never decides anything: metrics that cannot be written are a note on standard error, and the run ends as it
-would have ended without them.
+Metrics never change a run: a failed write is a note on standard error, and the exit code stays the same.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _EXIT_INTERRUPTED = 130
 
 _HELP = {
     "run_info": "1; what ran",
-    "run_exit_code": "exit code of the last run: 0 done, 1 failed, 2 a mistake of the user's, 3 held by the gate",
+    "run_exit_code": "exit code of the last run: 0 done, 1 failed, 2 a mistake of the user, 3 held by the gate",
     "run_seconds": "seconds that the last run took",
-    "run_end_timestamp_seconds": "when the last run ended, in seconds since 1970",
+    "run_end_timestamp_seconds": "end of the last run, in seconds since 1970",
     "run_step_seconds": "seconds of a step of the last run",
     "run_step_rows": "rows that a step of the last run read",
     "day_impressions": "impressions of the day by outcome",
@@ -40,12 +39,12 @@ _HELP = {
     "day_shard_bytes": "bytes of the day's shards",
     "day_bucket_skew": "bytes of the day's largest shard over the median of all",
 }
-"""The metrics, all of them gauges, with what Prometheus is told of each."""
+"""Metrics, all of them gauges, with their help texts for Prometheus."""
 
 
 @dataclass
 class Watch:
-    """One run of a job while it is watched."""
+    """Metrics of one run of a job."""
 
     job: str
     settings: RunMetrics
@@ -54,7 +53,7 @@ class Watch:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def tell(self, event: str, **facts: Any) -> None:
-        """Keep an event, and log it where log lines are JSON."""
+        """Record an event, and log it where log lines are JSON."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         told = {"time": now, "run_id": self.run_id, "job": self.job, "event": event, **facts}
         self.events.append(told)
@@ -62,7 +61,7 @@ class Watch:
             print(json.dumps(told), file=sys.stderr, flush=True)
 
     def day(self, manifest: Manifest, uri: str, *, is_new: bool) -> None:
-        """Tell what a day holds."""
+        """Record the counts of a day."""
         sizes = [entry.num_bytes for entry in manifest.shards]
         self.tell(
             "day",
@@ -78,7 +77,7 @@ class Watch:
         )
 
     def end(self, error: BaseException | None) -> None:
-        """Tell how the run ended, and write all that was told."""
+        """Record the end of the run, and write all events."""
         facts: dict[str, Any] = {
             "exit_code": _exit_code(error),
             "seconds": round(time.monotonic() - self.began, 3),
@@ -105,7 +104,7 @@ _current: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 @contextmanager
 def watch(settings: RunMetrics, job: str) -> Iterator[Watch]:
-    """Watch a run of a job until it ends, however it ends; steps find it by themselves (`watched_step`)."""
+    """Record a run of a job until its end or failure; steps are added by `watched_step`."""
     run = Watch(job, settings)
     token = _current.set(run)
     run.tell("start")
@@ -122,7 +121,7 @@ def watch(settings: RunMetrics, job: str) -> Iterator[Watch]:
 
 @contextmanager
 def watched_step(step: str, num_rows: int | None) -> Iterator[None]:
-    """Tell the run that is watched, if one is, how long a step took; a step that fails is told by the run's end."""
+    """Record the duration of a step in the current run, if any; a failed step is recorded by the run's end."""
     began = time.monotonic()
     yield
     run = _current.get()
@@ -162,7 +161,7 @@ def prometheus_text(events: list[dict[str, Any]]) -> str:
 
 
 def _last(found: list[tuple[dict[str, str], float]]) -> list[tuple[dict[str, str], float]]:
-    """One value for the same labels, the last: a second one would make the file invalid."""
+    """Last value of equal labels: a second value would make the file invalid."""
     return list({_labels(labels): (labels, value) for labels, value in found}.values())
 
 

@@ -1,4 +1,4 @@
-"""The Spark session of a job: the submitter's own, or a local one whose log stays off the console."""
+"""Spark session of a job: the submitter's session, or a local session whose log stays off the console."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _LOCAL_CONF = {
     "spark.driver.memory": "2g",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    # Over TCP every task would wait for a delayed acknowledgement, 25 ms and more.
+    # Over TCP every task waits for a delayed acknowledgement, 25 ms and more.
     "spark.python.unix.domain.socket.enabled": "true",
     # The messages in the shuffle are compressed already.
     "spark.shuffle.compress": "false",
     "spark.shuffle.spill.compress": "false",
 }
 _JAVA_OPTIONS = (
-    # Java is to compile thoroughly only what runs ten times as often as usual: its compiler took a seventh of all
-    # processor time of a day of 1e8 impressions, from the workers that do the work.
+    # Thresholds of Java's optimising compiler times ten: the compiler took a seventh of all processor time of a
+    # day of 1e8 impressions, which the workers need.
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000"
     " -XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
-    # A message is a row: sizes say more than counts, and the partitions were chosen to fit the buckets.
+    # A message is a row: sizes matter more than counts, and the partitions fit the buckets.
     "spark.sql.adaptive.coalescePartitions.enabled": "false",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
 }
@@ -50,13 +50,13 @@ _ALWAYS = {
 
 @contextmanager
 def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator[SparkSession]:
-    """A session for one job, stopped at the end; one that runs already (a notebook's) is used and left running.
+    """Session of one job, stopped at the end; an active session (a notebook's) is used and left running.
 
-    Started by plain python, the JVM's console output goes to a file that an error names; with ``debug``, or
-    under spark-submit, it stays where it is.
+    In plain python, the JVM's console output goes to a file that the error names. With ``debug``, or under
+    spark-submit, the output stays on the console.
 
     Raises:
-        ScrollpastError: a failure in Spark or in a task, condensed to what a person can act on.
+        ScrollpastError: a failure in Spark or in a task, without stack traces.
     """
     from pyspark.sql import SparkSession
 
@@ -95,9 +95,9 @@ def spark_session(settings: Spark, application: str, *, debug: bool) -> Iterator
 def session_when_needed(
     settings: Spark, application: str, *, debug: bool
 ) -> Iterator[Callable[[], SparkSession]]:
-    """A function that gives the one session of a job, started by its first call.
+    """Function that returns the session of a job, started by the first call.
 
-    What can be checked without Spark is checked before: a mistake in the input is told in a second.
+    Checks without Spark run before the session starts, so that a mistake in the input is reported within a second.
     """
     with ExitStack() as stack:
         sessions: list[SparkSession] = []
@@ -128,27 +128,27 @@ def _build(settings: Spark, application: str, is_submitted: bool) -> SparkSessio
 
 
 def class_archive() -> str:
-    """Java options for the class archive of scripts/env/archive_classes.sh; "" where there is no archive."""
+    """Java options for the class archive of scripts/env/archive_classes.sh; "" without an archive."""
     archive = Path(sys.prefix) / ".scrollpast" / "spark.jsa"
     if not archive.exists() or not archive.stat().st_size:
         return ""
-    # Of an archive that does not fit (another Java, another Spark) it would only say so, and load classes itself.
+    # With an archive of another Java or Spark, Java would log a warning and load the classes itself.
     return f' "-XX:SharedArchiveFile={archive}" -Xlog:cds*=off'
 
 
 def _point_spark_at_this_python() -> None:
-    # Workers would otherwise take the first `python3` on the PATH and miss every package.
+    # Workers would otherwise run the first `python3` on the PATH, without the packages.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     import pyspark
 
-    # Another Spark's SPARK_HOME would start its jars under this package's Python.
+    # With SPARK_HOME of another Spark, its jars would run under this package's Python.
     os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
 
 
 @contextmanager
 def _standard_error_to(path: str | None) -> Iterator[None]:
-    """While this holds, processes that are started inherit a file as their standard error."""
+    """Context in which started processes inherit a file as their standard error."""
     if path is None:
         yield
         return
@@ -173,7 +173,7 @@ _JAVA_ERROR = re.compile(r"(?:Caused by: |: )((?:[a-z]\w*\.)+[A-Z]\w*(?:Error|Ex
 
 
 def condense(error: Exception, log_path: str | None) -> Exception:
-    """Error of Spark without its stack traces; errors of other origins come back as they are."""
+    """Error of Spark without its stack traces; errors of other origins are returned unchanged."""
     text = str(error)
     own = _OWN_ERROR.search(text)
     if isinstance(error, ScrollpastError):
@@ -188,25 +188,25 @@ def condense(error: Exception, log_path: str | None) -> Exception:
     where = f"read Spark's log in {log_path}" if log_path else "read Spark's log"
     return ScrollpastError(
         "Spark",
-        expected="the tasks to end well",
+        expected="all tasks to succeed",
         found=without_spark_codes(reason),
         remedy=f"{where}, or run again with --debug",
     )
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error that says anything, or the name of its type."""
+    """First non-empty line of an error, or the name of its type."""
     lines = (line.strip() for line in str(error).splitlines())
     return without_spark_codes(next((line for line in lines if line), type(error).__name__))
 
 
 def without_spark_codes(message: str) -> str:
-    """A message without the names that Spark gives its errors: ``[PARQUET_TYPE_ILLEGAL]``, ``SQLSTATE: 42846``."""
+    """Message without Spark's error codes: ``[PARQUET_TYPE_ILLEGAL]``, ``SQLSTATE: 42846``."""
     return _SPARK_CODES.sub("", message).strip()
 
 
 def _not_started(error: Exception, log_path: str | None) -> ScrollpastError:
-    """No session: a setting that Spark refuses, most often. A JVM that ended at once says why in its log only."""
+    """Error for a session that did not start, usually because of a refused setting. The JVM's log holds the reason."""
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     if log_path is not None and "JAVA_GATEWAY_EXITED" in reason:
         with open(log_path, encoding="utf-8", errors="replace") as log:
@@ -222,7 +222,7 @@ def _not_started(error: Exception, log_path: str | None) -> ScrollpastError:
 
 
 class _Relayed(ScrollpastError):
-    """An error of ours that a task raised: its message is whole already."""
+    """Error of this package raised in a task: its message is complete."""
 
     @classmethod
     def of(cls, kind: type[ScrollpastError], message: str) -> _Relayed:

@@ -1,6 +1,6 @@
-"""Build a vocabulary: count in Spark what the records of some days hold, and lay it over the table of ads.
+"""Build a vocabulary: count the ads and feature values of days' records in Spark, and join the table of ads.
 
-The manifests of the days name it afterwards: who trains on them need not be told where it is.
+The manifests of the days then name the vocabulary, so that training finds it without an option.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _POSITIVES, _NEGATIVES = "positive_ad_id", "negative_ad_id"
 _COUNTED = "feature string, value long, positives long, negatives long"
-_ADS_COUNTED = ""  # as no user feature is called
+_ADS_COUNTED = ""  # no user feature has this name
 _TAKEN_NAMES = ("row", AD_ID, RAW_ID, AD, "count")
 
 
@@ -48,17 +48,17 @@ def build_vocabulary(
     max_codes: int = 100_000,
     parent: Vocabulary | None = None,
 ) -> Vocabulary:
-    """Count the ads and user features of published days and give them rows and codes; see `lay_out`.
+    """Count the ads and user features of published days and assign rows and codes; see `lay_out`.
 
     Args:
-        ads: the table of ads, all of which get a row; may be left out if no ``features`` of it are asked for.
-        num_user_rows: None = the parent's, or about a million.
-        max_codes: codes of one feature at most; rarer values are unknown.
+        ads: the table of ads, all of which get a row; may be left out if ``features`` is empty.
+        num_user_rows: None = the parent's number, or about a million.
+        max_codes: the largest number of codes of one feature; rarer values are unknown.
 
     Raises:
-        UserError: a day is not published, the table of ads lacks a feature or knows none of the days' ads, or
-            the parent differs.
-        CorruptShardError: a shard is not what its manifest says.
+        UserError: a day is not published, the table of ads lacks a feature or all of the days' ads, or the parent
+            differs.
+        CorruptShardError: a shard differs from its manifest entry.
     """
     reader = ShardReader(manifests)
     user_features = reader.days[0].user_features if reader.days else ()
@@ -95,7 +95,7 @@ def build_vocabulary(
 
 
 def _suppressed(shards: Sequence[PublishedShard]) -> dict[str, UserSet]:
-    """The users of the suppression list that holds for each day, by the URI of the day."""
+    """Users of the suppression list of each day, by the URI of the day."""
     return {uri: read_suppressed(folder_of(uri)) for uri in {shard.day_uri for shard in shards}}
 
 
@@ -105,7 +105,7 @@ def _count(
     user_features: Sequence[str],
     suppressed: Mapping[str, UserSet],
 ) -> Counts:
-    """Tasks count shard by shard; Spark adds up."""
+    """Count each shard in a task, and sum in Spark."""
     from pyspark.sql import functions as sql
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -117,8 +117,8 @@ def _count(
     num_tasks = max(1, min(len(shards), 4 * spark.sparkContext.defaultParallelism))
     counted = map_batches(spark.range(0, len(shards), 1, num_tasks), count, _COUNTED)
     totals = [sql.sum(name).alias(name) for name in ("positives", "negatives")]
-    # A shard names an ad once, so that adding up before the shuffle would spare little; what costs is Spark's
-    # own number of partitions, 200.
+    # A shard names an ad once, so that a partial sum before the shuffle saves little. The main cost is Spark's
+    # default number of partitions, 200.
     by_value = counted.repartition(num_tasks, "feature", "value").groupBy("feature", "value")
     table = collect_table(by_value.agg(*totals))
 
@@ -136,7 +136,7 @@ def count_shard(
     """Counts of a shard: positives and negatives of each ad, records with each user value.
 
     Args:
-        suppressed: users whose records are not counted, such as those whom an interrupted run has left in the day.
+        suppressed: users whose records are not counted; an interrupted run may have left records of them in the day.
     """
     content, frames = read_shard_content(shard)
     names = [USER_FEATURE_PREFIX + name for name in user_features]
@@ -171,7 +171,7 @@ def _counted(feature: str, values: Any, positives: Any, negatives: Any) -> pa.Re
 
 
 def _read_catalogue(spark: SparkSession, source: Source | None, features: Sequence[str]) -> pa.Table:
-    """The table of ads with ids as in records and features as text; empty where there is none."""
+    """Table of ads with ids as in records and features as text; empty where no table is given."""
     schema = pa.schema([(AD, pa.int64()), (RAW_ID, pa.string()), *((name, pa.string()) for name in features)])
     if source is None:
         return schema.empty_table()
@@ -186,7 +186,7 @@ def _read_catalogue(spark: SparkSession, source: Source | None, features: Sequen
 
 
 def catalogue_rows(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Rows of the table of ads as a catalogue: the id that records carry, and the one of the log if it is text."""
+    """Rows of the table of ads as a catalogue: the id in records, and the id in the log if it is text."""
     batch = batch.filter(pc.is_valid(batch[AD_ID]))
     ids = batch[AD_ID]
     is_whole = pa.types.is_integer(ids.type)
@@ -212,7 +212,7 @@ def _check_names(features: Sequence[str]) -> None:
             raise UserError(
                 f"--feature {name}",
                 expected="a column of ads, once, with a name of its own",
-                found=f"{name!r}, given twice or a name that the vocabulary uses itself",
+                found=f"{name!r}, given twice or reserved by the vocabulary",
                 remedy="rename the column where the table is made, or leave it out",
             )
 
@@ -232,5 +232,5 @@ def _check_overlap(
             f"ads ({source.place})",
             expected=f"some of the {len(counts.ads):,} ads of the records",
             found="none of them",
-            remedy="give the table that belongs to the log, its ids of the same type: a string never equals a long",
+            remedy="pass the table of the same log, with ids of the same type: a string never equals a long",
         )

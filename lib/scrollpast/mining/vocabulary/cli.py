@@ -24,7 +24,7 @@ from scrollpast.mining.vocabulary.build import build_vocabulary
 
 
 def build(arguments: argparse.Namespace) -> int:
-    """Run the job as its command line says and print what was built; returns the exit code."""
+    """Run the job with the given arguments and print a summary of the vocabulary; returns the exit code."""
     config = load_config(arguments.config, arguments.set)
     out = arguments.out or config.output.path
     if out is None:
@@ -55,18 +55,18 @@ def build(arguments: argparse.Namespace) -> int:
         f"{vocabulary.num_rows - 1:,} ads, {num_seen:,} of them with positives in {days_of(days)}; "
         f"{vocabulary.num_user_rows:,} rows of users; "
         f"codes of features: {features}\n"
-        f"named in the manifests of the days, {num_named} of which did not name it yet\n"
+        f"named in the manifests of the days, newly in {num_named} of them\n"
         f"published {uri}"
     )
     return 0
 
 
 def days_of(manifests: Sequence[Manifest]) -> str:
-    """The days that data sets cover, each with its whole window, as a number for a person."""
+    """Text with the number of days that the windows of data sets cover."""
     covered: set[date] = set()
     for manifest in manifests:
         start, end = (datetime.fromisoformat(text) for text in (manifest.window_start, manifest.window_end))
-        # Some manifests end a window with its last second, others with the moment behind it.
+        # Some manifests end a window with its last second, other manifests with the moment after it.
         num_days = max(1, round((end - start) / timedelta(days=1)))
         covered.update(start.date() + timedelta(days=number) for number in range(num_days))
     return f"{len(covered):,} day{'s' if len(covered) != 1 else ''}"

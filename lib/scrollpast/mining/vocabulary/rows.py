@@ -17,7 +17,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 Integers = NDArray[np.int64]
 
 AD, RAW_ID = "ad", "raw_id"
-"""Columns of a catalogue, beside those of its features."""
+"""Columns of a catalogue beside its feature columns."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Counts:
     negatives: Integers
     """int64 [A]"""
     user_values: Mapping[str, tuple[Integers, Integers]]
-    """By feature, without ``user_``: distinct values, and the records that have them."""
+    """Distinct values and their numbers of records, by feature without ``user_``."""
 
 
 def lay_out(
@@ -43,16 +43,16 @@ def lay_out(
     parent: Vocabulary | None = None,
     created_at: str = "",
 ) -> Vocabulary:
-    """Give rows and codes, the most frequent first; those of the parent stay where they are.
+    """Assign rows and codes, the most frequent first; rows and codes of the parent stay.
 
-    Ads: those counted and those of the catalogue, by positives, then negatives, then id. Values of ads'
-    features: by the number of ads, then as text. Values of users' features: by records, then by value.
+    Counted ads and ads of the catalogue are ordered by positives, then negatives, then id. Values of ads' features are
+    ordered by the number of ads, then as text. Values of users' features are ordered by records, then by value.
 
     Args:
         catalogue: ``ad`` int64, ``raw_id`` string or null, and one string column for every feature of ads.
-            Of several rows of one ad the least counts, column by column from the left, nulls last.
-        num_user_rows: rows of the table of users, the parent's if there is one.
-        max_codes: codes of a feature at most, code 0 included; the parent's are kept, however many.
+            Of several rows of an ad the smallest is used, column by column from the left, nulls last.
+        num_user_rows: rows of the table of users; the parent's number if there is a parent.
+        max_codes: the largest number of codes of a feature, code 0 included; all codes of the parent are kept.
 
     Raises:
         UserError: the parent has other features or another number of user rows.
@@ -80,7 +80,7 @@ def lay_out(
         kept = np.zeros(len(ad_ids), np.int64)
         if parent is not None:
             kept[: parent.num_rows] = parent.feature_codes[name]
-        # An ad that left the catalogue keeps what was known of it.
+        # An ad that left the catalogue keeps its features.
         kept[1:] = np.where(in_catalogue >= 0, _taken(listed_codes, in_catalogue), kept[1:])
         feature_codes[name] = kept
     for name, (numbers, records) in counts.user_values.items():
@@ -102,7 +102,7 @@ def lay_out(
 
 
 def _one_row_an_ad(catalogue: pa.Table) -> pa.Table:
-    """Sorted by ad, without nulls in it, every ad once."""
+    """Catalogue sorted by ad, every ad once, without null ads."""
     catalogue = catalogue.filter(pc.is_valid(catalogue[AD]))
     catalogue = catalogue.sort_by([(name, "ascending") for name in catalogue.column_names]).combine_chunks()
     _, first = np.unique(catalogue[AD].to_numpy(), return_index=True)
@@ -110,7 +110,7 @@ def _one_row_an_ad(catalogue: pa.Table) -> pa.Table:
 
 
 def _at(keys: Integers, values: Integers, wanted: Integers) -> Integers:
-    """The value of every wanted key, 0 where it is not among the distinct ``keys``."""
+    """Value of every wanted key, 0 where the key is not among the distinct ``keys``."""
     if not len(keys):
         return np.zeros(len(wanted), np.int64)
     order = np.argsort(keys)
@@ -119,12 +119,12 @@ def _at(keys: Integers, values: Integers, wanted: Integers) -> Integers:
 
 
 def _taken(values: Integers, at: Integers) -> Integers:
-    """``values[at]``, and anything where ``at`` is −1."""
+    """``values[at]``; arbitrary where ``at`` is −1."""
     return values[at] if len(values) else np.zeros(len(at), np.int64)
 
 
 def _codes(column: pa.ChunkedArray, known: Sequence[str], max_codes: int) -> tuple[tuple[str, ...], Integers]:
-    """The values behind the codes, and the code of each row of the column: 0 for null and for what is cut off."""
+    """Values by code, and the code of each row of the column: 0 for null and for values beyond ``max_codes``."""
     counted = pc.value_counts(column.drop_null().combine_chunks())
     table = pa.table({"value": counted.field("values"), "count": counted.field("counts")})
     by_count = table.sort_by([("count", "descending"), ("value", "ascending")])["value"].to_pylist()
@@ -159,5 +159,5 @@ def _check_parent(parent: Vocabulary, names: Sequence[str], counts: Counts, num_
                 f"parent vocabulary {parent.version}, {what}",
                 expected=str(expected),
                 found=str(found),
-                remedy="ask for the same as the parent has, or build without --parent",
+                remedy="use the parent's value, or build without --parent",
             )
