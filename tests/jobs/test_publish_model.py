@@ -134,8 +134,8 @@ def test_a_person_can_roll_back_also_when_the_current_model_is_gone(trained: Tra
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--metric", "click rate"), "--metric click rate: expected one of recall@10"),
-        (("--metric", "served share in top 10"), "--metric served share in top 10: expected one of"),
+        (("--metric", "click rate"), "--metric: expected a registered metric (recall@10, "),
+        (("--metric", "served share in top 10"), "--metric: expected a metric whose larger values are better,"),
     ],
 )
 def test_a_mistake_is_one_line_and_publishes_nothing(

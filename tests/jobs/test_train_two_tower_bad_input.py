@@ -1,4 +1,4 @@
-"""What the training job says of input that does not serve: one line, exit code 2 or 1, nothing written."""
+"""Errors of the training job on bad input: one line, exit code 2 or 1, nothing written."""
 
 from __future__ import annotations
 
@@ -106,6 +106,7 @@ def test_tables_that_do_not_fit_are_listed_with_their_sizes(day: str, tmp_path: 
     [
         (("training.negatives.in_batch.enabld=true",), "did you mean enabled?"),
         (("training.epochs=0",), "training.epochs"),
+        (("training.evaluation.metric=precision",), "training.evaluation.metric: expected a registered metric"),
         (("training.model.sharding.types=[grid_shard]",), "training.model.sharding.types"),
         (
             tuple(f"training.negatives.{name}.enabled=false" for name in ("in_batch", "random", "hard")),

@@ -264,7 +264,7 @@ class EvaluationOptions(Section):
     """Steps between two evaluations."""
     max_users: int | None = Field(10_000, ge=1)
     """Users of an evaluation, chosen by a seeded hash; null = all."""
-    metric: Literal["recall@10", "recall@50", "recall@100", "ndcg@100", "auc"] = "recall@100"
+    metric: str = "recall@100"
     """Metric that chooses the best checkpoint and the end of training."""
     patience: int | None = Field(None, ge=1)
     """Evaluations without a better one after which training stops; null = never."""

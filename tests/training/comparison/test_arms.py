@@ -1,21 +1,14 @@
-"""Which arms there are, what they train with, and which of them are left out and why."""
+"""Arms of a comparison: their options, and the arms left out, with the reason."""
 
 from __future__ import annotations
 
 from itertools import permutations
-from typing import get_args
 
-import numpy as np
 import pytest
-import torch
 
 from scrollpast.config import Training, load_config
-from scrollpast.config.comparison_options import Metric
 from scrollpast.errors import UserError
 from scrollpast.training.comparison.arms import BUILT_IN, Cell, Planned, plan, training_of
-from scrollpast.training.evaluation.held_out import HeldOut, Ragged
-from scrollpast.training.evaluation.report import measure
-from tests.training.evaluation.toy import ten_ads
 
 EVERY_SET = ("filtered", "naive", "neighbours")
 
@@ -176,7 +169,6 @@ def test_an_own_arm_with_options_that_do_not_fit_is_named(training: str, fragmen
         (["seeds=[]"], "name one or more, each once, found []"),
         (["own_arms={Heavy: {like: naive}}"], "1 to 18 of a-z, 0-9 and _"),
         (["own_arms={naive: {like: naive}}"], "otherwise than the built-in ones, found 'naive'"),
-        (["metrics=[precision]"], "'recall@10', 'recall@50'"),
         (["days={fltered: [a]}"], "'filtered', 'naive' or 'neighbours'"),
     ],
 )
@@ -184,10 +176,3 @@ def test_options_that_cannot_be(overrides: list[str], fragment: str) -> None:
     with pytest.raises(UserError) as caught:
         planned(*overrides)
     assert fragment in str(caught.value)
-
-
-def test_every_metric_of_the_evaluation_can_be_asked_for() -> None:
-    one = Ragged(np.array([1]), np.array([0, 1]))
-    held_out = HeldOut(np.array([5]), np.array([1]), {}, one, one, one, one, num_known_targets=0)
-    found = measure(torch.ones(1, 1), torch.ones(10, 1), held_out, ten_ads())
-    assert set(get_args(Metric)) == set(found)

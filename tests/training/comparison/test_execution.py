@@ -109,7 +109,7 @@ def test_a_run_that_was_killed_on_the_way_goes_on_from_its_checkpoint(
     config = comparison(days, tmp_path, *arms, "training.checkpoints.keep_last=9")
     assert run_comparison(config, device) is not None
     table = (tmp_path / "comparison.json").read_bytes()
-    # What a kill after the second step of one run would have left.
+    # Files that a kill after the second step of a run leaves.
     (killed,) = (path for path in results(tmp_path) if "arm=random/ratio=0/seed=1" in str(path))
     (tmp_path / killed).unlink()
     *_, last = published_checkpoints(str((tmp_path / killed).parent))
@@ -139,6 +139,7 @@ def test_arms_see_different_negatives(whole: Path) -> None:
         (["comparison.path=null"], "--out: expected a folder, found none"),
         (["comparison.baseline=weighted@4"], "comparison.baseline weighted@4: expected one of"),
         (["training.vocabulary=nowhere"], "nowhere"),
+        (["comparison.metrics=[precision]"], "comparison.metrics: expected a registered metric (recall@10, "),
         (
             ["comparison.own_arms={odd: {like: all, training: {epoch: 1}}}", "comparison.arms=[random, odd]"],
             "training.epoch (comparison.own_arms.odd): expected one of",

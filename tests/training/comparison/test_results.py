@@ -1,4 +1,4 @@
-"""What a run leaves: the same file for the same inputs, another one for any other, and nothing half-written."""
+"""Result files of runs: the same file for the same inputs, another for other inputs, and no partial file."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_what_is_measured_on_names_the_result(days: dict[str, str]) -> None:
     name = result_name(ComparisonOptions(), later, before)
     assert name != result_name(ComparisonOptions(max_users=5), later, before)
     assert name != result_name(ComparisonOptions(), (*later, days["naive"]), before)
-    # What the table shows of it does not matter: all numbers are in the file.
+    # Metrics, baseline and seeds are not part of the name: the file has all numbers.
     assert name == result_name(
         ComparisonOptions(metrics=["auc"], baseline="in_batch", seeds=[9]), later, before
     )

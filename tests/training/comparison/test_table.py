@@ -14,7 +14,7 @@ import pytest
 from scrollpast.config import load_config
 from scrollpast.training.comparison import table as module
 from scrollpast.training.comparison.arms import plan
-from scrollpast.training.comparison.table import About, ComparisonTable, is_lower_better, notes_of
+from scrollpast.training.comparison.table import About, ComparisonTable, lower_is_better, notes_of
 from scrollpast.training.comparison.verdicts import judge
 
 METRICS = ["recall@100", "served share in top 100", "slices/recall@100, new ads"]
@@ -48,7 +48,7 @@ def table() -> ComparisonTable:
         numbers[cell.name, METRICS[0]] = values
         numbers[cell.name, METRICS[1]] = values
         numbers[cell.name, METRICS[2]] = np.full((2, 200), np.nan)
-    judged = judge(numbers, "random", frozenset(filter(is_lower_better, METRICS)), num_resamples=200)
+    judged = judge(numbers, "random", lower_is_better(), num_resamples=200)
     return ComparisonTable(planned, METRICS, judged, ABOUT)
 
 

@@ -84,7 +84,7 @@ def test_what_a_seed_does_to_all_arms_hides_no_difference() -> None:
     expected = difference(judge(numbers, "base"), "good")
     assert [difference(found, arm).verdict for arm in ("good", "none")] == [BETTER, NOT_SHOWN]
     assert difference(found, "good").joint_interval.low == pytest.approx(expected.joint_interval.low)
-    # What another seed would make of an arm is as uncertain as seeds are.
+    # The variance between seeds is part of an arm's uncertainty.
     base = found["base", "recall"]
     assert base is not None and base.interval.high - base.interval.low > 0.2
 

@@ -1,4 +1,4 @@
-"""Which users are asked about, what is known of them, and what must not be known."""
+"""Users of an evaluation, the data used about them, and the data that must not be used."""
 
 from __future__ import annotations
 

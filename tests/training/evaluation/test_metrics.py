@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scrollpast.training.evaluation import metrics, ranking
 from scrollpast.training.evaluation.held_out import Ragged
 from scrollpast.training.evaluation.ranking import (
+    Embeddings,
     exact_top_rows,
-    pair_scores,
     ranks_in,
     searched_top_rows,
 )
@@ -59,11 +59,11 @@ def plain_top(user: torch.Tensor, ads: torch.Tensor, known: list[int], k: int) -
 def test_the_top_is_that_of_a_sorted_list(case: Any) -> None:
     seed, known, _, _, k = case
     users, ads = embeddings(seed, len(known))
-    found = exact_top_rows(users, ads, ragged(known), k)
+    found = exact_top_rows(Embeddings(users, ads), ragged(known), k)
     for user, row in enumerate(found.tolist()):
         expected = plain_top(users[user], ads, known[user], NUM_ROWS)
         scores = {r: float(users[user] @ ads[r]) for r in range(NUM_ROWS)}
-        # Which of several equal ads is the last one in is nobody's business.
+        # The order of ads with equal scores is arbitrary.
         assert [scores.get(r) if r > 0 else None for r in row] == [
             scores.get(r) if r > 0 else None for r in (expected + [-1] * k)[:k]
         ]
@@ -77,12 +77,13 @@ def test_the_top_is_that_of_a_sorted_list(case: Any) -> None:
 def test_numbers_of_users_are_those_of_plain_loops(case: Any) -> None:
     seed, known, targets, served, k = case
     users, ads = embeddings(seed, len(known))
-    top = exact_top_rows(users, ads, ragged(known), k)
+    top = exact_top_rows(Embeddings(users, ads), ragged(known), k)
     wanted, passed = ragged(targets), ragged(served)
     ranks = ranks_in(top, wanted)
     recalls, gains = metrics.recall(ranks, wanted, k), metrics.ndcg(ranks, wanted, k)
     shares = metrics.share_in_top(ranks_in(top, passed), passed, k)
-    aucs = metrics.auc(pair_scores(users, ads, wanted), wanted, pair_scores(users, ads, passed), passed)
+    scorer = Embeddings(users, ads)
+    aucs = metrics.auc(scorer.pair_scores(wanted), wanted, scorer.pair_scores(passed), passed)
     for user in range(len(known)):
         row = top[user].tolist()
         hits = [row.index(target) for target in targets[user] if target and target in row]
@@ -114,10 +115,10 @@ def test_recall_can_ask_for_some_targets_only() -> None:
 def test_users_in_several_goes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     users, ads = torch.randn(50, 3), torch.randn(NUM_ROWS, 3)
     known = ragged([[1 + user % 11] for user in range(50)])
-    at_once = exact_top_rows(users, ads, known, 4), pair_scores(users, ads, known)
+    at_once = exact_top_rows(Embeddings(users, ads), known, 4), Embeddings(users, ads).pair_scores(known)
     monkeypatch.setattr(ranking, "_CELLS_AT_ONCE", 7)
-    np.testing.assert_equal(exact_top_rows(users, ads, known, 4), at_once[0])
-    np.testing.assert_allclose(pair_scores(users, ads, known), at_once[1], rtol=1e-6)
+    np.testing.assert_equal(exact_top_rows(Embeddings(users, ads), known, 4), at_once[0])
+    np.testing.assert_allclose(Embeddings(users, ads).pair_scores(known), at_once[1], rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -128,10 +129,10 @@ def test_an_index_that_is_exact_finds_what_is_exact(case: Any) -> None:
 
     def search(users: Any, count: int) -> Any:
         nothing = ragged([[]] * len(users))
-        return exact_top_rows(torch.from_numpy(users), ads, nothing, count)
+        return exact_top_rows(Embeddings(torch.from_numpy(users), ads), nothing, count)
 
     found = searched_top_rows(search, users, ragged(known), k)
-    exact = exact_top_rows(users, ads, ragged(known), k)
+    exact = exact_top_rows(Embeddings(users, ads), ragged(known), k)
     scores = (users @ ads.T).numpy()
     for user in range(len(known)):
         of_found = [scores[user, row] for row in found[user] if row > 0]

@@ -20,11 +20,12 @@ from scrollpast.training.comparison.arms import plan
 from scrollpast.training.comparison.day_sets import parse_day_sets, read_day_sets
 from scrollpast.training.comparison.execution import Execution, planned_runs, read_results
 from scrollpast.training.comparison.results import Result
-from scrollpast.training.comparison.table import JSON_NAME, About, ComparisonTable, is_lower_better, notes_of
+from scrollpast.training.comparison.table import JSON_NAME, About, ComparisonTable, lower_is_better, notes_of
 from scrollpast.training.comparison.verdicts import judge
 from scrollpast.training.engine.console import silence_libraries
 from scrollpast.training.engine.distributed import process_group, raise_on_all_ranks
 from scrollpast.training.evaluation.held_out import refuse_leaks
+from scrollpast.training.evaluation.metric_registry import METRICS
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -62,6 +63,8 @@ def run_comparison(config: Config, device: torch.device) -> ComparisonTable | No
             raise UserError(
                 "--out", expected="a folder", found="none", remedy="pass --out or set comparison.path"
             )
+        for metric in options.metrics:
+            METRICS.find(metric, "comparison.metrics")
         days = read_day_sets(options)
         planned = plan(options, days.sets)
         vocabulary, vocabulary_uri = resolve_vocabulary(days.every_day, training.vocabulary)
@@ -84,7 +87,7 @@ def run_comparison(config: Config, device: torch.device) -> ComparisonTable | No
                 for metric in options.metrics
             },
             planned.baseline.name,
-            frozenset(filter(is_lower_better, options.metrics)),
+            lower_is_better(),
         )
         about = About(
             seeds=sorted(options.seeds),

@@ -24,6 +24,7 @@ from scrollpast.training.comparison.results import Result, is_there, result_name
 from scrollpast.training.engine.checkpoint import chosen_checkpoint
 from scrollpast.training.engine.distributed import raise_on_all_ranks
 from scrollpast.training.evaluation.held_out import HeldOut, read_held_out
+from scrollpast.training.evaluation.ranking import Embeddings
 from scrollpast.training.evaluation.report import measure
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
 
@@ -108,7 +109,7 @@ class Execution:
         users, ads = embed_users(towers, held_out, device), embed_ads(towers, self._vocabulary, device)
         with raise_on_all_ranks():
             if self._is_first:
-                numbers = measure(users, ads, held_out, self._vocabulary)
+                numbers = measure(Embeddings(users, ads), held_out, self._vocabulary)
                 facts = {
                     "arm": run.cell.arm,
                     "ratio": run.cell.ratio,

@@ -52,12 +52,10 @@ import pyarrow.parquet as pq
 from scrollpast.shards import filesystem as files
 from scrollpast.training.comparison.arms import Cell, Planned
 from scrollpast.training.comparison.verdicts import FEWEST_USERS, LEVEL, Judged
-from scrollpast.training.evaluation.metrics import trivial_cuts
+from scrollpast.training.evaluation.metric_registry import METRICS, trivial_cuts
 
 SCHEMA_VERSION = 1
 JSON_NAME, PARQUET_NAME, TEXT_NAME = "comparison.json", "comparison.parquet", "comparison.txt"
-LOWER_IS_BETTER = "served share in top"
-"""Prefixes of metrics whose smaller values are better."""
 
 _ROW = pa.schema(
     [
@@ -198,13 +196,13 @@ def notes_of(judged: Mapping[tuple[str, str], Judged | None], num_seeds: int, *,
     return notes
 
 
-def is_lower_better(metric: str) -> bool:
-    """Whether smaller values of a metric are good."""
-    return metric.startswith(LOWER_IS_BETTER)
+def lower_is_better() -> frozenset[str]:
+    """Names of metrics whose smaller values are better."""
+    return frozenset(metric.name for metric in METRICS if metric.is_lower_better)
 
 
 def _direction(metric: str) -> str:
-    return "lower" if is_lower_better(metric) else "higher"
+    return "lower" if metric in lower_is_better() else "higher"
 
 
 def _cells(judged: Judged | None) -> str:

@@ -19,7 +19,7 @@ from scrollpast.training.engine.checkpoint import chosen_checkpoint, vocabulary_
 from scrollpast.training.engine.console import silence_libraries
 from scrollpast.training.evaluation.held_out import read_held_out
 from scrollpast.training.evaluation.metrics_file import METRICS_NAME, SCHEMA_VERSION
-from scrollpast.training.evaluation.ranking import Search
+from scrollpast.training.evaluation.ranking import Embeddings, Search
 from scrollpast.training.evaluation.report import evaluate
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
 
@@ -52,8 +52,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, in
     towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
     ad_RD, user_UD = embed_ads(towers, vocabulary, device), embed_users(towers, held_out, device)
     report = evaluate(
-        user_UD,
-        ad_RD,
+        Embeddings(user_UD, ad_RD),
         held_out,
         vocabulary,
         exported=exported(ad_RD.numpy()),

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.training.evaluation.held_out import Integers, Ragged
 
 Values = NDArray[np.float64]
-
-_CUT = re.compile(r"(?:^|/)(?:recall@|served share in top )(\d+)")
-"""Metrics that count what is among the first k, without regard to the order of these."""
 
 
 def recall(ranks: Integers, targets: Ragged, k: int, *, counts: NDArray[np.bool_] | None = None) -> Values:
@@ -76,25 +70,6 @@ def auc(
     num_served = np.bincount(users[~is_target], minlength=num_users)
     sums = np.bincount(users[is_target], weights=means[group[is_target]], minlength=num_users)
     return _ratio(sums - num_targets * (num_targets + 1) / 2, num_targets * num_served)
-
-
-def trivial_cuts(names: Iterable[str], num_ads: int) -> list[str]:
-    """Notes on the k whose lists hold the whole catalogue: at most one, empty where every k is smaller.
-
-    Args:
-        names: of metrics, such as ``slices/recall@100, tail ads``.
-        num_ads: ads of the catalogue.
-    """
-    cuts = sorted({int(found[1]) for name in names if (found := _CUT.search(name))})
-    trivial = [str(k) for k in cuts if k >= num_ads]
-    if not trivial:
-        return []
-    return [
-        (
-            f"recall@K and top K are trivial at K = {', '.join(trivial)}: "
-            f"the catalogue has {num_ads:,} {'ad' if num_ads == 1 else 'ads'}"
-        )
-    ]
 
 
 def _ratio(above: NDArray[np.generic], below: NDArray[np.generic]) -> Values:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,22 +19,71 @@ Search = Callable[[NDArray[np.float32], int], Integers]
 """Embeddings float32 [U, D] and k → rows int64 [U, k], best first, −1 where there are no more."""
 
 
-def exact_top_rows(user_UD: torch.Tensor, ad_RD: torch.Tensor, known: Ragged, k: int) -> Integers:
-    """The k ads with the highest scores: int64 [U, k], best first; −1 where there are fewer.
+class Scorer(Protocol):
+    """Scores of ads for the U users of an evaluation; R rows of the vocabulary."""
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        ...
+
+    @property
+    def num_rows(self) -> int:
+        """R."""
+        ...
+
+    def scores(self, start: int, stop: int) -> torch.Tensor:
+        """Scores of all ads for some users: float32 [stop − start, R], a tensor that the caller may change."""
+        ...
+
+    def pair_scores(self, pairs: Ragged) -> NDArray[np.float32]:
+        """Scores of each user's rows: float32 [Σ]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Scorer by the inner product of a user's and an ad's embedding."""
+
+    user_UD: torch.Tensor
+    """float32 [U, D]"""
+    ad_RD: torch.Tensor
+    """float32 [R, D]; row r is row r of the vocabulary"""
+
+    @property
+    def num_users(self) -> int:
+        return len(self.user_UD)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.ad_RD)
+
+    def scores(self, start: int, stop: int) -> torch.Tensor:
+        return self.user_UD[start:stop] @ self.ad_RD.T
+
+    def pair_scores(self, pairs: Ragged) -> NDArray[np.float32]:
+        users, rows = torch.from_numpy(pairs.users), torch.from_numpy(pairs.rows)
+        step = max(1, _CELLS_AT_ONCE // self.user_UD.shape[1])
+        parts = [
+            (self.user_UD[users[start : start + step]] * self.ad_RD[rows[start : start + step]]).sum(1)
+            for start in range(0, len(rows), step)
+        ]
+        return np.concatenate([part.numpy() for part in parts]) if parts else np.zeros(0, np.float32)
+
+
+def exact_top_rows(scorer: Scorer, known: Ragged, k: int) -> Integers:
+    """Rows of the k ads with the highest scores: int64 [U, k], best first; −1 where there are fewer.
 
     Row 0 and the user's known rows are left out. Of equal scores the lower row comes first.
-
-    Args:
-        user_UD, ad_RD: float32 embeddings; row r of ``ad_RD`` is row r of the vocabulary.
     """
-    num_users, num_rows = len(user_UD), len(ad_RD)
+    num_users, num_rows = scorer.num_users, scorer.num_rows
     width = min(k, num_rows)
     found = np.full((num_users, k), -1, np.int64)
     known_rows, known_users = torch.from_numpy(known.rows), torch.from_numpy(known.users)
     step = max(1, _CELLS_AT_ONCE // num_rows)
     for start in range(0, num_users, step):
         stop = min(start + step, num_users)
-        scores = user_UD[start:stop] @ ad_RD.T
+        scores = scorer.scores(start, stop)
         scores[:, 0] = -torch.inf
         first, last = known.offsets[start], known.offsets[stop]
         scores[known_users[first:last] - start, known_rows[first:last]] = -torch.inf
@@ -79,17 +130,6 @@ def ranks_in(top_UK: Integers, wanted: Ragged) -> Integers:
     if not len(keys):
         return np.full(len(wanted_keys), -1, np.int64)
     return np.where((keys[at] == wanted_keys) & (wanted.rows > 0), places[at], -1)
-
-
-def pair_scores(user_UD: torch.Tensor, ad_RD: torch.Tensor, pairs: Ragged) -> NDArray[np.float32]:
-    """The score of every user with each of its rows: float32 [Σ]."""
-    users, rows = torch.from_numpy(pairs.users), torch.from_numpy(pairs.rows)
-    step = max(1, _CELLS_AT_ONCE // user_UD.shape[1])
-    parts = [
-        (user_UD[users[start : start + step]] * ad_RD[rows[start : start + step]]).sum(1)
-        for start in range(0, len(rows), step)
-    ]
-    return np.concatenate([part.numpy() for part in parts]) if parts else np.zeros(0, np.float32)
 
 
 def _members(lists: Ragged, num_rows: int) -> Callable[[Integers, Integers], NDArray[np.bool_]]:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.evaluation import metrics
 from scrollpast.training.evaluation.bootstrap import MeanEstimate, estimates
 from scrollpast.training.evaluation.held_out import HeldOut
-from scrollpast.training.evaluation.ranking import (
-    Search,
-    exact_top_rows,
-    pair_scores,
-    ranks_in,
-    searched_top_rows,
-)
+from scrollpast.training.evaluation.metric_registry import CUTS, METRICS, Metric, trivial_cuts
+from scrollpast.training.evaluation.metrics import recall
+from scrollpast.training.evaluation.ranked import Ranked
+from scrollpast.training.evaluation.ranking import Embeddings, Scorer, Search, ranks_in, searched_top_rows
 
-CUTS = (10, 50, 100)
 _SECTIONS = {
     "": "all users, the whole catalogue searched exactly",
     "slices": "recall by slice",
@@ -61,10 +55,11 @@ class Report:
         """Aligned text of at most 84 columns."""
         lines: list[str] = []
         shown: str | None = None
-        for name, found in self.estimates.items():
-            section, _, label = name.rpartition("/")
+        for section, label, found in self._lines():
             if section != shown:
-                heading = _SECTIONS[section] + (f" ({self.index_kind})" if section == "quantised" else "")
+                heading = _SECTIONS.get(section, section) + (
+                    f" ({self.index_kind})" if section == "quantised" else ""
+                )
                 lines += ([""] if lines else []) + [
                     f"{heading:<44}{'value':>8}  {'95 % interval':>15}  {'users':>9}"
                 ]
@@ -78,84 +73,73 @@ class Report:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
 
+    def _lines(self) -> list[tuple[str, str, MeanEstimate | None]]:
+        """Section, label and estimate of every metric, section by section."""
+        lines = []
+        for name, found in self.estimates.items():
+            section, _, label = name.rpartition("/")
+            lines.append((section, label, found))
+        order = list(dict.fromkeys([*_SECTIONS, *(section for section, _, _ in lines)]))
+        return sorted(lines, key=lambda line: order.index(line[0]))
+
 
 def evaluate(
-    user_UD: torch.Tensor,
-    ad_RD: torch.Tensor,
+    retriever: Embeddings,
     held_out: HeldOut,
     vocabulary: Vocabulary,
     *,
     exported: Search | None = None,
     index_kind: str | None = None,
-    cuts: Sequence[int] = CUTS,
+    metrics: Iterable[Metric] = METRICS,
     seed: int = 0,
     num_resamples: int = 1000,
 ) -> Report:
     """Measure embeddings on held-out users.
 
     Args:
-        user_UD: float32 [U, D], the users of ``held_out``.
-        ad_RD: float32 [num_rows, D].
+        retriever: embeddings of the users of ``held_out`` and of all ads.
         exported: a search through the exported index of the same ads, measured beside the exact one.
         index_kind: the kind of this index.
-        cuts: the k of recall@k, ascending.
     """
-    values = measure(user_UD, ad_RD, held_out, vocabulary, exported=exported, cuts=cuts)
+    ranked = rank(retriever, held_out, vocabulary, metrics)
+    values = _values(ranked, metrics)
+    if exported is not None:
+        values |= _through_index(exported, retriever, ranked)
     return Report(
         estimates(values, seed=seed, num_resamples=num_resamples),
         values,
         held_out.user_id,
         index_kind,
-        [*metrics.trivial_cuts(values, vocabulary.num_rows - 1), *_nothing_learned(held_out, vocabulary)],
+        [*trivial_cuts(values, vocabulary.num_rows - 1), *_nothing_learned(held_out, vocabulary)],
     )
 
 
 def measure(
-    user_UD: torch.Tensor,
-    ad_RD: torch.Tensor,
-    held_out: HeldOut,
-    vocabulary: Vocabulary,
-    *,
-    exported: Search | None = None,
-    cuts: Sequence[int] = CUTS,
+    retriever: Scorer, held_out: HeldOut, vocabulary: Vocabulary, metrics: Iterable[Metric] = METRICS
 ) -> dict[str, NDArray[np.float64]]:
-    """The numbers of the single users, float64 [U] by name; see `evaluate`."""
-    targets, served, deepest = held_out.targets, held_out.served, max(cuts)
-    top_UK = exact_top_rows(user_UD, ad_RD, held_out.known, deepest)
-    ranks = ranks_in(top_UK, targets)
-    values = {f"recall@{k}": metrics.recall(ranks, targets, k) for k in cuts}
-    values[f"ndcg@{deepest}"] = metrics.ndcg(ranks, targets, deepest)
-    values["auc"] = metrics.auc(
-        pair_scores(user_UD, ad_RD, targets), targets, pair_scores(user_UD, ad_RD, served), served
-    )
-    served_ranks = ranks_in(top_UK, served)
-    values |= {f"served share in top {k}": metrics.share_in_top(served_ranks, served, k) for k in cuts}
-    for name, is_asked in _ad_slices(targets.rows, vocabulary).items():
-        values[f"slices/recall@{deepest}, {name}"] = metrics.recall(ranks, targets, deepest, counts=is_asked)
-    of_all = values[f"recall@{deepest}"]
-    for name, is_meant in (("new users", held_out.is_new), ("known users", ~held_out.is_new)):
-        values[f"slices/recall@{deepest}, {name}"] = np.where(is_meant, of_all, np.nan)
-    if exported is not None:
-        found_UK = searched_top_rows(exported, user_UD, held_out.known, deepest)
-        found_ranks = ranks_in(found_UK, targets)
-        values |= {f"quantised/recall@{k}": metrics.recall(found_ranks, targets, k) for k in cuts}
-        values[f"quantised/share of the exact top {deepest}"] = _overlap(found_UK, top_UK)
-    return values
+    """Metrics of the single users: float64 [U] by name, NaN where a user has no such number."""
+    return _values(rank(retriever, held_out, vocabulary, metrics), metrics)
 
 
-def _ad_slices(rows: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, NDArray[np.bool_]]:
-    """Masks of targets by slice: head ads together have half of all positives counted, tail ads the rest."""
-    counts = vocabulary.counts
-    order = np.argsort(-counts, kind="stable")
-    before = np.cumsum(counts[order]) - counts[order]
-    is_head = np.zeros(len(counts), bool)
-    is_head[order] = (before * 2 < counts.sum()) & (counts[order] > 0)
-    is_new = counts == 0
-    return {
-        "head ads": is_head[rows],
-        "tail ads": ~is_head[rows] & ~is_new[rows],
-        "new ads": is_new[rows],
-    }
+def rank(
+    retriever: Scorer, held_out: HeldOut, vocabulary: Vocabulary, metrics: Iterable[Metric] = METRICS
+) -> Ranked:
+    """Rankings of the length that the metrics read."""
+    return Ranked(retriever, held_out, vocabulary, max(metric.cut for metric in metrics))
+
+
+def _values(ranked: Ranked, metrics: Iterable[Metric]) -> dict[str, NDArray[np.float64]]:
+    return {metric.name: metric.of_users(ranked) for metric in metrics}
+
+
+def _through_index(exported: Search, retriever: Embeddings, ranked: Ranked) -> dict[str, NDArray[np.float64]]:
+    """Recall of the lists that an index finds, and their overlap with the exact ones."""
+    held_out, depth = ranked.held_out, max(CUTS)
+    found_UK = searched_top_rows(exported, retriever.user_UD, held_out.known, depth)
+    ranks = ranks_in(found_UK, held_out.targets)
+    values = {f"quantised/recall@{k}": recall(ranks, held_out.targets, k) for k in CUTS}
+    overlap = f"quantised/share of the exact top {depth}"
+    return {**values, overlap: _overlap(found_UK, ranked.top_UK[:, :depth])}
 
 
 def _nothing_learned(held_out: HeldOut, vocabulary: Vocabulary) -> list[str]:

@@ -12,6 +12,8 @@ from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.step_model import StepModel
 from scrollpast.training.evaluation.held_out import HeldOut, read_held_out
+from scrollpast.training.evaluation.metric_registry import Metric, maximised
+from scrollpast.training.evaluation.ranking import Embeddings
 from scrollpast.training.evaluation.report import measure
 from scrollpast.training.model.embedding import embed_ads, embed_users
 
@@ -19,20 +21,23 @@ from scrollpast.training.model.embedding import embed_ads, embed_users
 class HeldOutEvaluator:
     """Means over held-out users. The ranks share the embedding; the first one ranks, and tells the others."""
 
-    def __init__(self, held_out: HeldOut, vocabulary: Vocabulary, device: torch.device) -> None:
+    def __init__(
+        self, held_out: HeldOut, vocabulary: Vocabulary, device: torch.device, metric: Metric
+    ) -> None:
         self._held_out, self._vocabulary, self._device = held_out, vocabulary, device
+        self._metric = metric
 
     def __call__(self, model: StepModel) -> Mapping[str, float | None]:
-        """Metrics by the names of `measure` that are not about slices; None where no user has the number."""
+        """Metrics by the names of `measure`, without slices but the chosen one; None where no user has the number."""
         ads = embed_ads(model.towers, self._vocabulary, self._device)
         users = embed_users(model.towers, self._held_out, self._device)
         found: list[dict[str, float | None]] = [{}]
         if dist.get_rank() == 0:
-            values = measure(users, ads, self._held_out, self._vocabulary)
+            values = measure(Embeddings(users, ads), self._held_out, self._vocabulary)
             found[0] = {
                 name: None if np.isnan(numbers).all() else float(np.nanmean(numbers))
                 for name, numbers in values.items()
-                if "/" not in name
+                if "/" not in name or name == self._metric.name
             }
         if dist.get_world_size() > 1:
             dist.broadcast_object_list(found)
@@ -48,6 +53,7 @@ def evaluator_of(
         UserError, CorruptShardError: as `read_held_out`.
     """
     evaluation = options.evaluation
+    metric = maximised(evaluation.metric, "training.evaluation.metric")
     if not evaluation.days:
         return None
     held_out = read_held_out(
@@ -58,4 +64,4 @@ def evaluator_of(
         max_users=evaluation.max_users,
         seed=options.seed,
     )
-    return HeldOutEvaluator(held_out, vocabulary, device)
+    return HeldOutEvaluator(held_out, vocabulary, device, metric)

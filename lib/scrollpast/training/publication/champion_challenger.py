@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scrollpast.errors import UserError
 from scrollpast.training.comparison.verdicts import FEWEST_USERS, WORSE, Judged, judge
 from scrollpast.training.engine.checkpoint import Checkpoint, vocabulary_of
 from scrollpast.training.evaluation.held_out import read_held_out
+from scrollpast.training.evaluation.metric_registry import maximised
+from scrollpast.training.evaluation.ranking import Embeddings
 from scrollpast.training.evaluation.report import measure
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
 
@@ -49,21 +50,14 @@ def measure_checkpoint(
         UserError: days that are not later, another vocabulary, no users, or a metric that there is not.
         ScrollpastError: the checkpoint cannot be read.
     """
+    for name in metrics:
+        maximised(name, "--metric")
     vocabulary = vocabulary_of(checkpoint, None)
     most = checkpoint.facts["config"]["data"]["max_history"]
     held_out = read_held_out(history, days, vocabulary, max_history=most, max_users=max_users)
     towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
     users, ads = embed_users(towers, held_out, device), embed_ads(towers, vocabulary, device)
-    numbers = measure(users, ads, held_out, vocabulary)
-    for name in metrics:
-        if name not in numbers or name.startswith("served share"):
-            known = [known for known in numbers if not known.startswith("served share")]
-            raise UserError(
-                f"--metric {name}",
-                expected=f"one of {', '.join(known)}",
-                found=repr(name),
-                remedy="name what a better model has more of",
-            )
+    numbers = measure(Embeddings(users, ads), held_out, vocabulary)
     return Measured(held_out.user_id, {name: numbers[name] for name in metrics})
 
 
