@@ -25,7 +25,7 @@ def read_description() -> str:
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
-# What both halves share: shards, manifests, configuration, simulated logs.
+# Packages of both mining and training: shards, manifests, configuration, simulated logs.
 CORE = ["numpy>=2", "numba>=0.61", "pyarrow>=20", "pydantic>=2.10", "pyyaml>=6"]
 
 EXTRAS = {

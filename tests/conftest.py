@@ -1,4 +1,4 @@
-"""What tests share: one Spark session a process, and where the real logs are."""
+"""Shared fixtures of the tests: a Spark session for each process, and the folder of the published logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every job's main shares: exit codes, one line for an error, a traceback only when asked for."""
+"""Shared main of the jobs: exit codes, one line for an error, a traceback only with --debug."""
 
 from __future__ import annotations
 

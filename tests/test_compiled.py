@@ -24,7 +24,7 @@ print(*(sum(sum(getattr(it, what).values()) for it in stats) for what in ("cache
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """What Spark sends to executors."""
+    """Zip of the library, as Spark sends it to executors."""
     path = tmp_path / "library.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for source in sorted((ROOT / "lib").rglob("*.py")):

@@ -79,7 +79,7 @@ def test_columns_are_chained_as_spark_chains_them(spark: SparkSession) -> None:
 
 
 def test_known_hashes() -> None:
-    # What `SELECT xxhash64(1L), xxhash64('spark')` answers in Spark 4.3; these hold without a Spark beside them.
+    # Result of `SELECT xxhash64(1L), xxhash64('spark')` in Spark 4.3, checked here without Spark.
     assert hash_column(pa.array([1])).tolist() == [-7001672635703045582]
     assert hash_column(pa.array(["spark"])).tolist() == [-1960931134668248110]
 

@@ -14,7 +14,7 @@ PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "mars
 
 
 def _unsafe(source: str) -> Iterator[str]:
-    """What a source does that could run what it reads."""
+    """Imports and calls of a source that could run code from the files that it reads."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] in PICKLES)

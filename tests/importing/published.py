@@ -1,4 +1,4 @@
-"""Where the published logs lie, for the tests that read them."""
+"""Folders of the published logs, for the tests that read them."""
 
 import os
 from pathlib import Path

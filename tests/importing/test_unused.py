@@ -99,7 +99,7 @@ def test_every_file_and_column_that_is_not_read_is_named(name: str, tmp_path: Pa
     assert found["README.md"] == "text about the log"
     for file in tables:
         assert found[f"{file}: surprise"] == UNKNOWN
-    # What the importer knows and leaves has a reason of its own.
+    # Only unknown files and columns have the reason UNKNOWN; known ones that are not read have their own.
     assert [what for what, reason in found.items() if reason == UNKNOWN] == [
         "deeper/more.parquet", *(f"{file}: surprise" for file in tables),
     ]  # fmt: skip

@@ -35,7 +35,7 @@ class JobRun:
         return lines[0].removeprefix("mine_negatives.py: error: ")
 
     def is_calm(self) -> bool:
-        """Whether no stack trace of Python or the JVM reached the console."""
+        """True if the console has no stack trace of Python or the JVM."""
         console = self.stdout + self.stderr
         return not any(mark in console for mark in ("Traceback", "at org.apache", "Py4J", "at java."))
 

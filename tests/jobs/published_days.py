@@ -45,7 +45,7 @@ class Content:
 
 
 def content_of(out: Path, day: str = DAY) -> Content:
-    """What the manifest says of a day, after its files were held against it."""
+    """Content of a day by its manifest, once all files were compared with the manifest."""
     manifest = published(out, day)
     for entry in manifest.shards:
         data = (day_of(out, day) / entry.path).read_bytes()
@@ -91,7 +91,7 @@ def check_laws(out: Path, impressions: pa.Table, engagements: pa.Table, day: str
 
 
 def find_breaches(out: Path, impressions: pa.Table, engagements: pa.Table, day: str = DAY) -> dict[str, int]:
-    """How many rows break each law, by the law."""
+    """Number of rows that break each law, by law."""
     manifest = published(out, day)
     config = load_config(None).model_validate(manifest.config).mining
     records = records_of(out, day)

@@ -19,7 +19,7 @@ from tests.toy_logs import DAY_START_US, HOUR_US, NUM_ADS, toy_log, write_parque
 
 LOG = toy_log()
 AGES_H = np.arange(NUM_ADS) * 2 - 10
-"""How long before the day each ad of the log was created: the first ones in it."""
+"""Hours from the creation of each ad to the start of the day; the first ads are created during the day."""
 QUARANTINE = ("--set", "mining.exposure.new_ad_quarantine_h=24")
 
 

@@ -65,7 +65,7 @@ def rules_of(*, as_of_us: int | None = None, num_days: int = 1, **mining: Any) -
 
 @dataclass
 class Mined:
-    """What a run left: the ledger, the decided rows of every bucket, the shards, what the gate goes by."""
+    """Output of a run: the ledger, the decided rows of every bucket, the shards, and the metrics for the gate."""
 
     ledger: Ledger
     num_impressions: int
@@ -139,7 +139,7 @@ def mine(
 def _scan(
     impressions: Iterable[pa.Table], engagements: Iterable[pa.Table], rules: Rules, batch_rows: int
 ) -> dict[int, list[tuple[str, bytes]]]:
-    """What comes to every bucket."""
+    """Messages of the shuffle, by bucket."""
     arriving: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     anchored = []
     for table in engagements:

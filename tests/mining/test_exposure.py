@@ -1,4 +1,4 @@
-"""How negatives fall on ads: figures held against plain ones over the list of ads."""
+"""Distribution of negatives over ads: figures compared with plain computations over the list of ads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a day, as a scheduler sees it."""
+"""State of a day for a scheduler: published, held or missing."""
 
 from __future__ import annotations
 

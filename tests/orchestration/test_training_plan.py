@@ -1,4 +1,4 @@
-"""Which days a model is trained on, and where its run is."""
+"""Training plan: the days that a model is trained on, and the folder of its run."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def days(out: Path) -> list[int]:
-    """How long ago the days were that are there."""
+    """Ages of the existing days, in days."""
     found = [DAY - timedelta(days=ago) for ago in range(10)]
     return [
         (DAY - day).days for day in found for folder in (out, out / "held") if (folder / f"ds={day}").exists()
@@ -52,6 +52,6 @@ def test_a_dry_run_removes_nothing(out: Path) -> None:
 def test_without_a_number_of_days_nothing_goes(out: Path) -> None:
     done = run_job("sweep_days", out, "--today", DAY)
     assert done.exit_code == 2
-    assert "privacy.keep_days: expected how many days are kept, found none" in done.stderr
+    assert "privacy.keep_days: expected a number of days, found none" in done.stderr
     assert load_config(None).privacy.keep_days is None
     assert days(out) == [0, 1, 2, 3, 4, 5, 9]

@@ -41,7 +41,7 @@ USERS = st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1).map(str), st.text(ma
 def test_a_user_is_found_in_a_log_and_in_files_by_the_same_list(
     names: list[str], others: list[str], key: UserKey | None, is_whole: bool
 ) -> None:
-    """Whether the log holds ids as numbers or as texts, and whether they are hashed under a key."""
+    """The list matches with ids as numbers or as texts, hashed with or without a key."""
     in_log = [*names, *others]
     if is_whole:
         in_log = [name for name in in_log if name.lstrip("-").isdigit()]
@@ -173,7 +173,7 @@ def test_who_is_taken_off_the_list_is_mined_again(spark: object, tmp_path: Path)
     before = records_of(out)
     forget(out, 3, 7)
     again = forget(out, 3, more=("--allow-again",))
-    assert "1 users may be mined again: taken off 1 of 1 lists" in again.stdout
+    assert "1 users may be mined again: removed from 1 of 1 lists" in again.stdout
     assert mine(log, out, "--overwrite").exit_code == 0
     assert set(before["user_id"].to_pylist()) - set(records_of(out)["user_id"].to_pylist()) == {7}
 

@@ -148,11 +148,11 @@ class Page:
             self.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
 
     def picture(self) -> bytes:
-        """What is seen, as PNG."""
+        """Screenshot of the page, as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def events(self, *methods: str) -> list[dict[str, Any]]:
-        """What happened in this tab, by the events' methods."""
+        """Parameters of this tab's events that have one of these methods."""
         self.evaluate("0")  # so that all that was sent is read
         return [
             event["params"]

@@ -1,4 +1,4 @@
-"""What the tests of the report share: an output to report on, and a browser to look at the report with."""
+"""Shared fixtures of the report's tests: an output to report on, and a browser that opens the report."""
 
 from __future__ import annotations
 

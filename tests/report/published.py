@@ -128,7 +128,7 @@ RECALL = {"mean": 0.2284, "low": 0.2114, "high": 0.2465, "num_users": 1_907}
 
 @dataclass(frozen=True)
 class Output:
-    """Where everything is."""
+    """Files of an output, by their folder."""
 
     root: Path
 
@@ -137,7 +137,7 @@ class Output:
         return self.root / "negatives" / f"ds={DS}"
 
     def inputs(self, *days: Path, **named: Any) -> Inputs:
-        """What a report on the day, or on these days, is made from; all that is there unless named otherwise."""
+        """Inputs of a report on the day, or on these days: every existing file, unless ``named`` overrides it."""
         given = {
             "runs": [str(self.root / "run")],
             "comparison": str(self.root / "comparison"),

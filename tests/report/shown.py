@@ -1,4 +1,4 @@
-"""What a section shows, by the kind of its blocks."""
+"""Blocks of a report's section, by kind."""
 
 from __future__ import annotations
 

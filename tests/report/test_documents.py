@@ -1,4 +1,4 @@
-"""What other parts write is what the report reads."""
+"""Agreement of the documents that other parts write with those that the report reads."""
 
 from __future__ import annotations
 

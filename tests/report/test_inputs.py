@@ -1,4 +1,4 @@
-"""What a report reads: which day, which days beside it, and what it says of what it cannot read."""
+"""Inputs of a report: the day, the days beside it, and the errors for unreadable files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rests on few users or ads is put together or left out, and cannot be worked out from the rest."""
+"""Figures of few users or ads are merged or left out, and cannot be computed from the remaining figures."""
 
 from __future__ import annotations
 

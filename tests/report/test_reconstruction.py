@@ -45,13 +45,13 @@ class Attacker:
     equations: list[Cells] = field(default_factory=list)
 
     def learns(self, group: Cells, told: str | float) -> None:
-        """What is told has to be true of the group, 0/1 for each cell."""
+        """Add a shown figure of the group (0/1 for each cell), which must be true."""
         number = float(told.replace(",", "")) if isinstance(told, str) else told
         assert number == pytest.approx((group * self.cells).sum(), abs=0.51), "what is told is true"
         self.equations.append(group)
 
     def knows(self, group: Cells) -> bool:
-        """Whether the group's size follows from what is told."""
+        """True if the group's size follows from the shown figures."""
         if not self.equations:
             return False
         known = np.stack(self.equations).reshape(len(self.equations), -1)

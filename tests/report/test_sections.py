@@ -1,4 +1,4 @@
-"""What the sections say: figures against literal input, and the words for what is out of the ordinary."""
+"""Sections of a report: figures of literal input, and the messages for unusual input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of programs share."""
+"""Shared fixtures of the tests of programs."""
 
 from __future__ import annotations
 

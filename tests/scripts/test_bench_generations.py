@@ -40,7 +40,7 @@ def test_two_generations_with_and_without_the_guard(tmp_path: Path) -> None:
     plot = (results / "generations.svg").read_bytes()
     assert all(text in plot for text in (b"guard on", b"guard off", b"ads of the last 48 h", b"tail ads"))
 
-    # What is finished stays; what is left of a generation that is not is made anew, and comes out the same.
+    # Finished generations stay. An unfinished generation is made again, with the same result.
     unfinished, finished = (out / "seed-1" / arm / "generation-2.json" for arm in ("guard-on", "guard-off"))
     unfinished.unlink()
     written_ns = finished.stat().st_mtime_ns

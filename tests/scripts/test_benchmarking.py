@@ -1,4 +1,4 @@
-"""What the benchmarks share: costs of real processes, records held against records, and Spark's event log."""
+"""Shared modules of the benchmarks: costs of real processes, comparison of records, and Spark's event log."""
 
 from __future__ import annotations
 

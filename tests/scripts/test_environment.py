@@ -112,7 +112,7 @@ def test_a_changed_lock_is_installed_again(project: Project) -> None:
 
 
 def test_an_interrupted_installation_is_completed(project: Project) -> None:
-    # What pip leaves when it is killed between a package's METADATA and its files.
+    # Files that pip leaves when it is killed between a package's METADATA and its files.
     (project.root / ".venv" / ".scrollpast" / "mining.lock").unlink()
     installed = next((project.root / ".venv").rglob("pebble.py"))
     installed.unlink()
@@ -167,7 +167,7 @@ def test_a_moved_repository_gets_its_environment_made_again_by_one_of_two_script
 
 
 def chromium(project: Project, path: Path, **variables: str) -> str:
-    """What `chromium_environment` exports, with nothing but this folder and the shell's own tools on the PATH."""
+    """Value that `chromium_environment` exports, with only this folder and the shell's tools on the PATH."""
     tools = path / "tools"
     tools.mkdir(exist_ok=True)
     for name in ("dirname", "mkdir", "bash"):

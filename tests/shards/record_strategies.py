@@ -1,4 +1,4 @@
-"""What hypothesis draws for records: batches of every column type, and days' manifests."""
+"""Hypothesis strategies for records: batches of every column type, and days' manifests."""
 
 from __future__ import annotations
 

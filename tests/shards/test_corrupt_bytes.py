@@ -77,7 +77,7 @@ class Fence:
 
 
 def decode_or_refuse(content: memoryview | bytes, schema: pa.Schema = SCHEMA) -> bool:
-    """Whether the file's bytes could be decoded; what could is sound."""
+    """True if the file's bytes could be decoded; a decoded batch must be valid."""
     try:
         batch = decode_records(content, schema, "mutated.tfrecord")
     except CorruptShardError:
@@ -87,7 +87,7 @@ def decode_or_refuse(content: memoryview | bytes, schema: pa.Schema = SCHEMA) ->
 
 
 def parse_or_refuse(payload: memoryview) -> bool:
-    """Whether the bytes could be read as one message, without a frame around them."""
+    """True if the bytes could be decoded as one message without a frame."""
     alone = Frames(np.zeros(1, np.int64), np.array([len(payload)]))
     try:
         batch = decode_frames(payload, alone, SCHEMA, "mutated.tfrecord")

@@ -1,4 +1,4 @@
-"""Which vocabulary days name: how a manifest refers to it, and what is taken where days name several."""
+"""Vocabulary of days: the reference in a manifest, and the choice where days name several vocabularies."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _name(day: str, words: Vocabulary, out: Path) -> str:
     return uri
 
 
-# How a manifest names a vocabulary
+# Reference to a vocabulary in a manifest
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_manifest_that_cannot_be_written_is_told_with_what_to_do(
     assert [path.name for path in Path(days[0]).glob(".*")] == []
 
 
-# Which one is taken
+# Choice of a vocabulary
 
 
 def test_the_vocabulary_that_the_days_name_is_taken(tmp_path: Path, days: list[str]) -> None:
@@ -229,9 +229,9 @@ def test_a_day_whose_vocabulary_is_not_extended_is_named_with_both_versions(
     with pytest.raises(UserError) as caught:
         resolve_vocabulary(days, given)
     assert str(caught.value) == (
-        f"{days[1]}/manifest.json, ads: expected vocabulary {expected.version}, or one that it extends, "
-        f"found vocabulary {_words(2, num_user_rows=99).version} ({stranger}), which it does not; "
-        "build one from all of these days, with this one for its parent to keep its rows: "
+        f"{days[1]}/manifest.json, ads: expected vocabulary {expected.version}, or a vocabulary that it extends, "
+        f"found vocabulary {_words(2, num_user_rows=99).version} ({stranger}), which it does not extend; "
+        "build a vocabulary from all of these days, with this vocabulary as its parent to keep its rows: "
         + build_command(days, "--parent", stranger)
     )
 
@@ -248,7 +248,7 @@ def test_a_named_vocabulary_that_is_gone_is_told_with_the_day_that_names_it(
         assert str(caught.value) == (
             f"{days[1]}/manifest.json, ads: expected the vocabulary {gone}, which the day names, "
             "found no vocabulary.json in it; "
-            f"put it back, or build one from this day again: {build_command(days[1:2])}"
+            f"restore it, or build the vocabulary of this day again: {build_command(days[1:2])}"
         )
 
 

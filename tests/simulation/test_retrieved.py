@@ -84,7 +84,7 @@ def test_bots_see_the_funnel_s_own_ads(whole: Path, tmp_path: Path) -> None:
         for truth in (rows(whole, "truth"), rows(tmp_path / "log", "truth"))
     ]
     assert of_bots[0].num_rows > 50
-    # What comes before a request fills a file by another number of rows: only whole requests are held together.
+    # Earlier requests differ in their number of rows, so that the logs end at different requests: compare shared ones.
     here, there = (
         {(row["request_id"], row["position"]): row["ad_id"] for row in table.to_pylist()} for table in of_bots
     )
@@ -122,7 +122,7 @@ def test_users_ads_and_tastes_stay_the_same(whole: Path, tmp_path: Path) -> None
 def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     request = replace(REQUEST, only_day=2)
     for num_processes in (1, 2):
-        # Where the file lies is not part of the log.
+        # The log does not depend on the file's path.
         moved = saved(pools_of(2), tmp_path / f"pools-{num_processes}")
         simulate_log(replace(request, retrieved=moved), tmp_path / str(num_processes), num_processes)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")

@@ -1,4 +1,4 @@
-"""What only a GPU shows: the loop does not wait for it, and it learns what a processor learns."""
+"""Tests that need a GPU: the loop does not wait for the GPU, and results equal a processor's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_loop_never_waits_for_the_device(
     totals = PendingStep.totals
 
     def told(reading: PendingStep) -> object:
-        # What a step told is waited for, on purpose and late; nothing else is.
+        # The loop waits only for the metrics of an earlier step, on purpose.
         torch.cuda.set_sync_debug_mode("default")
         found = totals(reading)
         torch.cuda.set_sync_debug_mode("error" if reading.batch.step > 5 else "default")

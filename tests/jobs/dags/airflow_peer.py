@@ -58,7 +58,7 @@ def is_data(path: Any) -> bool:
 
 
 def ended(path: str, operator: str, codes: list[str]) -> dict[str, str]:
-    """How a task ends whose job has these exit codes: the exception, or what the task returns."""
+    """End of a task for each exit code of its job: the exception raised, or the value returned."""
     kind = runpy.run_path(path)[operator]
     ends = {}
     for code in codes:

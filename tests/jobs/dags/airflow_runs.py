@@ -61,7 +61,7 @@ class Airflow:
 
     @property
     def notified(self) -> Path:
-        """What the run told, a line of JSON each."""
+        """File of the run's notifications, a line of JSON each."""
         return self.home / "notified.jsonl"
 
     def environment(self, settings: dict[str, str]) -> dict[str, str]:
@@ -95,11 +95,11 @@ class Airflow:
         )
 
     def import_dag(self, **settings: str) -> dict[str, Any]:
-        """What the DAG's file holds, and what importing it did."""
+        """Contents of the DAG's file, and effects of its import."""
         return self._ask("import", DAG_FILE, **settings)
 
     def end_tasks(self, operator: str, *codes: int, **settings: str) -> dict[str, str]:
-        """How tasks of an operator of the DAG's file end whose jobs have these exit codes."""
+        """End of an operator's tasks for each exit code of their job."""
         return self._ask("end", DAG_FILE, operator, *codes, **settings)
 
     def _ask(self, *arguments: object, **settings: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Airflow:
         days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         begun, ended = first + timedelta(days=1), last + timedelta(days=2)
         port = free_port()
-        # What separates processes share; the database is one file, so that few write at once.
+        # Shared by the separate processes; the database is one file, so that few may write at once.
         environment = self.environment({}) | {
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "2",
@@ -168,7 +168,7 @@ class Airflow:
         return [self._run_of(day + timedelta(days=1), None, output) for day in days]
 
     def _run_of(self, logical: date, exit_code: int | None, output: str) -> DagRun:
-        """What the database says of the run with this logical date."""
+        """Read the run with this logical date from the database."""
         with closing(sqlite3.connect(self.database, timeout=60)) as connection:
             query = (
                 "SELECT task_id, t.state, try_number, d.state FROM task_instance t JOIN dag_run d USING (run_id)"

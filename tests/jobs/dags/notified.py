@@ -1,4 +1,4 @@
-"""What SCROLLPAST_NOTIFY names in the tests: keeps what it is told, a line of JSON each."""
+"""Target of SCROLLPAST_NOTIFY in the tests: appends each event to a file as a line of JSON."""
 
 from __future__ import annotations
 

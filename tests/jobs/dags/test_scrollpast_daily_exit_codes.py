@@ -1,4 +1,4 @@
-"""What becomes of a task by the exit code of its job: done, tried again, or failed for good."""
+"""State of a task by the exit code of its job: done, retried, or failed for good."""
 
 from __future__ import annotations
 

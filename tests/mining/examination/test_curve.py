@@ -21,7 +21,7 @@ def clicks_of(theta: Floats, wants: Floats, seed: int, num_groups: int = 40) -> 
     """Clicks of users who differ in how much they click: strata [X] of wants, 30 users a group."""
     random = np.random.Generator(np.random.Philox(seed))
     shape = num_groups, len(wants), len(theta)
-    # Where an ad stands depends on how much it is wanted, as with a ranker.
+    # An ad's position depends on its relevance, as with a ranker.
     preference = np.exp(-np.outer(wants * 10, np.arange(len(theta))))
     exposures = random.poisson(40 * preference, shape).astype(np.float64)
     keenness = random.gamma(2.0, 0.5, (num_groups, 1, 1))

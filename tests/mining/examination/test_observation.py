@@ -1,4 +1,4 @@
-"""What is counted of a log, row by row."""
+"""Counts of a log for the estimates of examination, row by row."""
 
 from __future__ import annotations
 

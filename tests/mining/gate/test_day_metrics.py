@@ -1,4 +1,4 @@
-"""What the figures of a day say: one literal case each, and the sketch's law."""
+"""Metrics of a day: a literal case for each, and the sketch's law."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def health(tmp_path: Path) -> Any:
 
 
 def cases(figure: DayMetric) -> tuple[int, int]:
-    """How many of how many cases a share is."""
+    """Numerator and denominator of a share."""
     assert figure.cases is not None
     return round(figure.value * figure.cases), figure.cases
 

@@ -1,4 +1,4 @@
-"""Which published days a day is held against."""
+"""Trailing days: the published days that a day is compared with."""
 
 from __future__ import annotations
 

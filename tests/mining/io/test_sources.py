@@ -81,7 +81,7 @@ def impressions_at(times: pa.Array) -> pa.Table:
     return pa.table({**columns, "position": number, "dwell_ms": number})
 
 
-# What is planned
+# Planning
 
 
 def test_a_row_group_outside_the_window_is_not_read(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_partitions_that_do_not_serve_are_the_users_mistake(
     assert "check day_column and day_slack of this input" in text
 
 
-# What is read
+# Reading
 
 
 def test_only_the_columns_of_the_contract_are_read(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def neighbours_of(record: dict[str, Any]) -> list[int]:
 
 
 def engaged_by_user(days: Iterable[str]) -> dict[int, set[int]]:
-    """What every user clicked or hid on these days."""
+    """Ads that every user clicked or hid on these days."""
     engaged: dict[int, set[int]] = {}
     for row in records_of(days):
         ads = engaged.setdefault(row["user_id"], set())

@@ -218,7 +218,7 @@ def test_a_sample_of_more_users_than_there_are_is_all_of_them(
     assert [day.manifest.shards for day in sampled] == [day.manifest.shards for day in mined]
 
 
-# What is published
+# Publication
 
 
 def test_the_manifest_is_the_served_days_but_for_what_this_job_did(

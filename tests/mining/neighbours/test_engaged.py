@@ -1,4 +1,4 @@
-"""What users engaged with, gathered from records of several days: against sets of pairs."""
+"""Engaged ads of users, gathered from records of several days and compared with sets of pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which candidates become neighbours, rule by rule, and the laws that hold whatever the candidates are."""
+"""Selection of neighbours from candidates, rule by rule, and the laws that hold for any candidates."""
 
 from __future__ import annotations
 

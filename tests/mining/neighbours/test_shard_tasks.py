@@ -37,7 +37,7 @@ def work_on(world: World, *days: DayShards, **changes: Any) -> Work:
 
 
 def mined(world: World, day: DayShards, out: Path, **changes: Any) -> list[dict[str, Any]]:
-    """What the tasks say of every shard of a day."""
+    """Results of the tasks for every shard of a day."""
     work = work_on(world, day, **changes)
     return [unpack(mine_shard(shard, day, str(out), work, opened))[1] for shard in day.shards]
 

@@ -83,7 +83,7 @@ def expected_of(record: dict[str, Any], at: int, vocabulary: Vocabulary, max_his
 
 
 def pool_of(record: dict[str, Any], at: int, explicit_boost: float) -> dict[int, float]:
-    """What may be drawn as a hard negative for the anchor ``at``: number of the negative → weight of its draw."""
+    """Candidate hard negatives of the anchor ``at``: number of the negative → weight of its draw."""
     day_end_ms = (record["positive_served_at_ms"][at] // DAY_MS + 1) * DAY_MS
     pool = {}
     for number, ad in enumerate(record["negative_ad_id"]):
@@ -100,7 +100,7 @@ def pool_of(record: dict[str, Any], at: int, explicit_boost: float) -> dict[int,
 
 
 def neighbours_of(record: dict[str, Any]) -> dict[int, float]:
-    """What may be drawn as a neighbour for every anchor of the record: number of the negative → weight."""
+    """Candidate neighbours of every anchor of the record: number of the negative → weight."""
     return {
         number: record["negative_weight"][number]
         for number, ad in enumerate(record["negative_ad_id"])

@@ -1,4 +1,4 @@
-"""What is exported is what was trained: the same embeddings, without TorchRec, and the same ranking."""
+"""Equality of exported and trained towers: the same embeddings, without TorchRec, and the same ranking."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_a_row_that_an_index_left_empty_is_no_ad(tower: UserTower) -> None:
     assert tower.ad_ids(np.array([[1, -1], [-1, -1]])).tolist() == [[first, -1], [-1, -1]]
 
 
-# What is in the folder
+# Files of the folder
 
 
 def test_the_export_says_what_it_is(checkpoint: Checkpoint, exported: Path, tower: UserTower) -> None:

@@ -66,7 +66,7 @@ def random_batch(seed: int, num_anchors: int, num_hard: int, num_rows: int) -> B
 
 
 def is_draw(batch: Batch, anchor: int, other: int, rule: dict[str, bool]) -> bool:
-    """Whether another anchor of the whole batch is a draw for this one, judged by who made it."""
+    """True if the anchor ``other`` is an in-batch negative of ``anchor``, by its user and request."""
     if other == anchor:
         return False
     if rule["same_user"] and batch.users[other] == batch.users[anchor]:

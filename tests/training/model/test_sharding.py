@@ -1,4 +1,4 @@
-"""Where tables are put: what the planner is told for a GPU is planned here without one."""
+"""Placement of tables: plans for a GPU are made here without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export says of itself, and its ads' embeddings, without PyTorch."""
+"""Description of an export, and its ad embeddings, read without PyTorch."""
 
 from __future__ import annotations
 
