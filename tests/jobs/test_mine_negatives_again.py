@@ -274,5 +274,5 @@ def test_of_two_runs_for_one_day_the_second_to_publish_is_refused(
     monkeypatch.setattr(forgetting, "publish_manifest", publish_late)
     out = tmp_path / "contested"
     text = refused(mine(folder / "log", out))
-    assert "found a manifest that was published meanwhile; run again to compare with it" in text
+    assert "found a manifest that was published meanwhile; run again to compare with that manifest" in text
     assert (day_of(out) / "manifest.json").read_bytes() == theirs

@@ -121,7 +121,7 @@ def test_what_no_feature_can_hold_is_refused(column: pa.Array, message: str) -> 
 
 def test_two_columns_of_one_name_are_refused() -> None:
     twice = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
-    with pytest.raises(UserError, match="column n: expected one column of a name, found several"):
+    with pytest.raises(UserError, match="column n: expected distinct column names, found several"):
         encode_records(twice)
 
 

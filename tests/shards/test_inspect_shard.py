@@ -67,7 +67,7 @@ def test_a_day_is_shown_and_verified(day: str) -> None:
     assert "record 0\n  user_id   0\n" in done.stdout
     assert "record 1" not in done.stdout
     assert done.stdout.endswith(
-        "8 records in 2 shards, 5,123 bytes: all sound\n".replace("5,123", size_of(day))
+        "8 records in 2 shards, 5,123 bytes: all valid\n".replace("5,123", size_of(day))
     )
 
 
@@ -93,7 +93,7 @@ def test_any_tfrecord_file_is_shown(tmp_path: Path) -> None:
         "record 0",
         "  ids   1  unknown",
         "  text  hello",
-        f"1 record in 1 shard, {(tmp_path / 'any.tfrecord').stat().st_size} bytes: all sound",
+        f"1 record in 1 shard, {(tmp_path / 'any.tfrecord').stat().st_size} bytes: all valid",
     ]
 
 

@@ -1,4 +1,4 @@
-"""An index of ads by their embeddings: exact, by inverted lists, or by lists and product quantisation."""
+"""Index of ads by their embeddings: exact, by inverted lists, or by lists and product quantisation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from scrollpast.errors import ScrollpastError
 from scrollpast.shards import filesystem as files
 
 _POINTS_PER_LIST = 39
-"""FAISS warns below: a centroid of fewer points says little of its neighbourhood."""
+"""Smallest number of training points of a centroid: FAISS warns below this number."""
 _TRAINING_POINTS_PER_LIST = 64
 _MOST_BITS = 8
 
 
 class AdIndex:
-    """Ads that can be searched by inner product; row r of the embeddings has the id r, and row 0 is not in it."""
+    """Index of ads for search by inner product; row r of the embeddings has the id r, and row 0 is not indexed."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -39,15 +39,15 @@ class AdIndex:
     ) -> AdIndex:
         """Index the rows 1 … of embeddings of length 1.
 
-        Where a catalogue is too small for the parameters below, there are fewer lists, and codes of fewer bits:
-        down to one list, and to exact vectors for fewer than 2 · 39 ads, in which nothing can be quantised.
+        In a small catalogue the index has fewer lists, and codes of fewer bits: down to one list, and to exact vectors
+        for fewer than 2 · 39 ads, which are too few to train a quantiser.
 
         Args:
             ad_RD: float32 [R, D].
-            kind: ``flat`` compares with all; ``ivf_flat`` with those of the nearest lists (Jégou et al., TPAMI
-                2011, as are the codes); ``ivf_pq`` with those as codes of 8 bits for every 4 dimensions.
-            num_lists: None = 4 · √R, or as many as have 39 ads each.
-            num_probes: lists that a query looks at; None = 1/16 of them, at least 8.
+            kind: ``flat`` searches all ads; ``ivf_flat`` the ads of the nearest lists; ``ivf_pq`` the ads of the
+                nearest lists as codes of 8 bits for every 4 dimensions (both Jégou et al., TPAMI 2011).
+            num_lists: None = 4 · √R, or fewer so that each list has 39 ads.
+            num_probes: lists that a query probes; None = 1/16 of the lists, at least 8.
         """
         vectors = np.ascontiguousarray(ad_RD[1:], np.float32)
         count, dim = vectors.shape
@@ -66,7 +66,7 @@ class AdIndex:
             else:
                 index = faiss.IndexIVFPQ(quantiser, dim, num_lists, _num_codes(dim), num_bits, metric)
                 index.pq.cp.seed = 1 + seed % (2**31 - 1)
-            # The quantiser is owned by Python, which would let go of it: the index keeps it instead.
+            # Python owns the quantiser and would free it: the index takes over the ownership.
             quantiser.this.disown()
             index.own_fields = True
             index.cp.seed = 1 + seed % (2**31 - 1)
@@ -80,21 +80,21 @@ class AdIndex:
 
     @property
     def num_lists(self) -> int:
-        """Inverted lists; 0 for an index that compares with every ad."""
+        """Inverted lists; 0 for an exact index."""
         lists = self._lists()
         return 0 if lists is None else int(lists.nlist)
 
     def _lists(self) -> Any:
-        """The part with inverted lists; None without one."""
+        """Part of the index with inverted lists; None for an exact index."""
         return faiss.try_extract_index_ivf(self._index)
 
     def search(
         self, user_UD: NDArray[np.float32], k: int, *, num_probes: int | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rows and scores of the k best ads: int64 and float32 [U, k], best first; row −1 where there are no more.
+        """Rows and scores of the k best ads: int64 and float32 [U, k], best first; row −1 where fewer than k are found.
 
         Args:
-            num_probes: lists that a query looks at, from now on; None = as many as before.
+            num_probes: lists that a query probes, in this and later calls; None = unchanged.
         """
         if num_probes is not None and (lists := self._lists()) is not None:
             lists.nprobe = min(num_probes, lists.nlist)
@@ -102,15 +102,15 @@ class AdIndex:
         return rows, scores
 
     def save(self, path: str) -> None:
-        """Write it as a file of FAISS's own format, which `faiss.read_index` reads too."""
+        """Write the index as a file in FAISS's format, which `faiss.read_index` reads too."""
         faiss.write_index(self._index, path)
 
     @staticmethod
     def load(uri: str) -> AdIndex:
-        """Read what `save` wrote, from wherever it was put since.
+        """Read a file of `save`, from any place.
 
         Raises:
-            ScrollpastError: there is no index in the file.
+            ScrollpastError: the file holds no index.
         """
         filesystem, path = files.resolve(uri)
         if not files.exists(filesystem, path):
@@ -126,10 +126,10 @@ class AdIndex:
 def search_in(
     index: AdIndex, ad_RD: NDArray[np.float32]
 ) -> Callable[[NDArray[np.float32], int, int | None], NDArray[np.int64]]:
-    """A search for the rows of the k best ads in so many lists of an index, or without it.
+    """Search function for the rows of the k best ads in a number of lists of an index, or exact.
 
-    The function takes users float32 [U, D], k, and the number of lists; None compares with every ad. A user whose
-    lists hold fewer than k ads is compared with every ad too. A user gets the same ads in any company.
+    The function takes users float32 [U, D], k, and the number of lists; None searches all ads. A user whose lists hold
+    fewer than k ads gets an exact search. The result of a user does not depend on the other users of the call.
 
     Args:
         ad_RD: float32 [R, D], the embeddings that the index was built from.
@@ -155,7 +155,7 @@ def search_in(
 
 @contextmanager
 def _one_by_one() -> Iterator[None]:
-    """Let FAISS compute every query by itself: in a matrix product its last bits depend on the other queries."""
+    """Make FAISS compute every query separately: in a matrix product the last bits depend on the other queries."""
     before = faiss.cvar.distance_compute_blas_threshold
     faiss.cvar.distance_compute_blas_threshold = 1 << 30
     try:
@@ -169,7 +169,7 @@ def _no_index(uri: str, found: str) -> ScrollpastError:
 
 
 def _num_codes(dim: int) -> int:
-    """Parts that a vector is cut into: of four dimensions each, or else of the fewest that divide it evenly."""
+    """Number of equal parts of a vector: of four dimensions each, or of the fewest dimensions that divide evenly."""
     return next(dim // width for width in (4, 3, 2, 1) if dim % width == 0)
 
 

@@ -1,4 +1,4 @@
-"""Answers for a scheduler before it starts a job: log complete, day published, days to train on.
+"""State for a scheduler before it starts a job: log complete, day published, days to train on.
 
-Needs neither Spark nor PyTorch, and knows no scheduler: the DAG in jobs/dags puts it to use.
+Needs no Spark, PyTorch or scheduler: the DAG in jobs/dags calls this package.
 """

@@ -16,16 +16,16 @@ class DayState(Enum):
     """Neither published nor held"""
     PUBLISHED = "published"
     HELD = "held"
-    """The last mined version is held by the gate, whether or not an older version is published"""
+    """The gate holds the last mined version; an older version may be published"""
 
 
 def day_uri(negatives: str, day: date) -> str:
-    """The folder of a published day."""
+    """Folder of a published day."""
     return files.join(negatives, f"ds={day}")
 
 
 def held_uri(negatives: str, day: date) -> str:
-    """The folder of a day that the gate held; publishing it removes its manifest."""
+    """Folder of a day held by the gate; publishing the day removes its manifest."""
     return files.join(negatives, "held", f"ds={day}")
 
 
@@ -41,17 +41,17 @@ def state_of(negatives: str, day: date) -> DayState:
 
 
 def has_arrived(table: str, day: date, day_folder: str, mark: str) -> bool:
-    """Whether the log of a day is there.
+    """True if the log of a day is complete.
 
     Args:
         table: the folder of impressions or of engagements.
-        day_folder: the day's folder in it, as strftime writes it.
-        mark: the file that says it is complete; empty: any visible file that is not empty will do.
+        day_folder: format of the day's folder in the table, for strftime.
+        mark: name of the file that marks a complete folder; empty: any visible non-empty file is enough.
     """
     filesystem, folder = files.resolve(files.join(table, day.strftime(day_folder)))
     if mark:
         return files.exists(filesystem, files.join(folder, mark))
-    # Names that begin with '_' or '.' are marks and half-written files, as Spark and Hadoop take them.
+    # In Spark and Hadoop, names that begin with '_' or '.' are markers and unfinished files.
     return any(
         info.size and info.base_name[:1] not in ("_", ".") for info in files.list_files(filesystem, folder)
     )

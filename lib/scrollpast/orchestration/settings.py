@@ -22,13 +22,13 @@ def _of(variable: str, default: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """One field for every variable; reading them touches no file and no network.
+    """One field for every variable; reading the settings accesses no file and no network.
 
-    A default of None depends on another field and is explained there.
+    A default of None depends on another field; the field's description names it.
     """
 
     home: str = _of("HOME", "")
-    """Folder of this repository, with jobs/ and conf/; the one that the DAG's file lies in"""
+    """Folder of this repository, with jobs/ and conf/; default: the repository of the DAG's file"""
     python: str | None = _of("JOB_PYTHON", None)
     """Interpreter that runs the jobs, with the locks mining, training and report; HOME/.venv/bin/python"""
     config: str | None = _of("CONFIG", None)
@@ -36,71 +36,71 @@ class Settings:
     logs: str | None = _of("LOGS", None)
     """Folder that holds impressions/ and engagements/ as Parquet; HOME/logs"""
     ads: str | None = _of("ADS", None)
-    """Table of ads as Parquet, for rules and features that need it; none: the jobs get none"""
+    """Table of ads as Parquet, for rules and features that need it; empty: no table is passed to the jobs"""
     out: str | None = _of("OUT", None)
     """Folder for negatives/, vocabulary/, models/ and reports/; HOME/out"""
     day_folder: str = _of("DAY_FOLDER", "ds=%Y-%m-%d")
-    """Folder of a day in impressions/ and engagements/, as strftime writes it"""
+    """Folder of a day in impressions/ and engagements/, as a strftime format"""
     mark: str = _of("MARK", "_SUCCESS")
-    """File that says a day's folder is complete; empty: any file will do"""
+    """File that marks a complete folder of a day; empty: any file is enough"""
     schedule: str = _of("SCHEDULE", "0 2 * * *")
-    """When a run begins, as cron has it, UTC; a run mines a day that is over and mature"""
+    """Start of a run as a cron expression, UTC; a run mines a day that is over and mature"""
     start: str = _of("START", "2026-01-01")
-    """First day that the schedule knows; none before it can be backfilled"""
+    """First day of the schedule; earlier days cannot be backfilled"""
     maturity_days: int = _of("MATURITY_DAYS", 1)
-    """Days after a day's end whose engagements still count; longer costs freshness, 0 leaves every label immature"""
+    """Days after a day's end whose engagements count; more days delay the model, 0 leaves every label immature"""
     in_order: int = _of("IN_ORDER", 1)
-    """1: a day is mined once the one before it is, as the gate and the training go by that; 0: in any case"""
+    """1: a day is mined after the day before it, which the gate and the training read; 0: independently"""
     poke_s: int = _of("POKE_S", 300)
-    """Seconds between two looks for the logs"""
+    """Seconds between two checks for the logs"""
     wait_h: float = _of("WAIT_H", 12.0)
-    """Hours until a log that does not come is a failure"""
+    """Hours until a missing log is a failure"""
     train_on: str = _of("TRAIN_ON", "monday")
-    """Mined days after which a model is trained: a weekday, daily, or never (but on demand)"""
+    """Mined days after which a model is trained: a weekday, daily, or never (only on demand)"""
     train_days: int = _of("TRAIN_DAYS", 14)
-    """Days before the one that is held out which a model is trained on, where they are published"""
+    """Number of days before the held-out day that a model is trained on, where they are published"""
     ranks: int = _of("RANKS", 1)
     """Processes of the training"""
     features: tuple[str, ...] = _of("FEATURES", ())
-    """Categorical columns of ads for the vocabulary, with commas between"""
+    """Categorical columns of ads for the vocabulary, separated by commas"""
     user_rows: str | None = _of("USER_ROWS", None)
-    """Rows of the table of users; the vocabulary's own default"""
+    """Rows of the table of users; default: the default of the vocabulary job"""
     metrics: tuple[str, ...] = _of("METRICS", ("recall@100",))
     """Metrics in which a model must not be worse, separated by commas"""
     largest_loss: float = _of("LARGEST_LOSS", 0.05)
-    """Part of a metric that a new model may lose unproven"""
+    """Relative loss in a metric that a new model may have without proof of equality"""
     spark_connection: str = _of("SPARK_CONNECTION", "spark_default")
-    """Airflow's connection to Spark; one that is not there becomes yarn"""
+    """Airflow's connection to Spark; a connection that does not exist means yarn"""
     spark_properties: str | None = _of("SPARK_PROPERTIES", None)
-    """File of Spark's properties for spark-submit; none: Spark's own"""
+    """File of Spark's properties for spark-submit; empty: Spark's defaults"""
     py_files: str | None = _of("PY_FILES", None)
-    """Archive that scripts/env/package.sh made, where the executors have no scrollpast of their own"""
+    """Archive of scripts/env/package.sh, for executors without an installed scrollpast"""
     mining_pool: str = _of("MINING_POOL", "default_pool")
-    """Airflow's pool for what runs in Spark"""
+    """Airflow's pool for Spark tasks"""
     training_pool: str = _of("TRAINING_POOL", "default_pool")
-    """Airflow's pool for what runs in PyTorch"""
+    """Airflow's pool for PyTorch tasks"""
     retries: int = _of("RETRIES", 2)
-    """Further tries of a task that failed; a user's mistake and a held day are not tried again"""
+    """Retries of a failed task; a user's mistake and a held day are not retried"""
     retry_delay_s: int = _of("RETRY_DELAY_S", 300)
-    """Seconds before the first of them, twice as long before the next"""
+    """Seconds before the first retry; doubled before each further retry"""
     notify: str = _of("NOTIFY", "")
-    """Function that is told how a day ended, as package.module.function; none: the task's log"""
+    """Function called with the result of a day, as package.module.function; empty: the task's log"""
 
     @staticmethod
     def read(environment: Mapping[str, str], home: Path) -> Settings:
-        """The settings of an environment; a variable that is absent or empty leaves the default.
+        """Read the settings of an environment; an absent or empty variable leaves the default.
 
         Args:
-            home: folder of the repository, over which ``SCROLLPAST_HOME`` goes.
+            home: folder of the repository; overridden by ``SCROLLPAST_HOME``.
 
         Raises:
-            UserError: a value of another kind than its field's.
+            UserError: a value does not have the type of its field.
         """
         values: dict[str, Any] = {"home": str(home)}
         for entry in dataclasses.fields(Settings):
             variable = entry.metadata["variable"]
             text = environment.get(variable, "")
-            # Empty is a choice only where the default is a text.
+            # An empty value is valid only where the default is a text.
             if text or (variable in environment and isinstance(entry.default, str) and entry.name != "home"):
                 values[entry.name] = _parsed(variable, text, entry.default)
         settings = Settings(**values)
@@ -114,7 +114,7 @@ class Settings:
         )
 
     def is_training_day(self, day: date) -> bool:
-        """Whether a model is trained once this day is mined."""
+        """True if a model is trained after this day is mined."""
         return self.train_on == "daily" or self.train_on == WEEKDAYS[day.weekday()]
 
     def _check(self) -> None:
@@ -137,7 +137,7 @@ class Settings:
 
 
 def _parsed(variable: str, text: str, default: Any) -> Any:
-    """A value of the kind that the default has."""
+    """Value of a variable, parsed as the type of the default."""
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if not isinstance(default, (int, float)):

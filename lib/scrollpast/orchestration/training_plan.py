@@ -15,24 +15,24 @@ from scrollpast.shards.manifest import is_published, read_manifest
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The model of a day. The same days with the same content give the same plan."""
+    """Training plan of a day's model. Equal days with equal content give equal plans."""
 
     days: tuple[str, ...]
-    """Folders of the days to train on, oldest first, all of them before `held_out`"""
+    """Folders of the days to train on, oldest first, all before `held_out`"""
     held_out: str
-    """Folder of the day to evaluate on: the newest, which nothing was learned from"""
+    """Folder of the day to evaluate on: the newest day, which is not trained on"""
     run: str
     """Folder of the run"""
 
 
 def plan_training(negatives: str, models: str, day: date, num_days: int) -> TrainingPlan | None:
-    """Plan a model that is evaluated on ``day`` and trained on the published ones of the ``num_days`` before.
+    """Plan a model that is evaluated on ``day`` and trained on the published days of the ``num_days`` days before.
 
-    The run's folder is named after what the days hold: a day that was mined again since begins another run, where
-    going on with the old one would mix the two.
+    The run's folder is named by the content of the days: a day that was mined again starts a new run, so that a run
+    never mixes two versions of a day.
 
     Returns:
-        None where none of the days before is published.
+        None where no day before is published.
     """
     before = [day_uri(negatives, day - timedelta(days=back)) for back in range(num_days, 0, -1)]
     days = tuple(uri for uri in before if is_published(uri))
@@ -43,7 +43,7 @@ def plan_training(negatives: str, models: str, day: date, num_days: int) -> Trai
 
 
 def _content_of(days: Sequence[str]) -> str:
-    """First 16 hex digits of the SHA-256 over what readers get of the days."""
+    """First 16 hex digits of the SHA-256 over the content of the days that readers return."""
     contents = []
     for uri in days:
         manifest = read_manifest(uri)

@@ -1,10 +1,10 @@
-"""Take users out of published days: their records, broken rows and revocations, and every file that still holds them.
+"""Removal of users from published days: their records, invalid rows and revocations, and every file that holds them.
 
-A day is published anew as it is mined: new files first, named by their content, then the manifest, at once; then the
-old files go. A run that is interrupted is run again. Only files that hold one of the users are written; what a bucket
-has of other users keeps its bytes.
+A day is published again as in mining: first new files, named by their content, then the manifest in one step. Then the
+old files are removed. An interrupted run can be run again. Only files that hold one of the users are rewritten; records
+of other users keep their bytes.
 
-Jobs that publish days call `publish_obeying`: what they publish holds nobody of the suppression list.
+Jobs that publish days call `publish_obeying`, so that a published day holds no user of the suppression list.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from scrollpast.shards.reader import PublishedShard, decode_shard, published_sha
 _ATTEMPTS = 5
 """Attempts at a day that other jobs replace meanwhile."""
 _DAY = re.compile(r"(?:.*/)?ds=\d{4}-\d{2}-\d{2}")
-"""Bytes of an id that are looked for in whole files; fewer are found by chance everywhere."""
+"""Smallest number of bytes of an id that files are searched for; shorter ids are found by chance."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class ForgottenDay:
     num_broken_rows: int = 0
     num_revocations: int = 0
     removed: list[str] = field(default_factory=list)
-    """Files that are gone, relative to the day's folder."""
+    """Removed files, relative to the day's folder."""
     manifest: Manifest | None = None
-    """As it was published; None where the day is as it was, or gone."""
+    """The new manifest; None where the day is unchanged, or was removed meanwhile."""
 
     @property
     def is_changed(self) -> bool:
@@ -64,10 +64,10 @@ class ForgottenDay:
 
 
 def published_days(folder_uri: str) -> list[str]:
-    """The URIs of all days below a folder, those that the gate holds too.
+    """URIs of all days below a folder, including held days.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder holds no day.
     """
     store, folder = files.resolve(folder_uri)
     found = []
@@ -86,15 +86,15 @@ def published_days(folder_uri: str) -> list[str]:
 
 
 def forget(day_uri: str, users: UserSet, key: UserKey | None) -> ForgottenDay:
-    """Publish a day without these users, and remove what the new manifest does not name.
+    """Publish a day without these users, and remove files that the new manifest does not name.
 
-    A day that another job replaces meanwhile is read again, so that the change is kept and the user is not. A day
-    that is gone meanwhile is left alone.
+    A day that another job replaces meanwhile is read again, so that the change is kept and the users are removed. A day
+    that is removed meanwhile is skipped.
 
     Raises:
         UserError: the day was mined with another key.
-        CorruptShardError: a file of the day is not what was written; nothing was published.
-        DayChangedError: other jobs replaced the day again and again.
+        CorruptShardError: a file of the day is corrupt; nothing was published.
+        DayChangedError: other jobs replaced the day in every attempt.
     """
     for _ in range(_ATTEMPTS - 1):
         with suppress(DayChangedError):
@@ -111,14 +111,14 @@ def _forget_once(day_uri: str, users: UserSet, key: UserKey | None) -> Forgotten
 
 
 def _publish_without(day_uri: str, before: Manifest, users: UserSet, suppressed: str | None) -> ForgottenDay:
-    """Replace a published manifest by one without the users, and remove every file that it does not name."""
+    """Replace a published manifest by a manifest without the users, and remove every file that it does not name."""
     with removed_on_failure(day_uri) as there:
         manifest, done = _without_users(day_uri, before, users)
-        # What an interrupted run, or a day that was replaced, has left may hold them too, whatever its age.
+        # Files of an interrupted run or of a replaced day may hold the users too, whatever their age.
         orphans = there - set(manifest.paths)
         if done.is_changed or orphans or suppressed != before.suppressed:
-            # The time makes every such manifest another one: a job that read the day before cannot publish any more,
-            # and so cannot name one of the orphans.
+            # The time makes every new manifest different: a job that read the old manifest cannot publish any more,
+            # and so cannot name a removed file.
             done.manifest = replace(
                 manifest, suppressed=suppressed, forgotten_at=datetime.now(UTC).isoformat()
             )
@@ -130,7 +130,7 @@ def _publish_without(day_uri: str, before: Manifest, users: UserSet, suppressed:
 
 
 def _without_users(day_uri: str, manifest: Manifest, users: UserSet) -> tuple[Manifest, ForgottenDay]:
-    """Write the files of a day that hold the users anew, without them; nothing is published."""
+    """Rewrite the files of a day that hold the users, without these users; nothing is published."""
     done = ForgottenDay(day_uri)
     kept, num_positives, num_negatives = _without_records(day_uri, manifest, users, done)
     quarantine = [
@@ -157,19 +157,19 @@ def _without_users(day_uri: str, manifest: Manifest, users: UserSet) -> tuple[Ma
 def publish_obeying(
     day_uri: str, manifest: Manifest, *, replacing: Manifest | None, folders: Sequence[str] = ()
 ) -> Manifest:
-    """Publish a day without the users of the suppression list; returns the manifest as it is published.
+    """Publish a day without the users of the suppression list; returns the published manifest.
 
-    The list is read before and after: users who came on it since the day was mined are taken out, however late.
+    The list is read before and after publication, so that users added since the day was mined are removed.
 
     Args:
-        manifest: names its files, all of which are written; its ``suppressed`` says which list was obeyed.
-        replacing: the manifest that is to be replaced; None = none may be there.
-        folders: folders of days whose lists hold too, beside that of the day's own folder.
+        manifest: names the day's files, all of which are written; its ``suppressed`` is the digest of the applied list.
+        replacing: the manifest to be replaced; None = the day has to be unpublished.
+        folders: folders of days whose lists apply too, beside the list of the day's own folder.
 
     Raises:
         UserError: the day is published and ``replacing`` is None, or a list does not fit the day.
-        DayChangedError: the day has another manifest than ``replacing``; nothing was published.
-        ScrollpastError: a file of the day is gone; nothing was published.
+        DayChangedError: the day's manifest differs from ``replacing``; nothing was published.
+        ScrollpastError: a file of the day is missing; nothing was published.
     """
     written = manifest.paths
     users = _suppressed_for(day_uri, manifest, folders)
@@ -182,14 +182,14 @@ def publish_obeying(
 
 
 def obey(day_uri: str, manifest: Manifest, folders: Sequence[str] = ()) -> Manifest:
-    """Take users out of a published day who came on the suppression list after the day was written.
+    """Remove users from a published day who were added to the suppression list after the day was written.
 
     Args:
-        manifest: as it is published.
-        folders: folders of days whose lists hold too.
+        manifest: the published manifest.
+        folders: folders of days whose lists apply too.
 
     Returns:
-        The manifest as it is published then: the same one where it held none of them.
+        The manifest published afterwards: unchanged where the day holds none of these users.
     """
     for _ in range(_ATTEMPTS):
         users = _suppressed_for(day_uri, manifest, folders)
@@ -207,7 +207,7 @@ def obey(day_uri: str, manifest: Manifest, folders: Sequence[str] = ()) -> Manif
         manifest = current
     raise DayChangedError(
         files.join(day_uri, MANIFEST_NAME),
-        expected="a day that stays as this run published it, until the users of the suppression list are out of it",
+        expected="a day that no other job replaces while the users of the suppression list are removed from it",
         found=f"other jobs replaced it, or changed the list, {_ATTEMPTS} times",
         remedy="run again",
     )
@@ -220,7 +220,7 @@ def _suppressed_for(day_uri: str, manifest: Manifest, folders: Sequence[str]) ->
             files.join(folder_of(day_uri), LIST_NAME),
             expected=f"users under the key of the day {manifest.ds}, {manifest.user_key or 'which has none'}",
             found=f"users under {users.user_key or 'no key'}",
-            remedy="mine the day with the key of the list, or into a folder of its own",
+            remedy="mine the day with the key of the list, or into another folder",
         )
     return users
 
@@ -245,7 +245,7 @@ def _read_parquet(store: pa.fs.FileSystem, path: str) -> pa.Table:
 def _without_records(
     day_uri: str, manifest: Manifest, users: UserSet, done: ForgottenDay
 ) -> tuple[tuple[ShardEntry, ...], int, int]:
-    """Write the shards of their buckets anew; returns all shards, and the positives and negatives that went."""
+    """Rewrite the shards of the users' buckets; returns all shards, and counts of removed positives and negatives."""
     buckets = users.buckets(manifest.num_buckets)
     entries: list[ShardEntry] = []
     num_positives = num_negatives = 0
@@ -270,7 +270,7 @@ def _without_records(
 
 
 def _with_all_negatives(day_uri: str, manifest: Manifest) -> Iterator[PublishedShard]:
-    """The shards as they were written: what was revoked is left out by readers, and stays in the file."""
+    """Shards with all negatives: readers leave revoked negatives out, but the files keep them."""
     for shard in published_shards(day_uri, manifest):
         yield replace(shard, revoked=None)
 
@@ -282,7 +282,7 @@ def _num_values(batch: pa.RecordBatch, name: str) -> int:
 def _without_rows(
     day_uri: str, path: str, folder: str, users: UserSet, done: ForgottenDay, count: str
 ) -> str | None:
-    """A Parquet file of the day without their rows; its path, which is new if there were any, None if none is left."""
+    """Remove the users' rows from a Parquet file of the day; returns its path, or None if no row is left."""
     store, root = files.resolve(day_uri)
     table = _read_parquet(store, files.join(root, path))
     is_theirs = users.in_files(table[USER_ID])
@@ -299,10 +299,10 @@ def _without_rows(
 
 
 def names_of(path: str | None, given: Sequence[str]) -> list[str]:
-    """The users to forget: those given, and the lines of a file ("-": standard input).
+    """Names of the users to forget: the given names, and the lines of a file ("-": standard input).
 
     Raises:
-        UserError: there is none, or no such file.
+        UserError: no name is given, or the file cannot be read.
     """
     lines: list[str] = []
     if path == "-":
@@ -314,7 +314,7 @@ def names_of(path: str | None, given: Sequence[str]) -> list[str]:
         except (FileNotFoundError, UnicodeDecodeError) as error:
             raise UserError(
                 f"--users {path}", expected="a text file, a user a line", found=type(error).__name__,
-                remedy="name one, or - for standard input",
+                remedy="pass a text file, or - for standard input",
             ) from error  # fmt: skip
     names = [name for name in (*given, *(line.strip() for line in lines)) if name]
     if not names:

@@ -1,4 +1,4 @@
-"""Remove days that are older than users were told that what is known of them is kept."""
+"""Removal of days that are older than the retention period ``privacy.keep_days``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scrollpast.shards.manifest import MANIFEST_NAME, read_manifest, remove_unpu
 
 
 def days_to_sweep(folder_uri: str, keep_days: int | None, today: date) -> list[str]:
-    """The days below a folder, held ones too, whose last day is more than ``keep_days`` before ``today``.
+    """URIs of days below a folder, including held days, whose last day is more than ``keep_days`` before ``today``.
 
     Raises:
         UserError: no number of days is configured, or no day is published there.
@@ -19,9 +19,9 @@ def days_to_sweep(folder_uri: str, keep_days: int | None, today: date) -> list[s
     if keep_days is None:
         raise UserError(
             "privacy.keep_days",
-            expected="how many days are kept",
+            expected="a number of days",
             found="none",
-            remedy="set it in the configuration, or pass --set privacy.keep_days=N",
+            remedy="set privacy.keep_days in the configuration, or pass --set privacy.keep_days=N",
         )
     last_kept = today - timedelta(days=keep_days)
     return [
@@ -30,14 +30,14 @@ def days_to_sweep(folder_uri: str, keep_days: int | None, today: date) -> list[s
 
 
 def sweep_day(day_uri: str) -> int:
-    """Remove a day: its manifest first, so that nobody begins to read what is going; returns the number of files.
+    """Remove a day: its manifest first, so that no reader starts on it; returns the number of removed files.
 
     Raises:
-        DayChangedError: another job replaced the day meanwhile; it stays.
+        DayChangedError: another job replaced the day meanwhile; the new day stays.
     """
     store, folder = files.resolve(day_uri)
     manifest = read_manifest(day_uri)
-    # What was there before it: a day that another job publishes meanwhile keeps what it names.
+    # Only files listed before: a day that another job publishes meanwhile keeps its files.
     there = [info.path[len(folder) :].lstrip("/") for info in files.list_files(store, folder)]
     unpublish(day_uri, manifest)
     remove_unpublished(day_uri, set(there) - {MANIFEST_NAME})

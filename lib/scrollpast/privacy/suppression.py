@@ -1,8 +1,7 @@
-"""Users whom no later run may use: sets of hashed ids, and the suppression list beside the days.
+"""Suppression list: hashed ids of users whom no later run may use, in a file beside the days.
 
-``forget_users`` adds users to the list of every folder of days before it looks for them there. A job that publishes
-a day reads the list of the day's folder before and after it publishes. One of the two therefore sees what the other
-did, whichever was first.
+``forget_users`` adds users to the list of every folder of days before it searches the days. A job that publishes a day
+reads the list of the day's folder before and after publication. In any order of the two, one of them removes the user.
 """
 
 from __future__ import annotations
@@ -29,22 +28,22 @@ _ATTEMPTS = 20
 _HASH = re.compile(r"[0-9a-f]{16}")
 _ABOUT = {
     True: "each user is the first 63 bits of HMAC-SHA256 of the id, under the key with this fingerprint",
-    False: "each user is the xxhash64 of the id, without a secret: whoever knows an id can look for it here",
+    False: "each user is the xxhash64 of the id, without a secret: anyone with an id can search for it here",
 }
 
 
 @dataclass(frozen=True)
 class UserSet:
-    """Users by the hashes of their ids. Picklable: tasks filter by it."""
+    """Set of users by the hashes of their ids. Picklable, for filters in tasks."""
 
     hashes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Sorted and distinct: ``xxhash64`` of the id in the log, or under a key the id that leaves mining."""
+    """Sorted and distinct: ``xxhash64`` of the id in the log, or under a key the keyed id that mining writes."""
     user_key: str | None = None
     """Fingerprint of the key."""
 
     @classmethod
     def of(cls, names: Iterable[str], key: UserKey | None) -> UserSet:
-        """The users that a log calls so. A name that is a number may be a number or a text there: both are meant."""
+        """Set of the users with these ids in the log. An id that is a number matches both a number and its text."""
         distinct = list(dict.fromkeys(names))
         if key is not None:
             return cls(np.unique(np.array([key.id_of(name) for name in distinct], np.int64)), key.fingerprint)
@@ -56,19 +55,19 @@ class UserSet:
 
     @property
     def digest(self) -> str | None:
-        """16 hexadecimal digits that differ from set to set; None for the empty one."""
+        """Digest of the set, 16 hexadecimal digits; None for the empty set."""
         if not len(self):
             return None
         content = (self.user_key or "").encode() + b"\0" + self.hashes.astype("<i8").tobytes()
         return hashlib.sha256(content).hexdigest()[:16]
 
     def buckets(self, num_buckets: int) -> frozenset[int]:
-        """The buckets that may hold one of them."""
+        """Buckets that may hold users of the set."""
         hashes = self.hashes if self.user_key is None else xxhash64(self.hashes)
         return frozenset(bucket_of(hashes, num_buckets).tolist())
 
     def in_log(self, users: pa.Array, hashes: NDArray[np.int64], key: UserKey | None) -> NDArray[np.bool_]:
-        """Mark the rows of these users in a log; a null is none of them.
+        """Mask of the rows of these users in a log, bool [N]; False for null.
 
         Under a key, every distinct user of the batch costs an HMAC.
 
@@ -83,7 +82,7 @@ class UserSet:
         return found & np.asarray(users.is_valid()) if users.null_count else found
 
     def in_files(self, users: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
-        """Mark the rows of these users in a file of a day: records [N], broken rows or revocations; null is none."""
+        """Mask of the rows of these users in a day's file: records, invalid rows or revocations [N]; False for null."""
         column = users.combine_chunks() if isinstance(users, pa.ChunkedArray) else users
         if not len(self) or not len(column):
             return np.zeros(len(column), np.bool_)
@@ -94,15 +93,15 @@ class UserSet:
             ids = column.fill_null(0).to_numpy()
             if self.user_key is not None:
                 found = self._has(ids)
-            else:  # a number of the log, or a text of it as 63 bits of its hash
+            else:  # a number from the log, or 63 bits of the hash of a text
                 found = self._has(hashes) | np.isin(ids, self.hashes & ID_MASK)
         return found & np.asarray(column.is_valid()) if column.null_count else found
 
     def union(self, other: UserSet) -> UserSet:
-        """Users of either.
+        """Union of two sets.
 
         Raises:
-            UserError: they were hashed under two keys.
+            UserError: the sets were hashed under two keys.
         """
         if not len(other) or not len(self):
             return self if len(self) else other
@@ -111,7 +110,7 @@ class UserSet:
                 LIST_NAME,
                 expected="one key of user ids in the lists of all folders of a run",
                 found=f"{self.user_key or 'none'} and {other.user_key or 'none'}",
-                remedy="work on days of one key in one run",
+                remedy="run the job once for the days of each key",
             )
         return UserSet(np.union1d(self.hashes, other.hashes), self.user_key)
 
@@ -130,13 +129,13 @@ def whole_numbers(names: Iterable[str]) -> NDArray[np.int64]:
 
 
 def folder_of(day_uri: str) -> str:
-    """The folder of days that a day, or a held day, belongs to; its suppression list lies there."""
+    """Folder of days that holds a published or held day, and its suppression list."""
     folder, _, name = files.absolute(day_uri).rstrip("/").rpartition("/")[0].rpartition("/")
     return folder if name == HELD_FOLDER else files.join(folder, name)
 
 
 def read_suppressed(*folder_uris: str) -> UserSet:
-    """The users on the suppression lists of some folders of days; none where there is no list.
+    """Read the users on the suppression lists of folders of days; empty where no list exists.
 
     Raises:
         UserError: a list is damaged, or two lists have two keys.
@@ -148,7 +147,7 @@ def read_suppressed(*folder_uris: str) -> UserSet:
 
 
 def check_key_of_list(users: UserSet, key: UserKey | None, folder_uri: str) -> None:
-    """Check that a job can recognise the users of a list.
+    """Check that a list was made under the job's key.
 
     Raises:
         UserError: the list was made under another key.
@@ -158,17 +157,17 @@ def check_key_of_list(users: UserSet, key: UserKey | None, folder_uri: str) -> N
 
 
 def suppress(folder_uri: str, users: UserSet) -> None:
-    """Put users on the list of a folder of days. What another job changes there at the same time stays.
+    """Add users to the list of a folder of days. Concurrent changes by other jobs are kept.
 
     Raises:
         UserError: the list was made under another key, or is damaged.
-        ScrollpastError: other jobs changed the list again and again.
+        ScrollpastError: other jobs changed the list in every attempt.
     """
     _change(folder_uri, users, lambda before: before.union(users))
 
 
 def lift(folder_uri: str, users: UserSet) -> int:
-    """Take users off the list of a folder of days; returns how many of their hashes were on it.
+    """Remove users from the list of a folder of days; returns the number of their hashes on the list.
 
     Raises:
         UserError: the list was made under another key, or is damaged.
@@ -179,7 +178,7 @@ def lift(folder_uri: str, users: UserSet) -> int:
 
 
 def _change(folder_uri: str, users: UserSet, change: Callable[[UserSet], UserSet]) -> tuple[UserSet, UserSet]:
-    """Replace the list by a changed one, unless another job did so meanwhile: then begin again."""
+    """Replace the list by its changed version; start again if another job replaced it meanwhile."""
     store, folder = files.resolve(folder_uri)
     path = files.join(folder, LIST_NAME)
     for _ in range(_ATTEMPTS):
@@ -227,7 +226,7 @@ def _to_json(users: UserSet) -> bytes:
         "schema_version": SCHEMA_VERSION,
         "about": _ABOUT[users.user_key is not None],
         "user_key": users.user_key,
-        # As unsigned: sixteen digits each, and no digits of an id.
+        # Written as unsigned: sixteen digits each, without the digits of an id.
         "users": [f"{value:016x}" for value in users.hashes.view(np.uint64).tolist()],
     }
     return (json.dumps(document, indent=1) + "\n").encode()
@@ -244,10 +243,10 @@ def _from_json(content: bytes, place: str) -> UserSet:
         found = f"schema_version {version}, or a value that is not 16 hexadecimal digits"
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = f"{type(error).__name__}: {error}"
-    # Nothing may be published as if nobody had asked to be forgotten.
+    # A damaged list must not count as empty: forgotten users would be published.
     raise UserError(
         place,
         expected="the list of forgotten users, as forget_users writes it",
         found=found,
-        remedy="restore the file from a copy, or remove it and forget all its users again",
+        remedy="restore the file from a copy, or remove the file and run forget_users for all its users again",
     )

@@ -27,16 +27,16 @@ _SHORTEST_TRACE = 5
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The users to forget: how the log names them, and what their ids may have become."""
+    """Users to forget: their names in the log, and their possible ids in records."""
 
     names: tuple[str, ...]
     users: UserSet
     ids: NDArray[np.int64]
-    """Ids that records may carry."""
+    """Ids that records may hold."""
 
     @classmethod
     def of(cls, names: Iterable[str], key: UserKey | None) -> Forgotten:
-        """A name that is a number may be a number or a text in the log: without a key both are looked for."""
+        """Build from names in the log; without a key, a name that is a number is searched as a number and as text."""
         distinct = tuple(dict.fromkeys(names))
         users = UserSet.of(distinct, key)
         if key is not None:
@@ -46,26 +46,26 @@ class Forgotten:
 
     @property
     def traces(self) -> tuple[bytes, ...]:
-        """Byte patterns of one of them in a file: as text, as digits, as eight bytes, as a varint."""
+        """Byte patterns of the ids in a file: as text, as digits, as eight bytes, as a varint."""
         found = {name.encode() for name in self.names} | {
             str(number).encode() for number in self.ids.tolist()
         }
         found |= {number.to_bytes(8, "little", signed=True) for number in self.ids.tolist()}
         found |= {_varint(number) for number in self.ids.tolist()}
-        # Eight bytes that are mostly zeros stand in every file.
+        # Eight bytes that are mostly zeros occur in every file.
         return tuple(sorted(trace for trace in found if len(trace.strip(b"\0")) >= _SHORTEST_TRACE))
 
     @property
     def num_without_traces(self) -> int:
-        """Users whose id is so short that files are not searched for its bytes: it stands everywhere by chance."""
+        """Users whose id is too short to search files for its bytes: short ids occur by chance."""
         return sum(len(name.encode()) < _SHORTEST_TRACE for name in self.names)
 
 
 def traces_left(folder_uri: str, users: Forgotten) -> list[str]:
-    """Look for the users in every file below a folder: in decoded records and rows, and in the bytes themselves.
+    """Search every file below a folder for the users: in decoded records and rows, and in the bytes.
 
     Returns:
-        What was found, a line each; none is as it should be.
+        One line for each trace; empty after a complete removal.
     """
     store, folder = files.resolve(folder_uri)
     found = []
@@ -89,9 +89,9 @@ def traces_left(folder_uri: str, users: Forgotten) -> list[str]:
 
 
 def _stands_in(trace: bytes, content: bytes) -> bool:
-    """Whether an id stands in a file; as text only where it is no part of a longer word, such as another user's name.
+    """True if an id occurs in a file; as text only where it is no part of a longer word, such as another user's name.
 
-    Columns are read besides, so that nothing hangs on what stands before a text by chance.
+    Columns are searched separately, so that the bytes before a text do not hide a match.
     """
     if trace not in content:
         return False
@@ -101,7 +101,7 @@ def _stands_in(trace: bytes, content: bytes) -> bool:
 
 
 def _varint(number: int) -> bytes:
-    """As protobuf writes an int64."""
+    """Varint of an int64 in protobuf's encoding."""
     rest, found = number & (2**64 - 1), bytearray()
     while rest > 127:
         found.append(rest & 127 | 128)

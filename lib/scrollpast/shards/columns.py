@@ -41,10 +41,10 @@ class FeatureColumn:
 
 
 def feature_type(field: pa.Field) -> FeatureType:
-    """The feature type of an Arrow field.
+    """Feature type of an Arrow field.
 
     Raises:
-        UserError: the type is not int64, float32, binary, string, or a list of one of them.
+        UserError: the type is not int64, float32, binary, string, or a list of these.
     """
     kind = field.type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
@@ -57,24 +57,24 @@ def feature_type(field: pa.Field) -> FeatureType:
         return FeatureType(BYTES_LIST, not is_list)
     raise UserError(
         f"column {field.name}",
-        expected="int64, float32, binary, string or a list of one of them",
+        expected="int64, float32, binary, string or a list of these",
         found=str(kind),
         remedy="cast the column before writing records",
     )
 
 
 def feature_columns(batch: pa.RecordBatch) -> list[FeatureColumn]:
-    """The columns of ``batch``, sorted by the bytes of their names.
+    """Columns of ``batch``, sorted by the bytes of their names.
 
     Raises:
-        UserError: an unsupported type, two columns of one name, or a null inside a list.
+        UserError: an unsupported type, two columns with the same name, or a null inside a list.
     """
     names = batch.schema.names
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise UserError(
             f"column {', '.join(twice)}",
-            expected="one column of a name",
+            expected="distinct column names",
             found="several",
             remedy="rename the columns: a record's features are a map",
         )
@@ -96,9 +96,9 @@ def _feature_column(field: pa.Field, array: pa.Array) -> FeatureColumn:
         if values.null_count and array.flatten().null_count:
             raise UserError(
                 f"column {field.name}",
-                expected="lists without nulls: a feature cannot hold one",
+                expected="lists without nulls, which a feature cannot hold",
                 found=f"{array.flatten().null_count} nulls inside lists",
-                remedy="fill them (-1 is unknown) or drop them",
+                remedy="fill the nulls (-1 is unknown) or drop them",
             )
     data, value_offsets = _flat_values(values, form.kind)
     return FeatureColumn(
@@ -119,13 +119,13 @@ def _flat_values(values: pa.Array, kind: int) -> tuple[np.ndarray, np.ndarray]:
         value_offsets = _window(values, np.dtype(np.int64 if is_large else np.int32), len(values) + 1)
         return as_bytes_array(b"" if data is None else data), frozen(value_offsets, np.int64)
     number_type = np.dtype(np.int64 if kind == INT64_LIST else np.float32)
-    # A null's slot holds any number; it is never read, since `present` is false there.
+    # A null's slot holds an arbitrary number; it is never read, since `present` is False there.
     numbers = _window(values, number_type, len(values))
     return frozen(numbers, number_type), frozen(np.empty(0, np.int64), np.int64)
 
 
 def _window(array: pa.Array, dtype: np.dtype, count: int) -> np.ndarray:
-    """Part of its buffer that a (possibly sliced) array uses; zeros if it is empty and has none."""
+    """Part of the buffer that a (possibly sliced) array uses; zeros if the array is empty and has no buffer."""
     buffer = array.buffers()[1]
     if buffer is None or len(array) == 0:
         return np.zeros(count, dtype)

@@ -1,4 +1,4 @@
-"""Features of a vocabulary that have no value, or one value only: a model learns nothing from them."""
+"""Features of a vocabulary with no value or a single value: they carry no information for a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def constant_feature_notes(vocabulary: Vocabulary, ads_place: str) -> Iterator[s
     """One note for every feature that is null throughout, or the same for all ads or users with a value.
 
     Args:
-        ads_place: the table that ads' features came from, or the vocabulary that holds them.
+        ads_place: the table of ads that the features were read from, or the vocabulary that holds them.
     """
     for name, values in vocabulary.values.items():
         codes = np.zeros(0, np.int64)
@@ -24,7 +24,7 @@ def constant_feature_notes(vocabulary: Vocabulary, ads_place: str) -> Iterator[s
             if num_values == 1 and len(codes) > 1:
                 continue  # ads with the value differ from ads without
             place, column = f"ads ({ads_place})", name
-            remedy = "fill the column or name another with --feature, and build the vocabulary again"
+            remedy = "fill the column or name another column with --feature, and build the vocabulary again"
         else:
             num_values, owners = len(values), "user"
             place, column = "impressions", name.removeprefix(USER_FEATURE_PREFIX)

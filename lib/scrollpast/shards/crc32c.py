@@ -1,7 +1,7 @@
 """CRC-32C (Castagnoli, RFC 3720 appendix B.4) and the mask that TFRecord applies to it.
 
-By the processor's own instruction where it has one (x86 since SSE 4.2), eight bytes a step; elsewhere slicing by 16:
-sixteen table look-ups a step of sixteen bytes instead of sixteen dependent ones.
+Computed by the processor's CRC instruction where available (x86 since SSE 4.2), eight bytes a step. Elsewhere by
+slicing by 16: sixteen independent table look-ups for a step of sixteen bytes.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _TABLES = _slicing_tables(16)
 
 
 def _has_instruction() -> bool:
-    """Whether the code that numba makes may use x86's instruction: numba can be told to compile for another CPU."""
+    """True if numba's target CPU has x86's CRC instruction; numba may be configured to compile for another CPU."""
     told: Any = numba.config
     is_for_this_cpu = told.CPU_NAME is None and told.CPU_FEATURES is None
     return is_for_this_cpu and bool(llvmlite.binding.get_host_cpu_features().get("sse4.2"))
 
 
 def _step(bits: int, bits_of_crc: int) -> Any:
-    """Code that takes ``bits`` more bits into a CRC by the instruction."""
+    """Generated code that adds ``bits`` bits to a CRC by the instruction."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         wide, narrow = ir.IntType(bits_of_crc), ir.IntType(bits)
@@ -84,7 +84,7 @@ add_byte, add_word = cast(_Step, _add_byte), cast(_Step, _add_word)
 
 @compiled
 def by_instruction(data: int, start: int, stop: int) -> int:
-    """See `crc32c_between`; only for processors that have the instruction."""
+    """`crc32c_between` for processors with the CRC instruction."""
     crc = _ALL_ONES
     at = start
     while stop - at >= 8:
@@ -98,7 +98,7 @@ def by_instruction(data: int, start: int, stop: int) -> int:
 
 @compiled
 def by_tables(data: int, start: int, stop: int) -> int:
-    """See `crc32c_between`; for any processor."""
+    """`crc32c_between` for any processor."""
     crc = _ALL_ONES
     at = start
     while stop - at >= 16:
@@ -133,12 +133,12 @@ def by_tables(data: int, start: int, stop: int) -> int:
 
 HAS_INSTRUCTION = _has_instruction()
 crc32c_between = by_instruction if HAS_INSTRUCTION else by_tables
-"""CRC-32C of the bytes ``start`` to ``stop`` (exclusive) behind the address ``data``; start <= stop."""
+"""CRC-32C of the bytes ``start`` to ``stop`` (exclusive) from the address ``data``; start <= stop."""
 
 
 @compiled
 def masked_between(data: int, start: int, stop: int) -> int:
-    """The masked CRC-32C of the same bytes: rotated right by 15 bits, plus a constant."""
+    """Masked CRC-32C of the bytes of `crc32c_between`: rotated right by 15 bits, plus a constant."""
     crc = crc32c_between(data, start, stop)
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _ALL_ONES
 
@@ -150,6 +150,6 @@ def crc32c(buffer: Any) -> int:
 
 
 def masked_crc32c(buffer: Any) -> int:
-    """The CRC as TFRecord stores it: ``rotate_right(crc, 15) + 0xa282ead8`` modulo 2**32."""
+    """Masked CRC of TFRecord: ``rotate_right(crc, 15) + 0xa282ead8`` modulo 2**32."""
     data = as_bytes_array(buffer)
     return int(masked_between(address_of(data), 0, data.size))

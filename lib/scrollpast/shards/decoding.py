@@ -23,25 +23,25 @@ _MAX_LIST_VALUES = 2**31 - 1  # Arrow's offsets are int32
 def decode_records(
     buffer: Any, schema: pa.Schema, place: str, *, verify: bool = True, remedy: str = WRITE_AGAIN
 ) -> pa.RecordBatch:
-    """All records of a TFRecord file's bytes as one batch of ``schema``.
+    """Decode all records of a TFRecord file's bytes as one batch of ``schema``.
 
-    Features may come in any order and packed or not; unknown ones are ignored; an absent one is null. Of two
-    entries of one name the last counts.
+    Features may be in any order, packed or not. Unknown features are ignored; an absent feature is null. Of two entries
+    with the same name the last counts.
 
-    Memory beside the result: about 24 bytes a record and feature. The result itself can exceed the buffer, as an
-    int64 takes 8 bytes where its varint takes 1 to 10. `decode_frames` reads a part of the records at a time.
+    Memory beside the result: about 24 bytes a record and feature. The result can exceed the buffer, because an int64
+    takes 8 bytes and its varint 1 to 10. `decode_frames` reads a part of the records at a time.
 
     Args:
         buffer: anything with the buffer protocol.
         schema: names and types of the wanted features, as for `encode_records`; a field that is not nullable
             must be in every record.
         place: the file's name for messages.
-        verify: check the CRCs of payloads (those of lengths are checked always).
-        remedy: what an error's message advises.
+        verify: check the CRCs of payloads (CRCs of lengths are always checked).
+        remedy: remedy in an error's message.
 
     Raises:
-        CorruptShardError: a frame, CRC or message is broken, or a feature has another type than the schema's.
-        UserError: the schema holds a type that no feature has, or the batch would exceed Arrow's 2**31 values.
+        CorruptShardError: a frame, CRC or message is corrupt, or a feature has a type other than the schema's.
+        UserError: the schema holds an unsupported type, or the batch would exceed Arrow's 2**31 values.
     """
     frames = index_frames(buffer, place, verify_payloads=verify, remedy=remedy)
     return decode_frames(buffer, frames, schema, place, remedy=remedy)
@@ -57,7 +57,7 @@ def decode_frames(
     stop: int | None = None,
     remedy: str = WRITE_AGAIN,
 ) -> pa.RecordBatch:
-    """Records ``first`` to ``stop`` (exclusive) of a buffer that `index_frames` has checked; see `decode_records`."""
+    """Decode records ``first`` to ``stop`` (exclusive) of a buffer checked by `index_frames`; see `decode_records`."""
     data = as_bytes_array(buffer)
     payloads = _Payloads(
         data=data,
@@ -68,7 +68,7 @@ def decode_frames(
         remedy=remedy,
     )
     columns = [_Column(payloads, field) for field in schema]
-    # Records hold their features by name: in that order the next one wanted is mostly the next one found.
+    # Records hold their features sorted by name: in that order the next wanted feature is mostly the next found.
     _locate_and_count(payloads, sorted(columns, key=lambda column: column.field.name))
     for column in columns:
         column.allocate()
@@ -82,7 +82,7 @@ def decode_frames(
 
 @dataclass(frozen=True)
 class _Payloads:
-    """The payloads of n records in a file's bytes, and how errors call the file."""
+    """Payloads of n records in a file's bytes, and the file's name for errors."""
 
     data: np.ndarray
     starts: np.ndarray
@@ -99,7 +99,7 @@ class _Payloads:
         return address_of(self.data)
 
     def blocks(self) -> list[slice]:
-        """Rows in blocks whose bytes stay in the processor's cache while column after column is read."""
+        """Blocks of rows whose bytes stay in the processor's cache while all columns are read."""
         size = _ROWS_PER_BLOCK
         return [slice(first, min(first + size, len(self))) for first in range(0, len(self), size)]
 
@@ -133,14 +133,14 @@ def _locate_and_count(payloads: _Payloads, columns: list[_Column]) -> None:
 
 
 class _Column:
-    """One feature on its way to an Arrow array: counted, allocated, then read, block by block."""
+    """One feature being decoded to an Arrow array: values are counted, allocated, then read, block by block."""
 
     def __init__(self, payloads: _Payloads, field: pa.Field) -> None:
         num_rows = len(payloads)
         self.field = field
         self._payloads = payloads
         self._form: FeatureType = feature_type(field)
-        # Where the Feature message lies in its payload, and its length; fewer bytes than counting twice costs.
+        # Start of the Feature message in its payload, and its length; storing both is cheaper than parsing twice.
         self._span_starts = np.empty(num_rows, np.int32)
         self._span_bytes = np.empty(num_rows, np.int32)
         self._counts = np.empty(num_rows, np.int64)
@@ -165,9 +165,9 @@ class _Column:
         self._payloads.check(self._fault, rows, self.field.name)
 
     def allocate(self) -> None:
-        """Make room for exactly the values that were counted."""
+        """Allocate the counted number of values."""
         self._present = self._counts >= 0
-        # A scalar keeps one slot a row, absent or not; a list has none for an absent row.
+        # A scalar has one slot for every row, absent or not; a list has no slot for an absent row.
         slots = np.ones_like(self._counts) if self._form.is_scalar else np.maximum(self._counts, 0)
         self._offsets = np.zeros(slots.size + 1, np.int64)
         np.cumsum(slots, out=self._offsets[1:])
@@ -225,7 +225,7 @@ class _Column:
     def _values(self, present: pa.Buffer | None) -> pa.Array:
         num_values = int(self._offsets[-1])
         if self._form.kind == BYTES_LIST:
-            # An absent scalar left its slot's offset at 0: it begins and ends where the one before it ends.
+            # The offset of an absent scalar is still 0: set it to the end of the scalar before.
             np.maximum.accumulate(self._value_offsets, out=self._value_offsets)
             buffers = [present, pa.py_buffer(self._value_offsets), pa.py_buffer(self._content)]
             return pa.Array.from_buffers(pa.binary(), num_values, buffers)

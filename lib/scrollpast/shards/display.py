@@ -1,4 +1,4 @@
-"""Records and manifests as a person reads them."""
+"""Readable text of records and manifests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LIST_TYPES = {BYTES_LIST: pa.binary(), FLOAT_LIST: pa.float32(), INT64_LIST: pa
 def readable_records(
     batch: pa.RecordBatch, kinds: Mapping[str, int], features: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Each record as names and readable values: times in UTC, kinds by name, -1 in an integer as "unknown".
+    """Convert each record to names and readable values: times in UTC, kinds by name, -1 in an integer as "unknown".
 
     Args:
         kinds: the manifest's names and codes; empty = codes are shown.
-        features: the wanted ones; empty = all. An absent feature is left out.
+        features: the features to show; empty = all. An absent feature is left out.
     """
     names_by_code = {code: name for name, code in kinds.items()}
     wanted = [name for name in batch.schema.names if not features or name in features]
@@ -39,10 +39,10 @@ def readable_records(
 
 
 def record_text(number: int, record: Mapping[str, Any], most: int | None = None) -> str:
-    """One record as a heading, its single values, and a table a side, whose lists run in parallel.
+    """Format a record as a heading, its single values, and one table a side, whose lists are parallel.
 
     Args:
-        most: rows of a table that are shown; the rest is counted. ``None`` = all.
+        most: rows of a table that are shown; the remaining rows are counted. ``None`` = all.
     """
     tables = {side: _side(record, side) for side in ("positive_", "negative_")}
     in_tables = {side + name for side, table in tables.items() for name in table}
@@ -56,7 +56,7 @@ def record_text(number: int, record: Mapping[str, Any], most: int | None = None)
 
 
 def _side(record: Mapping[str, Any], side: str) -> dict[str, list[Any]]:
-    """The lists of one side by name, without its prefix; none if they do not run in parallel."""
+    """Lists of one side by name, without its prefix; empty if their lengths differ."""
     columns = {
         name.removeprefix(side): value
         for name, value in record.items()
@@ -75,9 +75,9 @@ def _table_text(title: str, table: Mapping[str, list[Any]], most: int | None) ->
 
 
 def summary_text(num_shards: int, num_records: int, num_bytes: int, manifest: Manifest | None) -> str:
-    """The last line: what was verified."""
+    """Last line of the output: counts of verified shards and records."""
     counted = (
-        f"{_plural(num_records, 'record')} in {_plural(num_shards, 'shard')}, {num_bytes:,} bytes: all sound"
+        f"{_plural(num_records, 'record')} in {_plural(num_shards, 'shard')}, {num_bytes:,} bytes: all valid"
     )
     if manifest is None:
         return counted
@@ -88,9 +88,9 @@ def summary_text(num_shards: int, num_records: int, num_bytes: int, manifest: Ma
 
 
 def found_schema(data: np.ndarray, frames: Frames, num_records: int) -> pa.Schema:
-    """The features that the first ``num_records`` records of a file hold, for a file without a manifest.
+    """Schema of the features in the first ``num_records`` records of a file, for a file without a manifest.
 
-    All are lists: whether a feature holds one value in every record cannot be told from some.
+    All features are lists: a sample of records cannot show that a feature has one value in every record.
     """
     kinds: dict[str, int] = {}
     for start, length in zip(frames.starts[:num_records], frames.lengths[:num_records], strict=True):
@@ -106,7 +106,7 @@ def found_schema(data: np.ndarray, frames: Frames, num_records: int) -> pa.Schem
 
 
 def _contents(data: np.ndarray, at: int, stop: int, field_number: int) -> list[tuple[int, int]]:
-    """Places of the contents of the length-delimited fields of one number; ends at the first malformed byte."""
+    """Places of the contents of length-delimited fields with one field number, up to the first malformed byte."""
     found = []
     while at < stop:
         tag, body, end = next_field(address_of(data), at, stop)

@@ -7,8 +7,8 @@ Wire format (protobuf encoding specification; field numbers of tensorflow/core/e
     Feature  { bytes_list = 1 | float_list = 2 | int64_list = 3 }   0a | 12 | 1a <len>
     …List    { value = 1 }                        0a <len> packed numbers; bytes repeat 0a <len> …
 
-Two passes: measure every list, then write every record to its place in one buffer. Columns are written one
-after the other through blocks of rows that stay in the processor's cache.
+Two passes: measure every list, then write every record to its place in one buffer. Columns are written one after
+another in blocks of rows that stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _MAX_RECORD_BYTES = 2**31 - 1  # protobuf's limit of one message
 
 
 def encode_records(batch: pa.RecordBatch) -> memoryview:
-    """The rows of ``batch`` as framed records, one after the other: the content of a TFRecord file.
+    """Encode the rows of ``batch`` as framed records: the content of a TFRecord file.
 
-    Column types: int64, float32, binary, string (one value a row), or a list of them. A null is an absent
-    feature, an empty list a feature without values. Features are sorted by the bytes of their names, so the same
-    rows always give the same bytes. They are those of TensorFlow's deterministic serialisation in Python, except
-    that protobuf for Python puts a name before the names that it begins with, and this does not.
+    Column types: int64, float32, binary, string (one value a row), or a list of these. A null is an absent feature, an
+    empty list a feature without values. Features are sorted by the bytes of their names, so that equal rows give equal
+    bytes. The bytes equal those of TensorFlow's deterministic serialisation in Python, with one exception: protobuf for
+    Python puts a name before the names that it begins with.
 
     Raises:
         UserError: an unsupported column type, a null inside a list, or a record of 2 GiB and more.
@@ -100,7 +100,7 @@ def _write_column(
 
 
 def _key_field(name: str) -> tuple[np.ndarray, int]:
-    """A map entry's key field, tag and length included: uint8 [k + OVERRUN_BYTES], and k."""
+    """Key field of a map entry, tag and length included: uint8 [k + OVERRUN_BYTES], and k."""
     encoded = name.encode()
     length, rest = bytearray(), len(encoded)
     while rest >= 0x80:
@@ -156,7 +156,7 @@ def _measure_bytes(
 
 @compiled
 def _add_entries(sizes: np.ndarray, present: np.ndarray, key_bytes: int, features_bytes: np.ndarray) -> None:
-    """Add what the column's map entries take to ``features_bytes`` (int64 [rows])."""
+    """Add the bytes of the column's map entries to ``features_bytes`` (int64 [rows])."""
     for row in range(sizes.size):
         if present[row]:
             feature = 1 + varint_bytes(sizes[row]) + sizes[row]
@@ -166,7 +166,7 @@ def _add_entries(sizes: np.ndarray, present: np.ndarray, key_bytes: int, feature
 
 @compiled
 def _place_records(features_bytes: np.ndarray, starts: np.ndarray) -> None:
-    """``starts`` int64 [rows + 1]: where each framed record begins, and where the last one ends."""
+    """Fill ``starts`` int64 [rows + 1]: the start of each framed record, and the end of the last record."""
     for row in range(features_bytes.size):
         payload = 1 + varint_bytes(features_bytes[row]) + features_bytes[row]
         starts[row + 1] = starts[row] + HEADER_BYTES + payload + FOOTER_BYTES
@@ -174,7 +174,7 @@ def _place_records(features_bytes: np.ndarray, starts: np.ndarray) -> None:
 
 @compiled
 def _open_records(out: int, starts: np.ndarray, features_bytes: np.ndarray, cursors: np.ndarray) -> None:
-    """Write each Example's own tag and length; ``cursors[i]`` is where row i's first map entry goes."""
+    """Write the tag and length of each Example; ``cursors[i]`` is the position of row i's first map entry."""
     for row in range(cursors.size):
         at = starts[row] + HEADER_BYTES
         store_byte(out, at, _TAG_1)
@@ -183,12 +183,12 @@ def _open_records(out: int, starts: np.ndarray, features_bytes: np.ndarray, curs
 
 @compiled
 def _open_entry(out: int, at: int, key: int, key_bytes: int, kind: int, list_bytes: int) -> int:
-    """Write a map entry up to where its list's message begins; returns that position."""
+    """Write a map entry up to the start of its list's message; returns that position."""
     feature = 1 + varint_bytes(list_bytes) + list_bytes
     store_byte(out, at, _TAG_1)
     at = put_varint(out, at + 1, key_bytes + 1 + varint_bytes(feature) + feature)
     for index in range(0, key_bytes, 8):
-        # Up to 7 bytes too many: at least 4 of this entry and the 4 of a record's last CRC are written later.
+        # Writes up to 7 bytes too many: at least 4 bytes of this entry and 4 of the last CRC are written later.
         store_uint64(out, at + index, signed(load_uint64(key, index)))
     at += key_bytes
     store_byte(out, at, _TAG_2)
@@ -282,7 +282,7 @@ def _write_bytes(
 
 @compiled
 def _seal_records(out: int, starts: np.ndarray, cursors: np.ndarray) -> None:
-    """Write the frames: each record's length in front and both masked CRCs; ``cursors`` are the payloads' ends."""
+    """Write the frames: each record's length and both masked CRCs; ``cursors`` are the payloads' ends."""
     for row in range(cursors.size):
         start = starts[row]
         payload = start + HEADER_BYTES

@@ -15,7 +15,7 @@ MALFORMED, WRONG_LIST, NOT_ONE, ABSENT, BAD_VARINT, TOO_LARGE = 5, 6, 7, 8, 9, 1
 
 
 def no_fault() -> np.ndarray:
-    """int64 [5] for a kernel to fill in: code (0 = none), record, byte, expected, found."""
+    """Empty fault for a kernel to fill in, int64 [5]: code (0 = no fault), record, byte, expected, found."""
     return np.zeros(5, np.int64)
 
 
@@ -26,11 +26,11 @@ def note(fault: np.ndarray, code: int, record: int, byte: int, expected: int, fo
 
 
 def fault_error(fault: np.ndarray, place: str, remedy: str, feature: str = "") -> CorruptShardError:
-    """The error of a noted fault.
+    """Error of a noted fault.
 
     Args:
         place: the file's name.
-        feature: the feature that was read, if one was.
+        feature: the feature that was read; empty outside a feature.
     """
     code, record, byte, wanted, got = (int(number) for number in fault)
     expected, found = {
@@ -40,12 +40,12 @@ def fault_error(fault: np.ndarray, place: str, remedy: str, feature: str = "") -
         PAYLOAD_CRC: (f"CRC 0x{wanted:08x} over the payload", f"0x{got:08x}"),
         MALFORMED: (
             "a protobuf field of tf.train.Example",
-            "bytes that are none or reach over their message",
+            "bytes that are no field or exceed their message",
         ),
         WRONG_LIST: (LIST_NAMES.get(wanted, ""), LIST_NAMES.get(got, "")),
         NOT_ONE: ("exactly 1 value", f"{got:,}"),
         ABSENT: ("a value in every record", "no such feature"),
-        BAD_VARINT: ("integers of 64 bits", "a varint that is longer or cut off"),
+        BAD_VARINT: ("integers of 64 bits", "a varint that is longer or truncated"),
         TOO_LARGE: ("less than 2 GiB, protobuf's limit of one message", f"{got:,} bytes"),
     }[code]
     where = f"{place}, record {record:,}, byte {byte:,}" + (f", feature {feature}" if feature else "")

@@ -1,4 +1,4 @@
-"""Any file system by URI, and writes that a reader sees whole or not at all."""
+"""File systems by URI, and atomic writes: a reader sees the whole file or no file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pyarrow import fs
 
 from scrollpast.errors import UserError
 
-# Stores that make an object visible only when all of it was sent: no temporary name, no rename.
+# Stores that make an object visible only after its last byte: no temporary name, no rename.
 _OBJECT_STORES = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
 _TEMPORARY_SUFFIX = ".tmp"
 _LOCK_NAME = ".lock"
-# What mounts without locks, or without locks of folders, answer.
+# Error codes of mounts without locks, or without locks of folders.
 _NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 
 
 def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
-    """The file system of ``uri`` and the path inside it.
+    """File system of ``uri`` and the path inside it.
 
-    A plain path and ``file://`` are local; ``s3://``, ``gs://`` and ``hdfs://`` are pyarrow's; every other
-    scheme goes through fsspec. S3's endpoint is ``AWS_ENDPOINT_URL_S3``, else ``AWS_ENDPOINT_URL``, else AWS.
+    A plain path and ``file://`` are local. pyarrow serves ``s3://``, ``gs://`` and ``hdfs://``; fsspec serves every
+    other scheme. S3's endpoint is ``AWS_ENDPOINT_URL_S3``, else ``AWS_ENDPOINT_URL``, else AWS.
 
     Raises:
         UserError: the scheme is unknown, or the package or library that serves it is missing.
@@ -61,16 +61,16 @@ def join(folder: str, *parts: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """A URI that means the same from any working folder: a plain path is made absolute."""
+    """URI that is independent of the working folder: a plain path is made absolute."""
     return uri if "://" in uri else os.path.abspath(uri)
 
 
 def write_atomically(filesystem: fs.FileSystem, path: str, data: Any) -> None:
-    """Write ``data`` (bytes-like) to ``path``: a reader sees the old file or the whole new one, never a part.
+    """Write ``data`` (bytes-like) to ``path``: a reader sees the old file or the whole new file, never a part.
 
-    Local: a hidden temporary file beside it, fsync, rename; rights follow the umask. HDFS and unknown file
-    systems: temporary and rename, where an existing target is removed just before. Object stores: one put.
-    Parent folders are created.
+    Local: a hidden temporary file in the folder, fsync, rename; rights follow the umask. HDFS and unknown file systems:
+    temporary file and rename; an existing target is removed just before the rename. Object stores: one put. Parent
+    folders are created.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         temporary = _write_temporary(path, data)
@@ -106,13 +106,14 @@ def write_named(content: pa.Buffer | bytes, folder: str, suffix: str, day_uri: s
 
 
 def write_new(filesystem: fs.FileSystem, path: str, data: Any) -> None:
-    """Write ``data`` to ``path`` like `write_atomically`, unless the file is there already.
+    """Write ``data`` to ``path`` like `write_atomically`, unless the file exists.
 
-    Of two writers at once, one wins on a local file system (hard link), on S3 with s3fs installed (conditional
-    put) and on HDFS (a rename overwrites nothing). Elsewhere a look comes just before the write.
+    Of two concurrent writers exactly one wins on a local file system (hard link), on S3 with s3fs installed
+    (conditional put) and on HDFS (a rename overwrites nothing). Elsewhere the check is just before the write and not
+    atomic.
 
     Raises:
-        FileExistsError: the file is there.
+        FileExistsError: the file exists.
     """
     if exists(filesystem, path):
         raise FileExistsError(path)
@@ -143,14 +144,14 @@ def write_new(filesystem: fs.FileSystem, path: str, data: Any) -> None:
 def write_over(
     filesystem: fs.FileSystem, path: str, data: Any, is_expected: Callable[[pa.Buffer], bool]
 ) -> bool:
-    """Replace a file like `write_atomically` if its content is still what the caller read before; returns whether.
+    """Replace a file like `write_atomically` if its content is unchanged since the caller's read; True if replaced.
 
-    Of writers at once that read the same content, one wins on a local file system (a lock on the folder, which this
-    function and `delete_unchanged` take) and on S3 with s3fs installed (a put with ``If-Match``). Elsewhere a look
-    comes just before the write.
+    Of concurrent writers that read the same content, exactly one wins on a local file system (a lock on the folder,
+    which this function and `delete_unchanged` take) and on S3 with s3fs installed (a put with ``If-Match``). Elsewhere
+    the check is just before the write and not atomic.
 
     Args:
-        is_expected: whether a content is the one that the caller read; a missing file is not.
+        is_expected: returns True for the content that the caller read; not called for a missing file.
     """
     if filesystem.type_name == "s3" and (conditional := _conditional_s3()) is not None:
         return _put_if_match(conditional, path, bytes(data), is_expected)
@@ -162,10 +163,10 @@ def write_over(
 
 
 def delete_unchanged(filesystem: fs.FileSystem, path: str, is_expected: Callable[[pa.Buffer], bool]) -> bool:
-    """Remove a file if its content is still what the caller read before; returns whether.
+    """Remove a file if its content is unchanged since the caller's read; returns True if it was removed.
 
-    On a local file system the lock of `write_over` holds from the look to the removal. Elsewhere, on S3 too, the look
-    comes just before it.
+    On a local file system the lock of `write_over` is held from the check to the removal. Elsewhere, on S3 too, the
+    check is just before the removal and not atomic.
     """
     with _locked_folder(filesystem, path):
         if not _holds(filesystem, path, is_expected):
@@ -184,7 +185,7 @@ def _holds(filesystem: fs.FileSystem, path: str, is_expected: Callable[[pa.Buffe
 def _put_if_match(conditional: Any, path: str, data: bytes, is_expected: Callable[[pa.Buffer], bool]) -> bool:
     bucket, _, key = path.partition("/")
     try:
-        # The tag first: content that is newer than it makes the put fail.
+        # The tag is read first: with newer content the put fails.
         tag = conditional.call_s3("head_object", Bucket=bucket, Key=key)["ETag"]
         if not is_expected(pa.py_buffer(conditional.cat_file(path))):
             return False
@@ -205,10 +206,10 @@ def _put_if_match(conditional: Any, path: str, data: bytes, is_expected: Callabl
 
 @contextlib.contextmanager
 def _locked_folder(filesystem: fs.FileSystem, path: str) -> Iterator[None]:
-    """Hold the lock of a local file's folder, which ends with the process; other file systems have none.
+    """Hold the lock of a local file's folder, which ends with the process; no lock on other file systems.
 
-    NFS locks only what is open for writing, which a folder cannot be: there a hidden file in the folder is locked, and
-    stays. A mount without any locks has none.
+    NFS locks only files opened for writing, not folders: there a hidden file in the folder is locked, and stays. On a
+    mount without locks, no lock is taken.
     """
     folder = _parent(path)
     if not isinstance(filesystem, fs.LocalFileSystem) or not os.path.isdir(folder):
@@ -230,31 +231,31 @@ def _locked_folder(filesystem: fs.FileSystem, path: str) -> Iterator[None]:
 
 
 def copy_file(filesystem: fs.FileSystem, source: str, path: str) -> None:
-    """Copy a file within its file system: as `write_atomically`, a reader sees the whole copy or none.
+    """Copy a file within its file system; as with `write_atomically`, a reader never sees a partial copy.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the source does not exist.
     """
     if is_object_store(filesystem):
-        filesystem.copy_file(source, path)  # by the store itself: the bytes do not come here
+        filesystem.copy_file(source, path)  # copied by the store, without a download
     else:
         write_atomically(filesystem, path, read_all(filesystem, source))
 
 
 def temporary_name(path: str) -> str:
-    """A hidden name beside ``path`` that no other attempt takes."""
+    """Unique hidden name in the folder of ``path``."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
 
 
 def is_temporary(path: str) -> bool:
-    """Whether the file's name is one that `temporary_name` gives."""
+    """True if the file's name has the form of `temporary_name`."""
     name = PurePosixPath(path).name
     return name.startswith(".") and name.endswith(_TEMPORARY_SUFFIX)
 
 
 def is_object_store(filesystem: fs.FileSystem) -> bool:
-    """Whether a file appears at once and whole when its writer closes it."""
+    """True for stores where a file becomes visible as a whole when its writer closes it."""
     if isinstance(filesystem, fs.PyFileSystem):
         protocol = getattr(getattr(filesystem.handler, "fs", None), "protocol", ())
         return not _OBJECT_STORES.isdisjoint({protocol} if isinstance(protocol, str) else set(protocol))
@@ -262,38 +263,38 @@ def is_object_store(filesystem: fs.FileSystem) -> bool:
 
 
 def read_all(filesystem: fs.FileSystem, path: str) -> pa.Buffer:
-    """The whole content of a file.
+    """Read the whole content of a file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     with filesystem.open_input_file(path) as file:
         return file.read_buffer(file.size())
 
 
 def exists(filesystem: fs.FileSystem, path: str) -> bool:
-    """Whether ``path`` is a file."""
+    """True if ``path`` is a file."""
     return bool(filesystem.get_file_info(path).type == fs.FileType.File)
 
 
 def list_files(filesystem: fs.FileSystem, folder: str, *, recursive: bool = True) -> list[fs.FileInfo]:
-    """The files below ``folder``, sorted by path; none if there is no such folder."""
+    """List the files below ``folder``, sorted by path; empty if the folder does not exist."""
     selector = fs.FileSelector(folder, recursive=recursive, allow_not_found=True)
     files = [info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
     return sorted(files, key=lambda info: info.path)
 
 
 def delete_file(filesystem: fs.FileSystem, path: str) -> None:
-    """Remove a file; one that is gone already is no error."""
+    """Remove a file; a missing file is no error."""
     with contextlib.suppress(FileNotFoundError):
         filesystem.delete_file(path)
 
 
 def remove_empty_folders(filesystem: fs.FileSystem, root: str, relative: Iterable[str]) -> None:
-    """Remove folders that hold nothing, and then ``root`` itself if it holds nothing. Object stores have none.
+    """Remove empty folders, and then ``root`` if it is empty. Object stores have no folders.
 
     Args:
-        relative: folders below ``root``, each removed with those above it, up to ``root``.
+        relative: folders below ``root``, each removed with its empty parents, up to ``root``.
     """
     if is_object_store(filesystem):
         return
@@ -314,7 +315,7 @@ def _write_temporary(path: str, data: Any) -> str:
     """Write and fsync a local hidden file beside ``path``, unique to this attempt; returns its name."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = temporary_name(path)
-    # 0o666 is narrowed by the umask, as for any file: tempfile's 0o600 would lock out the trainer's user.
+    # The umask restricts 0o666 as for any file; tempfile's 0o600 would exclude the trainer's user.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -328,7 +329,7 @@ def _write_temporary(path: str, data: Any) -> str:
 
 
 def _sync_folder(path: str) -> None:
-    """Make a local rename in the folder of ``path`` outlive a power cut."""
+    """Sync the folder of ``path``, so that a local rename survives a power failure."""
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -354,7 +355,7 @@ def _s3() -> fs.FileSystem:
     return fs.S3FileSystem(
         endpoint_override=address.netloc,
         scheme=address.scheme,
-        # A named region spares a look-up of the bucket's, which private stores often do not answer.
+        # A named region avoids the look-up of the bucket's region, which private stores often do not answer.
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
     )
 

@@ -41,7 +41,7 @@ class Frames:
 
 
 def frame(payload: bytes) -> bytes:
-    """One record: the payload between its length and its CRCs."""
+    """Framed record: the payload between its length and its CRCs."""
     length = struct.pack("<Q", len(payload))
     return b"".join(
         (length, struct.pack("<I", masked_crc32c(length)), payload, struct.pack("<I", masked_crc32c(payload)))
@@ -49,10 +49,10 @@ def frame(payload: bytes) -> bytes:
 
 
 def unframe(data: bytes, place: str) -> list[bytes]:
-    """The payloads of the records in ``data``, the inverse of joining `frame`.
+    """Payloads of the records in ``data``, the inverse of concatenated `frame`.
 
     Raises:
-        CorruptShardError: a frame is cut off or a CRC differs; names ``place``, the record and the byte.
+        CorruptShardError: a frame is truncated or a CRC differs; names ``place``, the record and the byte.
     """
     frames = index_frames(data, place)
     view = memoryview(data)
@@ -70,17 +70,17 @@ def index_frames(
     Args:
         buffer: the whole content, anything with the buffer protocol.
         place: the file's name for messages.
-        verify_payloads: also check each payload's CRC; lengths and their CRCs are checked always.
-        remedy: what the message advises.
+        verify_payloads: also check each payload's CRC; lengths and their CRCs are always checked.
+        remedy: remedy in the error's message.
 
     Raises:
-        CorruptShardError: a frame is cut off, or a CRC differs.
+        CorruptShardError: a frame is truncated, or a CRC differs.
     """
     data = as_bytes_array(buffer)
     fault = no_fault()
     num_records = _count_frames(address_of(data), data.size, fault)
     frames = Frames(np.empty(num_records, np.int64), np.empty(num_records, np.int64))
-    # Payloads in front of the first broken frame are checked first: the earliest fault is the one to name.
+    # Payloads before the first corrupt frame are checked first, so that the error names the earliest fault.
     payload_fault = no_fault()
     _fill_frames(address_of(data), frames.starts, frames.lengths, verify_payloads, payload_fault)
     for found in (payload_fault, fault):
@@ -91,7 +91,7 @@ def index_frames(
 
 @compiled
 def _count_frames(data: int, num_bytes: int, fault: np.ndarray) -> int:
-    """Number of records with a sound header and fit into the bytes at address ``data``, up to the first fault."""
+    """Number of records at address ``data`` with a valid header and a complete payload, up to the first fault."""
     at = 0
     count = 0
     while at < num_bytes:
@@ -104,7 +104,7 @@ def _count_frames(data: int, num_bytes: int, fault: np.ndarray) -> int:
         if stored != crc:
             note(fault, HEADER_CRC, count, at, stored, crc)
             return count
-        # As an unsigned number: a length of 2**63 and more must not turn negative.
+        # Compared as unsigned: a length of 2**63 and more must not become negative.
         length = load_uint64(data, at)
         room = remaining - HEADER_BYTES
         if room < FOOTER_BYTES or length > np.uint64(room - FOOTER_BYTES):
@@ -118,7 +118,7 @@ def _count_frames(data: int, num_bytes: int, fault: np.ndarray) -> int:
 
 @compiled
 def _fill_frames(data: int, starts: np.ndarray, lengths: np.ndarray, verify: bool, fault: np.ndarray) -> None:
-    """Walk the frames that `_count_frames` found sound; stops at the first payload whose CRC differs."""
+    """Index the frames counted by `_count_frames`; stops at the first payload whose CRC differs."""
     at = 0
     for record in range(starts.size):
         length = signed(load_uint64(data, at))

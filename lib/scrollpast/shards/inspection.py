@@ -23,7 +23,7 @@ _RECORDS_LOOKED_AT = 1000
 
 @dataclass(frozen=True)
 class InspectedShard:
-    """The content of a shard whose frames are sound; its messages are checked as batches are read."""
+    """Content of a shard with valid frames; its messages are checked as batches are read."""
 
     place: str
     remedy: str
@@ -36,7 +36,7 @@ class InspectedShard:
         return int(self.content.size)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All records, decoded and checked.
+        """Decode and check all records.
 
         Raises:
             CorruptShardError: a message is malformed, or the lists of one side differ in length.
@@ -52,17 +52,17 @@ class InspectedShard:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A day with its manifest, or one file and the manifest of the day it lies in, if there is one."""
+    """A day with its manifest, or one file with the manifest of its day, if the manifest exists."""
 
     path: str
     manifest: Manifest | None
     published: tuple[PublishedShard, ...]
 
     def shards(self) -> Iterator[InspectedShard]:
-        """The shards, read one at a time and verified.
+        """Read and verify the shards, one at a time.
 
         Raises:
-            CorruptShardError: a file is missing or its bytes are not what was written.
+            CorruptShardError: a file is missing or corrupt.
         """
         for shard in self.published:
             content, frames = read_shard_content(shard)
@@ -77,10 +77,10 @@ class Inspection:
 
 
 def open_inspection(path: str, features: Sequence[str]) -> Inspection:
-    """Find out what ``path`` is: a TFRecord file, a day's folder, or its manifest.
+    """Open ``path`` as a TFRecord file, a day's folder, or a day's manifest.
 
     Raises:
-        UserError: there is nothing there, or one of ``features`` is none of the day's.
+        UserError: ``path`` does not exist, or one of ``features`` is not a feature of the day.
     """
     filesystem, inside = files.resolve(path)
     if path.endswith(MANIFEST_NAME) or not files.exists(filesystem, inside):

@@ -1,4 +1,4 @@
-"""A day's folder: shards are written freely, the manifest publishes them, and what it does not name is swept."""
+"""Folder of a day: shards are written first, the manifest publishes them, and unnamed files are swept."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SWEPT_FOLDERS = ("bucket=", "ledger/", "quarantine/", "exposure/", "revocations
 
 
 def shard_path(bucket: int, sha256: str) -> str:
-    """A shard's path in the day's folder: ``bucket=00017/part-<first 16 hex of sha256>.tfrecord``."""
+    """Path of a shard in the day's folder: ``bucket=00017/part-<first 16 hex of sha256>.tfrecord``."""
     return f"bucket={bucket:05d}/part-{sha256[:16]}.tfrecord"
 
 
@@ -52,17 +52,17 @@ def write_shard(
 ) -> ShardEntry:
     """Encode the rows as records and write them below ``day_uri``, named by content; returns the entry.
 
-    A retry or a speculative twin of a task writes the same bytes to the same name. Nothing is published.
+    A retry or a speculative attempt of a task writes the same bytes to the same name. Nothing is published.
 
     Args:
-        published: paths that are there already and stay as they are.
+        published: paths of existing shards, which are not written again.
 
     Raises:
-        UserError: the file system is unknown, or a column has a type that no feature has.
+        UserError: the file system is unknown, or a column has an unsupported type.
     """
     from scrollpast.shards.codec import (
         encode_records,
-    )  # numba is slow to import; readers of manifests need none
+    )  # numba is slow to import; readers of manifests do not need it
 
     content = encode_records(batch)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -74,7 +74,7 @@ def write_shard(
 
 
 def day_folder(uri: str | os.PathLike[str]) -> str:
-    """The day's folder of a URI that names it or its manifest."""
+    """Folder of the day whose folder or manifest the URI names."""
     text = os.fspath(uri).rstrip("/")
     return (
         text[: -len(MANIFEST_NAME)].rstrip("/") or "."
@@ -84,13 +84,13 @@ def day_folder(uri: str | os.PathLike[str]) -> str:
 
 
 def is_published(day_uri: str) -> bool:
-    """Whether the day's manifest is there."""
+    """True if the day's manifest exists."""
     filesystem, folder = files.resolve(day_uri)
     return files.exists(filesystem, files.join(folder, MANIFEST_NAME))
 
 
 def read_manifest(uri: str) -> Manifest:
-    """The manifest of a day, by the URI of its folder or of the manifest itself.
+    """Read the manifest of a day, by the URI of its folder or of the manifest.
 
     Raises:
         UserError: the day is not published.
@@ -114,20 +114,20 @@ def read_manifest(uri: str) -> Manifest:
 def publish_manifest(
     day_uri: str, manifest: Manifest, *, replace: bool = False, replacing: Manifest | None = None
 ) -> None:
-    """Publish the day: write ``manifest.json``, whole or not at all. Call it after every shard is written.
+    """Publish the day: write ``manifest.json`` atomically. Call this function after every shard is written.
 
-    With ``replace=False`` one of two concurrent publishers wins: on a local file system by a hard link, on S3
-    by a conditional put if s3fs is installed, on HDFS by a rename that overwrites nothing. Elsewhere the check
-    comes just before the write. A job that changes a published day passes the manifest that it read as
-    ``replacing``: what another job published since then is never lost (`write_over` of the file system).
+    With ``replace=False`` exactly one of two concurrent publishers wins: on a local file system by a hard link, on S3
+    by a conditional put if s3fs is installed, on HDFS by a rename that overwrites nothing. Elsewhere the check is just
+    before the write and not atomic. A job that changes a published day passes the manifest that it read as
+    ``replacing``: a day published by another job since then is never lost (`write_over` of the file system).
 
     Args:
-        replace: replace whatever is published, for folders that no other job writes to.
-        replacing: the manifest that is to be replaced.
+        replace: replace any published manifest; for folders that no other job writes to.
+        replacing: the manifest to be replaced.
 
     Raises:
-        UserError: neither is given, and the day is published already, or was meanwhile.
-        DayChangedError: the day has another manifest than ``replacing``, or none; nothing was published.
+        UserError: neither is given, and the day is published, before or during the call.
+        DayChangedError: the day's manifest differs from ``replacing`` or is missing; nothing was published.
     """
     filesystem, folder = files.resolve(day_uri)
     path = files.join(folder, MANIFEST_NAME)
@@ -145,14 +145,14 @@ def publish_manifest(
     except FileExistsError as error:
         raise UserError(
             files.join(day_uri, MANIFEST_NAME),
-            expected="a day that is not published",
+            expected="an unpublished day",
             found="a manifest that was published meanwhile",
-            remedy="run again to compare with it, or replace it with --overwrite",
+            remedy="run again to compare with that manifest, or replace it with --overwrite",
         ) from error
 
 
 class DayChangedError(ScrollpastError):
-    """A day that another job replaced while this one worked on it."""
+    """Error for a day that another job replaced while this job worked on the day."""
 
 
 def _is_manifest(expected: Manifest, place: str) -> Callable[[pa.Buffer], bool]:
@@ -163,16 +163,16 @@ def _changed_meanwhile(place: str) -> DayChangedError:
     return DayChangedError(
         place,
         expected="the manifest that this run read",
-        found="another one: another job replaced the day meanwhile",
+        found="another manifest: another job replaced the day meanwhile",
         remedy="run again",
     )
 
 
 def unpublish(day_uri: str, manifest: Manifest) -> None:
-    """Remove the manifest of a day, so that nobody begins to read it.
+    """Remove the manifest of a day, so that no reader starts on it.
 
     Raises:
-        DayChangedError: the day has another manifest by now; it stays published.
+        DayChangedError: the manifest was replaced meanwhile; the day stays published.
     """
     filesystem, folder = files.resolve(day_uri)
     place = files.join(day_uri, MANIFEST_NAME)
@@ -183,7 +183,7 @@ def unpublish(day_uri: str, manifest: Manifest) -> None:
 
 
 def published_manifest(day_uri: str) -> Manifest | None:
-    """The manifest of a day; None where the day is not published.
+    """Read the manifest of a day; None where the day is not published.
 
     Raises:
         CorruptShardError: the manifest is malformed.
@@ -192,16 +192,16 @@ def published_manifest(day_uri: str) -> Manifest | None:
 
 
 def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> list[str]:
-    """Remove what killed tasks and replaced runs left: files the manifest does not name.
+    """Remove files of killed tasks and replaced runs: files that the manifest does not name.
 
-    Looked at: ``bucket=…``, ``ledger``, ``quarantine``, ``exposure`` and ``revocations`` folders, and temporary files
-    anywhere in the day's folder. The manifest and files of other names are never touched.
+    Scope: ``bucket=…``, ``ledger``, ``quarantine``, ``exposure`` and ``revocations`` folders, and temporary files
+    anywhere in the day's folder. The manifest and files with other names are never removed.
 
     Args:
         older_than_s: grace in seconds since the file's last change, for a run that is writing now.
 
     Returns:
-        The removed paths, relative to the day's folder, sorted.
+        Removed paths, relative to the day's folder, sorted.
     """
     filesystem, folder = files.resolve(day_uri)
     named = set(manifest.paths)
@@ -215,12 +215,12 @@ def sweep_orphans(day_uri: str, manifest: Manifest, *, older_than_s: float) -> l
 
 
 def list_day(day_uri: str) -> frozenset[str]:
-    """The files that a run may have written below a day's folder, relative to it; the manifest is none of them."""
+    """Relative paths of the files below a day's folder that runs write, without the manifest."""
     return frozenset(path for path, _ in _written_by_runs(*files.resolve(day_uri)))
 
 
 def remove_unpublished(day_uri: str, paths: Iterable[str]) -> None:
-    """Remove files of a run that was not published, and the folders that are empty then.
+    """Remove files of an unpublished run, and folders left empty.
 
     A file that the published manifest names stays.
 
@@ -237,10 +237,10 @@ def remove_unpublished(day_uri: str, paths: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def removed_on_failure(day_uri: str) -> Iterator[frozenset[str]]:
-    """Remove the files that the block writes if it fails: who reads shards by their names alone must find none of them.
+    """Remove the files that the block writes if it fails, so that readers of shards by name find no partial day.
 
     Yields:
-        The files that were there before, as `list_day` gives them.
+        The files that existed before, as listed by `list_day`.
     """
     before = list_day(day_uri)
     try:
@@ -252,23 +252,23 @@ def removed_on_failure(day_uri: str) -> Iterator[frozenset[str]]:
 
 
 def check_all_there(day_uri: str, manifest: Manifest) -> None:
-    """Check that every file that a manifest names is there, just before it is published.
+    """Check that every file that a manifest names exists, just before the manifest is published.
 
     Raises:
-        ScrollpastError: a file is gone: another run of the same day failed meanwhile, and removed what it wrote.
+        ScrollpastError: a file is missing: another run of the same day failed meanwhile, and removed its files.
     """
     missing = sorted(set(manifest.paths) - list_day(day_uri))
     if missing:
         raise ScrollpastError(
             files.join(day_uri, missing[0]),
             expected=f"the {len(manifest.paths):,} files that were written",
-            found=f"{len(missing):,} of them gone: another run of this day ended meanwhile",
+            found=f"{len(missing):,} of them missing: another run of this day ended meanwhile",
             remedy="run again",
         )
 
 
 def _written_by_runs(filesystem: fs.FileSystem, folder: str) -> Iterator[tuple[str, fs.FileInfo]]:
-    """The files below a day's folder that runs write, by their paths relative to it; not the manifest."""
+    """Files below a day's folder that runs write, with their relative paths; not the manifest."""
     for info in files.list_files(filesystem, folder):
         path = info.path[len(folder) :].lstrip("/")
         if path.startswith(_SWEPT_FOLDERS) or files.is_temporary(path):
@@ -276,5 +276,5 @@ def _written_by_runs(filesystem: fs.FileSystem, folder: str) -> Iterator[tuple[s
 
 
 def _changed_at(info: fs.FileInfo) -> float:
-    # A file system that tells no time gives no proof of age: the file stays.
+    # Without a modification time the age is unknown: the file stays.
     return info.mtime.timestamp() if info.mtime is not None else float("inf")

@@ -1,4 +1,4 @@
-"""Fields of a manifest, and its JSON: every field checked on the way in, the same bytes on the way out."""
+"""Fields of a manifest, and its JSON: every field is checked when read; equal manifests give equal bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DRIVE_OR_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard: ``path`` relative to the day's folder, and what its content must be."""
+    """One shard: ``path`` relative to the day's folder, and the size and digest of its content."""
 
     path: str
     bucket: int
@@ -35,25 +35,25 @@ class ShardEntry:
 class Manifest:
     """One published day. Times are ISO 8601 in UTC; ``window_end`` is exclusive.
 
-    ``input`` describes what was read, ``config`` is the resolved configuration, ``ledger`` counts impressions
-    by outcome, ``kinds`` names the codes of engagement kinds, ``user_features`` are the names without the
-    ``user_`` prefix. Paths of shards, ledger and quarantine files are relative to the day's folder.
+    ``input`` describes the input tables, ``config`` is the resolved configuration, ``ledger`` counts impressions by
+    outcome, ``kinds`` names the codes of engagement kinds, ``user_features`` are the names without the ``user_``
+    prefix. Paths of shards, ledger and quarantine files are relative to the day's folder.
 
     ``ads`` is the folder of the newest vocabulary that was built from the day: relative to the day's folder, as
     ``../vocabulary/v=…``, where it lies below the folder that holds the day, else absolute. None: no vocabulary
-    was built since the day was mined. Records carry ids as they are and do not depend on it.
+    was built since the day was mined. Records hold ids, not rows, and do not depend on the vocabulary.
 
-    ``health`` holds the figures that a gate goes by, ``exposure_file`` the path of the report of how negatives fall
-    on ads. Both are None where a day was mined before there were any.
+    ``health`` holds the day metrics that the gate compares, ``exposure_file`` the path of the report of the
+    distribution of negatives over ads. Both are None for a day mined by an older version.
 
-    ``revocation_file`` names the ``num_revoked`` negatives that turned out to be none since; they stay in the shards
+    ``revocation_file`` names the ``num_revoked`` negatives that later engagements contradict. They stay in the shards
     and in the counts, and readers leave them out. ``revocations_as_of`` is the latest moment up to which engagements
     were searched for contradicted negatives; None: never, or by a version that did not record it.
 
-    ``user_key`` is the fingerprint of the key that user ids were hashed with; None: they are as in the log.
-    ``num_forgotten`` records were taken out since, with what they held; the ledger counts them as it did. The last
-    were taken out at ``forgotten_at``. ``suppressed`` is the digest of the suppression list whose users the day was
-    published without; None: there was no list, or an empty one.
+    ``user_key`` is the fingerprint of the key that user ids were hashed with; None: ids are as in the log.
+    ``num_forgotten`` records were removed since, with their positives and negatives; the ledger still counts them. The
+    last removal was at ``forgotten_at``. ``suppressed`` is the digest of the suppression list whose users the day was
+    published without; None: no list, or an empty list.
     """
 
     ds: str
@@ -86,7 +86,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        # Lists are welcome; tuples keep the frozen promise.
+        # Lists are accepted; tuples keep the instance immutable.
         for name in ("shards", "user_features", "ledger_files", "quarantine_files"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -98,7 +98,7 @@ class Manifest:
         return (*shards, *self.ledger_files, *self.quarantine_files, *single)
 
     def to_json(self) -> str:
-        """The manifest as indented JSON: fields in the order of the contract, maps by key."""
+        """Manifest as indented JSON: fields in the order of the contract, maps sorted by key."""
         fields = dataclasses.asdict(self)
         ordered = {"schema_version": fields.pop("schema_version")}
         for name, value in fields.items():
@@ -107,7 +107,7 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str | bytes, place: str) -> Manifest:
-        """Read what `to_json` wrote; unknown fields are ignored.
+        """Parse the JSON of `to_json`; unknown fields are ignored.
 
         Raises:
             CorruptShardError: not JSON, another schema version, or a field that is missing, malformed or in
@@ -117,7 +117,7 @@ class Manifest:
 
 
 def is_inside(path: str) -> bool:
-    """Whether ``path`` is relative, in normal form, and stays in its folder on every operating system."""
+    """True if ``path`` is relative, in normal form, and stays in its folder on every operating system."""
     parts = path.split("/")
     return (
         not any(part in ("", ".", "..") for part in parts)
@@ -140,7 +140,7 @@ def _parse(text: str | bytes, place: str) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """A number as JSON knows it: Python would take NaN, Infinity and 1e999 as well, and then not write them again."""
+    """Parse a finite number: Python would also accept NaN, Infinity and 1e999, which are not valid JSON."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is no number of JSON")
@@ -179,7 +179,7 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         user_features=fields.strings("user_features", bool, "a name"),
         ledger_files=fields.strings("ledger_files", is_inside, "a path inside the day's folder"),
         quarantine_files=fields.strings("quarantine_files", is_inside, "a path inside the day's folder"),
-        # Manifests of older days lack what follows.
+        # Manifests of older versions lack the following fields.
         health=None if content.get("health") is None else fields.typed("health", dict, "an object or null"),
         exposure_file=fields.text_or_none("exposure_file", is_inside, "a path inside the day's folder"),
         revocation_file=fields.text_or_none("revocation_file", is_inside, "a path inside the day's folder"),
@@ -224,7 +224,7 @@ def _check_totals(manifest: Manifest, place: str) -> None:
 
 
 class _Fields:
-    """The fields of one JSON object, read by type; every refusal names the object and the field."""
+    """Fields of one JSON object, read by type; every error names the object and the field."""
 
     def __init__(self, content: Any, place: str) -> None:
         if not isinstance(content, dict):
@@ -236,7 +236,7 @@ class _Fields:
         if name not in self._content:
             raise _malformed(f"{self._place}, {name}", expected, "no such field")
         value = self._content[name]
-        # bool is a kind of int in Python, not in JSON.
+        # bool is a subtype of int in Python, not in JSON.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise _malformed(f"{self._place}, {name}", expected, _shown(value))
         return value

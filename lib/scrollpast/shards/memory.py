@@ -1,8 +1,8 @@
 """Loads and stores at an address, and bits of words, for compiled loops over bytes.
 
-A kernel that hands a NumPy array to another one counts references, atomically, at every call; that took most of
-the time of reading a varint. An address is a number. As with numba's arrays nothing is checked: whoever calls
-has compared with the length, and keeps the array alive.
+A kernel that passes a NumPy array to another kernel counts references atomically at every call, which took most of
+the time of reading a varint. An address is a number. As with numba's arrays, bounds are not checked: the caller
+compares with the length, and keeps the array alive.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 if sys.byteorder != "little":
     raise ImportError(
-        "scrollpast.shards reads TFRecord's little-endian numbers as they lie; this machine is not"
+        "scrollpast.shards needs a little-endian machine: it reads TFRecord's numbers without conversion"
     )
 
 
@@ -95,8 +95,7 @@ def _leading_zeros(_typing, _value):  # type: ignore[no-untyped-def]
     return types.int64(types.int64), generate
 
 
-# The same under names with types: mypy takes an intrinsic for a function of all its arguments. Compiled code
-# sees through the names.
+# Typed aliases: mypy takes an intrinsic for a function of all its arguments. Compiled code resolves the aliases.
 _Load: TypeAlias = Callable[[int, int], int]
 _Store: TypeAlias = Callable[[int, int, int], None]
 load_byte = cast(_Load, _load_byte)

@@ -1,7 +1,7 @@
 """Compiled loops that find features in ``tf.train.Example`` payloads and read their values.
 
-Everything is checked before it is used: a length against what is left of its message, a varint against ten
-bytes, a write against the room counted before. The bytes may be anything; the fault says what they are not.
+Every value is checked before use: a length against the rest of its message, a varint against ten bytes, a write
+against the counted space. Arbitrary bytes are safe; the fault describes the first error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scrollpast.shards.faults import ABSENT, BAD_VARINT, MALFORMED, NOT_ONE, TOO
 from scrollpast.shards.memory import load_byte, load_uint32, load_uint64, signed
 from scrollpast.shards.varint import get_varint
 
-NO_FEATURE = -1  # as a count of values or a length: the record has no such feature
+NO_FEATURE = -1  # count of values or length of an absent feature
 
 _FIELD_1 = 0x0A  # field 1, length-delimited
 _FIELD_2 = 0x12  # field 2, length-delimited
@@ -25,15 +25,15 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 @inlined
 def next_field(data: int, at: int, stop: int) -> tuple[int, int, int]:
-    """The field at ``data[at:stop]``: (tag, where its content begins, where it ends), end -1 if malformed.
+    """Field at ``data[at:stop]``: (tag, start of its content, end of its content), end -1 if malformed.
 
-    The content of a length-delimited field comes without its length. Groups are malformed: no message has one.
+    The content of a length-delimited field excludes its length. Groups count as malformed: no message has a group.
     """
     if stop - at >= 2:
         tag = load_byte(data, at)
         length = load_byte(data, at + 1)
         if tag & 0x87 == _DELIMITED and tag > 7 and length < 0x80:
-            # Most fields by far: a tag and a length of one byte each.
+            # Most fields have a tag and a length of one byte each.
             return tag, at + 2, at + 2 + length if length <= stop - at - 2 else -1
     return _next_other_field(data, at, stop)
 
@@ -64,7 +64,7 @@ def _next_other_field(data: int, at: int, stop: int) -> tuple[int, int, int]:
 
 @inlined
 def _are_equal(left: int, left_at: int, right: int, right_at: int, length: int) -> bool:
-    """Whether two times ``length`` bytes are the same, word by word: the last word overlaps the one before."""
+    """Compare two ranges of ``length`` bytes, word by word: the last word overlaps the word before."""
     if length < 8:
         index = 0
         while index < length and load_byte(left, left_at + index) == load_byte(right, right_at + index):
@@ -79,7 +79,7 @@ def _are_equal(left: int, left_at: int, right: int, right_at: int, length: int) 
 
 @compiled
 def _find_name(data: int, start: int, stop: int, names: int, offsets: np.ndarray, guess: int) -> int:
-    """Index of the wanted name that ``data[start:stop]`` is, or -1; tries ``guess`` first (records are sorted)."""
+    """Index of the wanted name equal to ``data[start:stop]``, or -1; tries ``guess`` first (records are sorted)."""
     num_names = offsets.size - 1
     for step in range(num_names):
         column = (guess + step) % num_names
@@ -106,9 +106,9 @@ def locate_features(
 
     Args:
         starts, lengths: int64 [rows], the payloads, inside ``data``.
-        names, name_offsets: the wanted names, one after the other, and where each begins, int64 [columns + 1].
-        span_starts, span_bytes: int32 [columns, rows], filled in: where the message begins in its payload, and
-            its length, or NO_FEATURE. Of two entries of one name the last counts, as in any protobuf map.
+        names, name_offsets: the wanted names, concatenated, and the start of each, int64 [columns + 1].
+        span_starts, span_bytes: int32 [columns, rows], filled in: start of the message in its payload, and its
+            length, or NO_FEATURE. Of two entries with the same name the last counts, as in any protobuf map.
     """
     num_columns = name_offsets.size - 1
     for row in range(starts.size):
@@ -166,7 +166,7 @@ def _count_list(data: int, at: int, stop: int, kind: int) -> tuple[int, int]:
         if end < 0:
             return -1, 0
         if tag == _FIELD_1 and kind == INT64_LIST:
-            # A varint ends at a byte without the top bit; the values themselves are checked when they are read.
+            # A varint ends at a byte without the top bit; the values are checked when they are read.
             for index in range(body, end):
                 num_values += load_byte(data, index) < 0x80
             if end > body and load_byte(data, end - 1) >= 0x80:
@@ -269,7 +269,7 @@ def read_numbers(
                 return
             if tag != list_tag:
                 if tag & 7 == _DELIMITED and BYTES_LIST <= tag >> 3 <= INT64_LIST:
-                    to = offsets[row]  # a list of another kind takes the place of what came before
+                    to = offsets[row]  # a list of another kind replaces the values before it
                 at = end
                 continue
             while body < end:
@@ -308,7 +308,7 @@ def read_bytes(
 ) -> int:
     """Copy bytes values to ``content`` from ``first_byte`` on; value j ends at ``value_offsets[j + 1]``.
 
-    Called on messages that `count_values` found sound; returns the position behind the last byte.
+    Called on messages that `count_values` accepted; returns the position after the last byte.
     """
     list_tag = BYTES_LIST << 3 | _DELIMITED
     written = first_byte

@@ -24,17 +24,17 @@ _STATE_VERSION = 1
 
 @dataclass(frozen=True)
 class PublishedShard:
-    """A shard of a published day: the day's folder (URI), its date, and the manifest's entry."""
+    """Shard of a published day: the day's folder (URI), its date, and the manifest's entry."""
 
     day_uri: str
     ds: str
     entry: ShardEntry
     revoked: RevokedNegatives | None = field(default=None, compare=False, repr=False)
-    """Negatives of the shard that readers leave out, as they turned out to be none."""
+    """Revoked negatives of the shard, which readers leave out."""
 
     @property
     def uri(self) -> str:
-        """Place of the shard, as messages name it."""
+        """Place of the shard in messages."""
         return files.join(self.day_uri, self.entry.path)
 
     @property
@@ -44,10 +44,10 @@ class PublishedShard:
 
 
 def published_shards(day_uri: str, manifest: Manifest) -> list[PublishedShard]:
-    """The shards of a published day, with what was revoked of them since.
+    """Shards of a published day, with their revoked negatives.
 
     Raises:
-        CorruptShardError: the day's revocations are missing or are not what was written.
+        CorruptShardError: the day's revocations are missing or corrupt.
     """
     folder = day_folder(day_uri)
     revoked = revoked_by_bucket(read_revocations(folder, manifest.revocation_file))
@@ -57,15 +57,15 @@ def published_shards(day_uri: str, manifest: Manifest) -> list[PublishedShard]:
 
 
 def read_shard_content(shard: PublishedShard, *, verify: bool = True) -> tuple[pa.Buffer, Frames]:
-    """The bytes of a shard and its records' places; a shard is read whole, so memory holds one at a time.
+    """Read the bytes of a shard and its records' places; memory holds one whole shard.
 
     Args:
-        verify: check the content's SHA-256 and, where it differs, every payload's CRC, which tells the record.
-            Sizes, counts, and the CRCs of lengths are checked always.
+        verify: check the content's SHA-256 and, where it differs, every payload's CRC, to find the corrupt record.
+            Sizes, counts, and the CRCs of lengths are always checked.
 
     Raises:
-        CorruptShardError: the file is missing or is not what the manifest says; names record and byte where the
-            frames tell them.
+        CorruptShardError: the file is missing or differs from its manifest entry; names record and byte where the
+            frames show them.
     """
     entry = shard.entry
     filesystem, path = files.resolve(shard.uri)
@@ -79,7 +79,7 @@ def read_shard_content(shard: PublishedShard, *, verify: bool = True) -> tuple[p
     if len(frames) != entry.num_records:
         raise _differs(shard, f"{entry.num_records:,} records", f"{len(frames):,}")
     if verify and (digest := hashlib.sha256(content).hexdigest()) != entry.sha256:
-        # The digest covers every payload and tells that something is broken; the CRCs tell which record it is.
+        # The digest covers every payload and detects corruption; the CRCs locate the record.
         index_frames(content, shard.uri, verify_payloads=True, remedy=shard.remedy)
         raise _differs(shard, f"sha256 {entry.sha256}", digest)
     return content, frames
@@ -95,7 +95,7 @@ def decode_shard(
     stop: int | None = None,
     verify: bool = True,
 ) -> pa.RecordBatch:
-    """Records ``first`` to ``stop`` of a shard's content, without the negatives that were revoked since.
+    """Decode records ``first`` to ``stop`` of a shard's content, without its revoked negatives.
 
     Args:
         verify: check that the lists of one side are equally long.
@@ -112,19 +112,19 @@ def decode_shard(
 
 
 class ShardReader:
-    """Iterate over the records of published days, batch by batch; a batch never spans two shards.
+    """Iterator over the records of published days, batch by batch; a batch never spans two shards.
 
     Args:
         manifests: URIs of days' folders or of their manifests, read in this order.
         features: names of the wanted features; None = all of the record's schema.
-        batch_records: records of a batch at most; the last one of a shard may be shorter.
+        batch_records: the largest number of records of a batch; the last batch of a shard may be shorter.
         verify: check digests (see `read_shard_content`), and that the lists of one side are equally long.
-        state: continue where the reader whose ``state()`` this is had arrived.
+        state: continue at the position of a reader's ``state()``.
 
     Raises:
         UserError: a day is not published, days differ in their user features or their user key, or a name is no
             feature.
-        CorruptShardError: a manifest or, while iterating, a shard is not what was written.
+        CorruptShardError: a manifest or, while iterating, a shard is corrupt.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ShardReader:
             )
         self.days: list[Manifest] = [read_manifest(uri) for uri in manifests]
         _check_one_user_key(self.days)
-        # Every shard stands by itself: this list is what ranks and workers can divide among them.
+        # Shards are independent: ranks and workers can divide this list.
         self.shards = [
             shard
             for uri, day in zip(manifests, self.days, strict=True)
@@ -166,7 +166,7 @@ class ShardReader:
                 batch = decode_shard(
                     shard, content, frames, self.schema, first=self._record, stop=stop, verify=self._verify
                 )
-                # The position moves before the batch is handed out: state() then means "all until here is yours".
+                # The position moves before the batch is yielded: state() then includes this batch.
                 self._record = stop
                 yield batch
             self._shard_index += 1
@@ -177,7 +177,7 @@ class ShardReader:
         self._shard_index = self._record = 0
 
     def state(self) -> dict[str, Any]:
-        """The position behind the last batch handed out, as JSON can hold it."""
+        """Position after the last yielded batch, as JSON values."""
         return {
             "version": _STATE_VERSION,
             "shards": _fingerprint(self.days),
@@ -186,7 +186,7 @@ class ShardReader:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue at a position that `state` told, also with other features or another batch size.
+        """Continue at a position of `state`, also with other features or another batch size.
 
         Raises:
             UserError: the state is malformed, or belongs to other shards.
@@ -197,7 +197,7 @@ class ShardReader:
                 "state of the reader",
                 expected=f"version {_STATE_VERSION} and shards {expected}",
                 found=f"version {state.get('version')} and shards {state.get('shards')}",
-                remedy="restore it with the same days, neither mined again nor revoked from since, "
+                remedy="restore it with the same days, without a later mining run or revocation, "
                 "or start from the beginning",
             )
         index, record = state.get("shard_index"), state.get("record")
@@ -218,7 +218,7 @@ class ShardReader:
 
 
 def check_sides(batch: pa.RecordBatch, place: str, first_record: int, remedy: str) -> None:
-    """Make sure that the lists of one side (positive, negative) are equally long in every record.
+    """Check that the lists of one side (positive, negative) are equally long in every record.
 
     Raises:
         CorruptShardError: names the first record and the two features that differ.
@@ -241,7 +241,7 @@ def check_sides(batch: pa.RecordBatch, place: str, first_record: int, remedy: st
 
 
 def _check_one_user_key(days: Sequence[Manifest]) -> None:
-    """A user is the same number only on days whose ids were hashed with the same key, or with none."""
+    """Check that all days' user ids were hashed with the same key, or all without a key."""
     keys = {day.user_key: day.ds for day in days}
     if len(keys) > 1:
         found = ", ".join(f"{key or 'no key'} (ds={ds})" for key, ds in keys.items())
@@ -249,7 +249,7 @@ def _check_one_user_key(days: Sequence[Manifest]) -> None:
             "user_key of the days",
             expected="days whose user ids were hashed with the same key",
             found=found,
-            remedy="mine the others again with the same privacy.user_key_env, or read them apart",
+            remedy="mine the other days again with the same privacy.user_key_env, or read the days separately",
         )
 
 
@@ -273,13 +273,13 @@ def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Sche
                     f"feature {name}",
                     expected=f"one of {', '.join(schema.names)}",
                     found=f"{name!r}",
-                    remedy=f"did you mean {close[0]}?" if close else "choose one of them",
+                    remedy=f"did you mean {close[0]}?" if close else "choose one of these features",
                 )
     return pa.schema([schemas[0].field(name) for name in features])
 
 
 def _fingerprint(days: Sequence[Manifest]) -> str:
-    """Changes when what a reader of the days hands out does."""
+    """Digest of all inputs that decide the records of a reader of the days."""
     lines = [f"{day.ds} {entry.path} {entry.sha256}" for day in days for entry in day.shards]
     lines += [f"{day.ds} {day.revocation_file}" for day in days if day.revocation_file is not None]
     text = "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Negatives that turned out to be none after their day was published: named beside it, left out by every reader.
+"""Revocations of published negatives that later engagements contradict; every reader leaves these negatives out.
 
-Shards stay as they are. A day's revocations are one Parquet file that its manifest names: user_id, ad_id and
-served_at_ms say which negative, reason and engaged_at_ms why.
+Shards stay unchanged. A day's revocations are one Parquet file that its manifest names: user_id, ad_id and
+served_at_ms identify the negative, reason and engaged_at_ms the engagement.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ SCHEMA = pa.schema(
     ]
 )
 _KEYS = {USER_ID: USER_ID, AD_ID: "negative_ad_id", SERVED_AT_MS: "negative_served_at_ms"}
-"""Columns of revocations by the features of a record that they are held against."""
+"""Columns of revocations by the features of a record that they are compared with."""
 
 
 @dataclass(frozen=True)
 class RevokedNegatives:
-    """The revocations of one bucket of one day, for `drop`: sorted keys int64, and their combinations."""
+    """Revocations of one bucket of one day, for `drop`: sorted keys int64, and their combinations."""
 
     keys: tuple[NDArray[np.int64], ...]
     combinations: NDArray[np.int64]
 
     @classmethod
     def of(cls, table: pa.Table) -> RevokedNegatives:
-        """From rows of `SCHEMA`."""
+        """Build from rows of `SCHEMA`."""
         columns = [table[name].to_numpy() for name in _KEYS]
         keys = tuple(np.unique(column) for column in columns)
         assert np.prod([float(len(key)) for key in keys]) < 2**62, "more revocations than negatives can be"
@@ -59,7 +59,7 @@ class RevokedNegatives:
         return cls(keys, np.unique(_combined(keys, places)))
 
     def needed_beside(self, schema: pa.Schema) -> pa.Schema:
-        """The schema with the features that tell a negative, where it asks for any of negatives."""
+        """Schema with the features that identify a negative, if it has any feature of negatives."""
         if not self.concerns(schema):
             return schema
         fields = [
@@ -69,11 +69,11 @@ class RevokedNegatives:
         return pa.schema([*schema, *(field for field in fields if field.name not in schema.names)])
 
     def concerns(self, schema: pa.Schema) -> bool:
-        """Whether records of these features hold anything of negatives."""
+        """True if the schema has a feature of negatives."""
         return any(name in NEGATIVE_FEATURES for name in schema.names)
 
     def drop(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The records without the revoked negatives; their lists of one side are equally long."""
+        """Remove the revoked negatives from the records, whose lists of one side have to be equally long."""
         users = batch[USER_ID].to_numpy()
         if not np.isin(users, self.keys[0]).any():
             return batch
@@ -104,7 +104,7 @@ _FEATURES = tuple(_KEYS.values())[1:]
 
 
 def _combined(keys: tuple[NDArray[np.int64], ...], places: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """One number for a place in each of the keys."""
+    """Combined number of the places in all keys."""
     combined = np.zeros(1, np.int64)
     for key, place in zip(keys, places, strict=True):
         combined = combined * len(key) + place
@@ -120,10 +120,10 @@ def write_revocations(table: pa.Table, day_uri: str) -> str:
 
 
 def read_revocations(day_uri: str, path: str | None) -> pa.Table:
-    """The revocations of a day, by the path in its manifest; none without one.
+    """Read the revocations of a day, by the path in its manifest; empty without a path.
 
     Raises:
-        CorruptShardError: the file is missing or is not what was written.
+        CorruptShardError: the file is missing or corrupt.
     """
     if path is None:
         return SCHEMA.empty_table()

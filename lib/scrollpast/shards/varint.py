@@ -32,17 +32,17 @@ def varint_bytes(value: int) -> int:
 
 @inlined
 def put_varint(out: int, at: int, value: int) -> int:
-    """Write the varint of an int64 to address ``out + at``; returns ``at`` behind it.
+    """Write the varint of an int64 to address ``out + at``; returns the position after it.
 
-    May write up to `OVERRUN_BYTES` behind the varint: the caller made that room too, and fills it later.
+    May write up to `OVERRUN_BYTES` after the varint: the caller allocates these bytes too, and overwrites them later.
     """
     rest = np.uint64(value)
     while rest >= _ABOVE_56_BITS:
-        # Nine or ten bytes: the first ones by themselves.
+        # Nine or ten bytes: the first bytes are written separately.
         store_byte(out, at, signed(rest | _MORE))
         rest >>= _SEVEN
         at += 1
-    # Groups of 7 bits move apart: fours of them, then pairs, then each into its byte.
+    # Groups of 7 bits are spread: by fours, then by pairs, then each into its byte.
     bits = (rest & _LOW_28) | (rest & ~_LOW_28) << np.uint64(4)
     bits = (bits & _EVEN_14) | (bits & _PAIRED_14) << np.uint64(2)
     bits = (bits & _EVEN_7) | (bits & _PAIRED_7) << np.uint64(1)
@@ -53,17 +53,17 @@ def put_varint(out: int, at: int, value: int) -> int:
 
 @inlined
 def get_varint(data: int, at: int, stop: int) -> tuple[np.uint64, int]:
-    """Read a varint between ``at`` and ``stop`` behind the address ``data``: (value, position behind it).
+    """Read a varint between ``at`` and ``stop`` from the address ``data``: (value, position after it).
 
     The value is a uint64; the position is -1 if the varint is malformed.
 
-    That is: it does not end before ``stop``, takes more than ten bytes, or exceeds 64 bits.
+    A malformed varint does not end before ``stop``, takes more than ten bytes, or exceeds 64 bits.
     """
     if stop - at >= 8:
         word = load_uint64(data, at)
         last_bits = ~word & _TOP_BITS
         if last_bits != np.uint64(0):
-            # All bits up to the top bit of the varint's last byte, which is the lowest byte that has it clear.
+            # All bits up to the top bit of the varint's last byte, the lowest byte with a clear top bit.
             within = last_bits ^ (last_bits - np.uint64(1))
             size = ((within & _BYTE_ONES) * _BYTE_ONES) >> np.uint64(56)
             bits = word & within & _SEVENS

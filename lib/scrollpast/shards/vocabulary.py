@@ -1,12 +1,12 @@
-"""The vocabulary: which row of an embedding table an ad, a user or a category has. An immutable folder.
+"""Vocabulary: rows of embedding tables for ads, users and categories. An immutable folder.
 
     OUT/vocabulary/v=<first 16 hex of sha256>/
       ads.parquet        row, ad_id, raw_id, count, and one column of codes for every categorical feature
       features.parquet   feature, code, value
       vocabulary.json    written last: it publishes the folder
 
-Row 0 and code 0 stand for whatever the vocabulary does not know. A vocabulary that was built on a parent keeps
-the parent's rows and codes and appends its own: what a model has learnt for a row stays with the ad.
+Row 0 and code 0 stand for unknown ads and values. A vocabulary that was built on a parent keeps the parent's rows and
+codes and appends its own, so that a trained row stays with its ad.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _BUILD_AGAIN = "build the vocabulary again"
 class Vocabulary:
     """Rows of ads and users, codes of categories. Arrays over rows have length ``num_rows``, row 0 included.
 
-    ``values`` holds, for every feature, the values behind the codes 1, 2, … as text. A feature named
-    ``user_<name>`` is one of users: its values are the integers that records carry. All others are of ads, and
-    ``feature_codes`` has a column of codes for each.
+    ``values`` holds, for every feature, the values of the codes 1, 2, … as text. A feature named ``user_<name>``
+    belongs to users: its values are the integers in records. All other features belong to ads, and ``feature_codes``
+    has a column of codes for each.
     """
 
     ad_ids: NDArray[np.int64]
@@ -57,13 +57,13 @@ class Vocabulary:
     num_user_rows: int
     """Rows of the table of users, row 0 included."""
     days: tuple[str, ...] = ()
-    """Dates (``ds``) of the published days it was built from, those of its ancestors not included."""
+    """Dates (``ds``) of the published days that the vocabulary was built from, without those of its ancestors."""
     parent: str | None = None
     """Version of the vocabulary whose rows come first."""
     created_at: str = ""
     raw_ids: pa.Array | None = field(default=None, repr=False)
-    """string [num_rows − 1]: the ids of rows 1, 2, … as the log wrote them; None where they are integers.
-    Null where no table of ads named the string behind the number."""
+    """string [num_rows − 1]: the log's ids of rows 1, 2, …; None where the ids are integers.
+    Null where no table of ads holds the string of the number."""
 
     def __post_init__(self) -> None:
         for name in ("ad_ids", "counts"):
@@ -75,7 +75,7 @@ class Vocabulary:
                 "num_user_rows",
                 expected="2 to 2,147,483,648",
                 found=f"{self.num_user_rows:,}",
-                remedy="choose about twice the number of users, or what memory allows",
+                remedy="choose about twice the number of users, or fewer if memory is short",
             )
 
     @property
@@ -85,7 +85,7 @@ class Vocabulary:
 
     @property
     def features(self) -> dict[str, int]:
-        """Number of codes, code 0 included, by feature: those of ads and, as ``user_<name>``, those of users."""
+        """Number of codes, code 0 included, by feature: features of ads and, as ``user_<name>``, features of users."""
         return {name: len(values) + 1 for name, values in self.values.items()}
 
     @property
@@ -99,7 +99,7 @@ class Vocabulary:
 
     @cached_property
     def version(self) -> str:
-        """First 16 hex digits of the SHA-256 over everything that gives a row or code its meaning."""
+        """First 16 hex digits of the SHA-256 over all content that defines a row or code."""
         digest = hashlib.sha256()
         words = [SCHEMA_VERSION, self.num_user_rows, list(self.days), self.parent]
         digest.update(json.dumps([words, sorted((k, list(v)) for k, v in self.values.items())]).encode())
@@ -131,12 +131,12 @@ class Vocabulary:
         return np.where(known[at] == values, codes[at], 0)
 
     def log_q(self, alpha: float = 1.0, *, smoothing: float = 1.0) -> NDArray[np.float32]:
-        """Log of the probability that a draw by popularity takes a row: float32 [num_rows].
+        """Log probability of each row in a draw by popularity: float32 [num_rows].
 
-        Q(row) = (count + smoothing) ** alpha / Σ over rows 1 … of the same. ``alpha`` 1 is how often a row turns
-        up as a positive, and so among in-batch negatives; 0 is uniform over the catalogue. The smoothing keeps
-        an ad without positives, which may well have some tomorrow, from being corrected by infinity. Row 0 has
-        the value of an ad without positives, and is not in the sum: it is never drawn from the catalogue.
+        Q(row) = (count + smoothing) ** alpha / Σ over rows 1 … of the same. ``alpha`` 1 is the frequency of a row among
+        positives, and so among in-batch negatives; 0 is uniform over the catalogue. The smoothing keeps the correction
+        of an ad without positives finite: the ad may have positives on a later day. Row 0 has the value of an ad
+        without positives, and is not in the sum: it is never drawn from the catalogue.
         """
         if smoothing <= 0:
             raise ValueError(f"smoothing must be greater than 0, got {smoothing}")
@@ -146,11 +146,11 @@ class Vocabulary:
         return (log_mass - largest - np.log(max(total, np.finfo(np.float64).tiny))).astype(np.float32)
 
     def extends(self, older: Vocabulary) -> bool:
-        """Whether every row, code and row of users of ``older`` means here what it means there.
+        """True if every row, code and row of users of ``older`` has the same meaning in this vocabulary.
 
-        So it is with a vocabulary itself and with its parents. What else there is, ads, values and whole features,
-        comes behind. An old ad may have moved to another category since: it is the same ad, and a code means
-        what it meant. How often ads were counted, on which days and when, does not matter.
+        A vocabulary extends itself and its parents. Further ads, values and features come after the old rows and codes.
+        An old ad may have changed its category: the ad's row and the category's code keep their meaning. Counts and
+        days are not compared.
         """
         num_rows = older.num_rows
         return (
@@ -166,7 +166,7 @@ class Vocabulary:
 
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Open addressing: ad ids by slot, and their rows (0 = the slot is free); half full at most."""
+        """Open-addressing table: ad ids by slot, and their rows (0 = the slot is free); at most half full."""
         num_slots = 1 << max(4, (2 * self.num_rows - 1).bit_length())
         slots, rows = np.zeros(num_slots, np.int64), np.zeros(num_slots, np.int64)
         twice = _fill(self.ad_ids, slots, rows)
@@ -190,18 +190,18 @@ class Vocabulary:
 
     @staticmethod
     def read(uri: str) -> Vocabulary:
-        """Read a vocabulary by the URI of its folder, or of a folder that holds just one.
+        """Read a vocabulary by the URI of its folder, or of a folder that holds exactly one vocabulary.
 
         Raises:
-            UserError: there is none, or more than one to choose from.
-            CorruptShardError: the content is not what its version says.
+            UserError: the folder holds no vocabulary, or several.
+            CorruptShardError: the content does not match its version.
         """
         return _read(uri)
 
     def write(self, out_uri: str) -> str:
         """Write the folder ``vocabulary/v=<version>`` below ``out_uri`` and return its URI.
 
-        A vocabulary that is there already stays as it is: the same content has the same name.
+        An existing vocabulary is not written again: equal content has the same name.
         """
         folder_uri = files.join(out_uri, "vocabulary", f"v={self.version}")
         filesystem, folder = files.resolve(folder_uri)
@@ -279,7 +279,7 @@ def _read(uri: str) -> Vocabulary:
 
 
 def _folder_of(uri: str) -> str:
-    """The folder with a vocabulary.json that ``uri`` means: itself, or the only one below it."""
+    """Folder with a vocabulary.json: ``uri`` itself, or the only vocabulary below it."""
     filesystem, path = files.resolve(uri)
     if files.exists(filesystem, files.join(path, VOCABULARY_NAME)):
         return uri
@@ -291,7 +291,7 @@ def _folder_of(uri: str) -> str:
         return files.join(uri, folders[0])
     raise UserError(
         uri,
-        expected="a vocabulary, or a folder that holds one",
+        expected="a vocabulary, or a folder that holds exactly one vocabulary",
         found=f"{len(folders)}: {', '.join(folders)}" if folders else f"no {VOCABULARY_NAME} in it",
         remedy="name one of them"
         if folders
@@ -337,14 +337,14 @@ def _bytes_of(texts: pa.Array) -> list[Any]:
 
 @compiled
 def _slot_of(ad_id: int, num_slots: int) -> Any:
-    # The high bits of a product by an odd constant (Fibonacci hashing) spread ids that are dense or have a stride.
+    # The high bits of a product by an odd constant (Fibonacci hashing) distribute dense and strided ids evenly.
     mixed = np.uint64(ad_id) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((mixed >> np.uint64(32)) & np.uint64(num_slots - 1))
 
 
 @compiled
 def _fill(ad_ids: NDArray[np.int64], slots: NDArray[np.int64], rows: NDArray[np.int64]) -> int:
-    """Put rows 1, 2, … into the table; returns the first row whose ad is there already, or 0."""
+    """Insert rows 1, 2, … into the table; returns the first row with a repeated ad, or 0."""
     for row in range(1, len(ad_ids)):
         at = _slot_of(ad_ids[row], len(slots))
         while rows[at]:

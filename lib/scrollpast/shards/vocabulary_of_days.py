@@ -1,4 +1,4 @@
-"""Vocabulary of published days: manifests name it, and trainers find it there."""
+"""Vocabulary of published days: manifests name the vocabulary, and the trainer reads its URI from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scrollpast.shards.manifest import (
 from scrollpast.shards.vocabulary import Vocabulary
 
 _ATTEMPTS = 5
-"""Attempts to name a vocabulary in a day that other jobs replace meanwhile."""
+"""Attempts to name a vocabulary in a manifest that other jobs replace meanwhile."""
 
 
 def vocabulary_reference(day_uri: str, vocabulary_uri: str) -> str:
@@ -42,12 +42,12 @@ def vocabulary_reference(day_uri: str, vocabulary_uri: str) -> str:
 
 
 def referenced_vocabulary(day_uri: str, reference: str) -> str:
-    """The URI of the vocabulary that the manifest of a day names by ``reference``."""
+    """URI of the vocabulary that the manifest of a day names by ``reference``."""
     if "://" in reference or reference.startswith("/"):
         return reference
     folder = day_folder(day_uri)
     scheme, separator, path = folder.rpartition("://")
-    # Object stores know no "..": it is resolved here.
+    # Object stores do not resolve "..".
     return (
         scheme
         + separator
@@ -56,17 +56,17 @@ def referenced_vocabulary(day_uri: str, reference: str) -> str:
 
 
 def name_vocabulary(day_uri: str, counted: Manifest, vocabulary_uri: str) -> bool:
-    """Name a vocabulary in the manifest of a day that it was built from; all else in the manifest stays.
+    """Name a vocabulary in the manifest of a day that it was built from; all other fields stay.
 
     Args:
-        counted: the day's manifest as it was when the vocabulary was built.
+        counted: the day's manifest when the vocabulary was built.
 
     Returns:
-        Whether the manifest was written: one that names the vocabulary already is left alone.
+        True if the manifest was written; False if it already names the vocabulary.
 
     Raises:
-        UserError: the day is another than the one that was counted, or its manifest cannot be written.
-        DayChangedError: other jobs replaced the manifest again and again.
+        UserError: the day was mined again since it was counted, or its manifest cannot be written.
+        DayChangedError: other jobs replaced the manifest in every attempt.
     """
     for _ in range(_ATTEMPTS - 1):
         with suppress(DayChangedError):
@@ -81,7 +81,7 @@ def _name_once(day_uri: str, counted: Manifest, vocabulary_uri: str) -> bool:
         raise UserError(
             place,
             expected=f"the shards that the vocabulary {vocabulary_uri} was built from",
-            found="others: the day was mined again meanwhile",
+            found="other shards: the day was mined again meanwhile",
             remedy="build the vocabulary again",
         )
     if current.ads is not None and _is_same(referenced_vocabulary(day_uri, current.ads), vocabulary_uri):
@@ -94,25 +94,25 @@ def _name_once(day_uri: str, counted: Manifest, vocabulary_uri: str) -> bool:
             place,
             expected="a manifest that can be replaced, to name the vocabulary in it",
             found=f"{type(error).__name__}: {error.strerror or str(error).splitlines()[0]}",
-            remedy=f"give the right to write there and run again, or set training.vocabulary to {vocabulary_uri}",
+            remedy=f"grant write access and run again, or set training.vocabulary to {vocabulary_uri}",
         ) from error
     return True
 
 
 def resolve_vocabulary(manifests: Sequence[str], uri: str | None) -> tuple[Vocabulary, str]:
-    """The vocabulary to train on these days with, and its URI: that at ``uri``, else the one that manifests name.
+    """Vocabulary for training on these days, and its URI: the one at ``uri``, else the one that manifests name.
 
-    Where the days name several, it is the one that extends all others; of several that mean the same, the
-    newest. One that is given has to extend all that the days name just as well. Days that name none fit any.
-    At most two vocabularies are in memory at once.
+    Of several named vocabularies, the result extends all others; of equivalent vocabularies, the newest is chosen. A
+    vocabulary at ``uri`` also has to extend all vocabularies that the days name. Days without a vocabulary fit any
+    vocabulary. At most two vocabularies are in memory at once.
 
     Args:
         manifests: URIs of days' folders or of their manifests.
 
     Raises:
-        UserError: a day is not published; nothing is named or given; what is named or given is not there; or a
-            day's vocabulary is not one that the result extends.
-        CorruptShardError: a manifest or a vocabulary is not what was written.
+        UserError: a day is not published; no vocabulary is named or given; the vocabulary does not exist; or the
+            result does not extend a day's vocabulary.
+        CorruptShardError: a manifest or a vocabulary is corrupt.
     """
     named: dict[str, _Named] = {}
     for day_uri in manifests:
@@ -137,7 +137,7 @@ def resolve_vocabulary(manifests: Sequence[str], uri: str | None) -> tuple[Vocab
 
 
 def build_command(manifests: Sequence[str], *options: str) -> str:
-    """The command that builds a vocabulary from days and puts it beside them; DAY where none is known."""
+    """Command that builds a vocabulary from days and writes it beside them; DAY without a known day."""
     days = [day_folder(uri) for uri in manifests] or ["DAY"]
     out = posixpath.dirname(days[0].rstrip("/")) or "."
     return job_command("build_vocabulary", *days, *options, "--out", out)
@@ -151,7 +151,7 @@ class _Named:
     manifest: str
 
     def read(self) -> Vocabulary:
-        remedy = f"put it back, or build one from this day again: {build_command([self.manifest])}"
+        remedy = f"restore it, or build the vocabulary of this day again: {build_command([self.manifest])}"
         place, expected = f"{self.manifest}, ads", f"the vocabulary {self.uri}, which the day names"
         try:
             return Vocabulary.read(self.uri)
@@ -166,35 +166,35 @@ class _Named:
 
 
 def _largest(named: Sequence[_Named]) -> tuple[Vocabulary, str, list[_Named]]:
-    """The only one that can extend all others, its URI, and those of which that has not turned out on the way."""
+    """The only vocabulary that can extend all others, its URI, and the vocabularies not yet compared with it."""
     best, best_named, unproven = named[0].read(), named[0], []
     for other_named in named[1:]:
         other = other_named.read()
         smaller, smaller_named = other, other_named
         if _rank(other) > _rank(best):
             smaller, smaller_named, best, best_named = best, best_named, other, other_named
-        # What the smaller one extends, the larger one extends by it.
+        # Extension is transitive: the larger vocabulary extends all that the smaller extends.
         if not best.extends(smaller):
             unproven.append(smaller_named)
     return best, best_named.uri, unproven
 
 
 def _rank(vocabulary: Vocabulary) -> tuple[int, int, str, str]:
-    """Greater for a vocabulary that extends another; among equals the newest, for counts of later days."""
+    """Sort key: greater for a vocabulary that extends another; among equivalent ones for the newest."""
     num_codes = sum(vocabulary.features.values())
     return vocabulary.num_rows, num_codes, vocabulary.created_at, vocabulary.version
 
 
 def _check_extended(chosen: Vocabulary, named: _Named, manifests: Sequence[str]) -> None:
     if posixpath.basename(named.uri.rstrip("/")) == f"v={chosen.version}":
-        return  # the same content, by its name; it may have moved since
+        return  # the same version has the same content, also at another place
     other = named.read()
     if not chosen.extends(other):
         raise UserError(
             f"{named.manifest}, ads",
-            expected=f"vocabulary {chosen.version}, or one that it extends",
-            found=f"vocabulary {other.version} ({named.uri}), which it does not",
-            remedy="build one from all of these days, with this one for its parent to keep its rows: "
+            expected=f"vocabulary {chosen.version}, or a vocabulary that it extends",
+            found=f"vocabulary {other.version} ({named.uri}), which it does not extend",
+            remedy="build a vocabulary from all of these days, with this vocabulary as its parent to keep its rows: "
             + build_command(manifests, "--parent", named.uri),
         )
 
