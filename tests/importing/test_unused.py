@@ -321,6 +321,6 @@ def test_a_history_of_unequal_lists_is_refused(tmp_path: Path) -> None:
     short = pa.array([[7], [9], None], pa.large_list(pa.int32()))
     pq.write_table(HISTORY.set_column(at, "article_id_fixed", short), tmp_path / "history.parquet")
     with pytest.raises(
-        UserError, match="expected as many times as articles of every user, found 2 and 1 of user 100"
+        UserError, match="expected equally many times and articles of every user, found 2 and 1 of user 100"
     ):
         import_log("ebnerd", tmp_path, tmp_path / "out", False)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrollpast.documents.exposure import ExposureDocument
 from scrollpast.errors import UserError
 from scrollpast.report.cli import write_report
 from scrollpast.report.comparison import comparison
-from scrollpast.report.documents import ExposureDocument
 from scrollpast.report.exposure import exposure
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.k_anonymity import held_back, joined
@@ -133,7 +133,9 @@ def test_the_floor_is_that_of_the_day_unless_one_is_given(output: Output) -> Non
     output.change(config={**CONFIG, "privacy": {"report_floor": 25}})
     assert output.inputs().floor == 25
     assert output.inputs(floor=3).floor == 3
-    with pytest.raises(UserError, match=r"--floor: expected 1 or more, found 0; 1 tells every figure"):
+    with pytest.raises(
+        UserError, match=r"--floor: expected 1 or more, found 0; pass --floor 1 to show every figure"
+    ):
         output.inputs(floor=0)
 
 

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrollpast.documents.health import GateVerdict, Health
 from scrollpast.job_commands import job_command
 from scrollpast.outcomes import Outcome
 from scrollpast.report.comparison import comparison
-from scrollpast.report.documents import GateDocument, HealthDocument
 from scrollpast.report.dwell import dwell
 from scrollpast.report.examination import examination
 from scrollpast.report.exposure import exposure
@@ -120,7 +120,7 @@ def test_the_lorenz_curve_says_gini_and_the_top_1_percent(output: Output) -> Non
 
 def test_a_figure_out_of_its_band_is_told_with_the_band(output: Output) -> None:
     section = gate(output.inputs())
-    assert "Not where it was expected: duplicate share." in text_of(section)
+    assert "Outside the expected range: duplicate share." in text_of(section)
     found = row(table_of(section), "duplicate share")
     assert found[1:7] == ("40.000%", "700,000", "1.000%", "0.100% to 2.000%", "at most 30.000%", "out")
     assert row(table_of(section), "engagement rate")[6] == "in"
@@ -130,17 +130,17 @@ def test_a_figure_out_of_its_band_is_told_with_the_band(output: Output) -> None:
 
 
 def test_the_gate_says_what_it_went_by() -> None:
-    def health(found: GateDocument | None) -> HealthDocument:
-        return HealthDocument(figures={}, gate=found)
+    def health(found: GateVerdict | None) -> Health:
+        return Health(figures={}, lag_h=72.0, sketch=(), gate=found)
 
     assert verdict(None)[0] == verdict(health(None))[0] == "not judged"
-    assert verdict(health(GateDocument(trailing_days=[], breaches=[]))) == (
+    assert verdict(health(GateVerdict())) == (
         "passed",
-        "bounds alone: too few days before",
+        "fixed limits only: too few days before",
     )
-    assert verdict(health(GateDocument(trailing_days=["2026-11-20"], breaches=[]))) == (
+    assert verdict(health(GateVerdict(trailing_days=("2026-11-20",)))) == (
         "passed",
-        "held against 1 day",
+        "compared with 1 day",
     )
 
 
@@ -156,7 +156,7 @@ def test_revocations_are_counted_by_reason(output: Output) -> None:
 def test_a_day_never_searched_for_revocations_differs_from_one_where_none_were_found(output: Output) -> None:
     output.change(revocation_file=None, num_revoked=0)
     for as_of, said, tile in (
-        (None, "Never looked: no search", ("–", "never looked")),
+        (None, "Never searched: no search", ("–", "never searched")),
         (
             "2026-12-01T12:30:00+00:00",
             "None as of 2026-12-01 12:30 UTC",

@@ -1,1 +1,1 @@
-"""Public logs brought into the shape of the input contract. What a log does not have stays null."""
+"""Import of public logs into the tables of the input contract. Columns missing from a log stay null."""

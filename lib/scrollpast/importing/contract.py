@@ -15,7 +15,7 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 def impressions_schema(id_type: pa.DataType, request_type: pa.DataType, **extra: pa.DataType) -> pa.Schema:
-    """One row is one ad shown; ``extra`` columns describe the user or the moment."""
+    """Schema of impressions: one row is one shown ad; ``extra`` columns describe the user or the moment."""
     columns = {
         "request_id": request_type,
         "user_id": id_type,
@@ -31,7 +31,7 @@ def impressions_schema(id_type: pa.DataType, request_type: pa.DataType, **extra:
 
 
 def engagements_schema(id_type: pa.DataType, request_type: pa.DataType) -> pa.Schema:
-    """One row is one thing that a user did with an ad."""
+    """Schema of engagements: one row is one action of a user on an ad."""
     return pa.schema(
         {
             "user_id": id_type,
@@ -45,7 +45,7 @@ def engagements_schema(id_type: pa.DataType, request_type: pa.DataType) -> pa.Sc
 
 
 def ads_schema(id_type: pa.DataType, category_type: pa.DataType, **extra: pa.DataType) -> pa.Schema:
-    """One row is one ad."""
+    """Schema of ads: one row is one ad."""
     columns = {
         "ad_id": id_type,
         "advertiser_id": pa.int64(),
@@ -56,7 +56,7 @@ def ads_schema(id_type: pa.DataType, category_type: pa.DataType, **extra: pa.Dat
 
 
 def table_of(schema: pa.Schema, columns: Mapping[str, Column], num_rows: int) -> pa.Table:
-    """A table of the schema; a column that is not given is null throughout.
+    """Table of the schema; a column that is not given is null in every row.
 
     Args:
         schema: names and types.

@@ -1,7 +1,7 @@
 """EB-NeRD, the news pages of Ekstra Bladet: Kruse et al., RecSys Challenge 2024, arXiv 2410.03432.
 
-One row of behaviors is one request with its slate. The slate was shuffled before publication, so there is no
-position; ``read_time`` is that of the page and not of an article in view, so there is no dwell.
+One row of behaviors is one request with its slate. The slate was shuffled before publication, so that the position is
+unknown. ``read_time`` measures the page and not an article in view, so that the dwell is unknown.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ _ARTICLE_COLUMNS = {"article_id": pa.int64(), "category": pa.int64(), "published
 def import_ebnerd(source: Path, out: Path, overwrite: bool = False) -> str:
     """Import the behaviours of an EB-NeRD folder (its parts train and validation, where it has them).
 
-    The history of each user, where it is there, becomes engagements without a request: the clicks of the weeks before.
+    The history of each user, if the file exists, becomes engagements without a request: clicks of earlier weeks.
 
-    Without articles.parquet the ads are those in view, with nothing known of them.
+    Without articles.parquet the table of ads holds the ads in view, without features.
 
     Raises:
         UserError: a file or column is missing, or ``out`` holds tables and ``overwrite`` is not given.
@@ -146,7 +146,7 @@ def import_ebnerd(source: Path, out: Path, overwrite: bool = False) -> str:
 
 
 def impressions_of(batch: pa.RecordBatch) -> pa.Table:
-    """One impression an article in view."""
+    """Convert to impressions: one for each article in view."""
     rows = pc.list_parent_indices(batch["article_ids_inview"])
     surface = pc.if_else(pc.is_null(batch["article_id"]), "front_page", "article")
     columns = {
@@ -161,7 +161,7 @@ def impressions_of(batch: pa.RecordBatch) -> pa.Table:
 
 
 def engagements_of(batch: pa.RecordBatch) -> pa.Table:
-    """One click an article clicked."""
+    """Convert to engagements: one click for each clicked article."""
     rows = pc.list_parent_indices(batch["article_ids_clicked"])
     columns = {
         "user_id": batch["user_id"].take(rows),
@@ -174,13 +174,13 @@ def engagements_of(batch: pa.RecordBatch) -> pa.Table:
 
 
 def earlier_clicks_of(batch: pa.RecordBatch, path: Path, known: pa.Table) -> pa.Table:
-    """One click an article that the history says was read, without a request.
+    """Convert the history to engagements without a request: one click for each read article.
 
     Args:
-        known: user_id, ad_id and engaged_at of clicks that are imported already; they are left out.
+        known: user_id, ad_id and engaged_at of imported clicks, which are left out.
 
     Raises:
-        UserError: a user has more times than articles, or fewer.
+        UserError: the numbers of times and articles of a user differ.
     """
     articles, times = batch["article_id_fixed"], batch["impression_time_fixed"]
     num_articles, num_times = (pc.fill_null(pc.list_value_length(lists), 0) for lists in (articles, times))
@@ -188,7 +188,7 @@ def earlier_clicks_of(batch: pa.RecordBatch, path: Path, known: pa.Table) -> pa.
         differs = pc.index(pc.equal(num_articles, num_times), False).as_py()
         raise UserError(
             str(path),
-            expected="as many times as articles of every user",
+            expected="equally many times and articles of every user",
             found=f"{num_times[differs]} and {num_articles[differs]} of user {batch['user_id'][differs]}",
             remedy="fetch the file again",
         )
@@ -206,7 +206,7 @@ def earlier_clicks_of(batch: pa.RecordBatch, path: Path, known: pa.Table) -> pa.
 
 
 def ads_of(batch: pa.RecordBatch) -> pa.Table:
-    """One ad an article."""
+    """Convert to ads: one for each article."""
     columns = {
         "ad_id": batch["article_id"],
         "category_id": batch["category"],

@@ -1,4 +1,4 @@
-"""Find the files of a published log and read the columns that an import needs, batch by batch."""
+"""Files of a published log: search by pattern, and reading of the needed columns, batch by batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_files(source: Path, patterns: Iterable[str], what: str) -> list[Path]:
     """Files below a folder that match any of the glob patterns, sorted; ``[]`` is an error.
 
     Raises:
-        UserError: no such folder, or no file matches.
+        UserError: the folder does not exist, or no file matches.
     """
     if not source.is_dir():
         found = "a file" if source.exists() else "nothing"
@@ -38,7 +38,7 @@ def find_files(source: Path, patterns: Iterable[str], what: str) -> list[Path]:
 
 
 def find_optional(source: Path, patterns: Iterable[str]) -> Path | None:
-    """The first file below a folder that matches, or ``None``."""
+    """First matching file below a folder, or ``None``."""
     return min(
         (path for pattern in patterns for path in source.glob(pattern) if path.is_file()), default=None
     )
@@ -51,11 +51,11 @@ def read_batches(
 
     Args:
         path: a file ending in .parquet or .csv.
-        columns: names and the types they are read as.
-        optional: names that may be absent; they come back as nulls.
+        columns: names and types of the columns to read.
+        optional: names of columns that may be absent; an absent column is null.
 
     Raises:
-        UserError: a column is missing, a value does not fit its type, the file is no Parquet or CSV file.
+        UserError: a column is missing, a value does not fit its type, or the file is not a Parquet or CSV file.
     """
     schema = pa.schema(columns)
     try:

@@ -1,8 +1,8 @@
 """KuaiRand, a short-video feed: Gao et al., CIKM 2022, arXiv 2208.08696 (Pure, 1K and 27K alike).
 
-One row of its log is one exposure. There is no request id: what one user was shown at one millisecond is
-taken for one exposure moment, and its id is a hash of (user, time). Times of engagements are not logged
-either; each gets the time of its exposure.
+One row of its log is one exposure. The log has no request id: the exposures of a user at one millisecond count as one
+request, with a hash of (user, time) as its id. Times of engagements are not logged either; each engagement gets the
+time of its exposure.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ DESCRIPTION = LogDescription(
         "load_data_*.py": "a program",
     },
     unused_columns={
-        "date": "local; time_ms says it",
-        "hourmin": "local; time_ms says it",
-        "duration_ms": "of the video, not of the look at it",
+        "date": "local; time_ms holds it",
+        "hourmin": "local; time_ms holds it",
+        "duration_ms": "of the video, not of the exposure",
         **dict.fromkeys(
             ("profile_stay_time", "comment_stay_time", "is_profile_enter"), "of other pages, after the look"
         ),
@@ -129,7 +129,7 @@ def import_kuairand(source: Path, out: Path, overwrite: bool = False) -> str:
 
 
 def impressions_of(batch: pa.RecordBatch) -> pa.Table:
-    """One impression a row of the log."""
+    """Convert to impressions: one for each row of the log."""
     clicked = pc.equal(batch["is_click"], 1)
     columns = {
         "request_id": request_ids(batch),
@@ -144,7 +144,7 @@ def impressions_of(batch: pa.RecordBatch) -> pa.Table:
 
 
 def engagements_of(batch: pa.RecordBatch) -> pa.Table:
-    """One engagement a flag that is set."""
+    """Convert to engagements: one for each set flag."""
     columns = {
         "user_id": batch["user_id"],
         "ad_id": batch["video_id"],
@@ -160,7 +160,7 @@ def engagements_of(batch: pa.RecordBatch) -> pa.Table:
 
 
 def ads_of(batch: pa.RecordBatch) -> pa.Table:
-    """One ad a video."""
+    """Convert to ads: one for each video."""
     days = pc.strptime(batch["upload_dt"], format="%Y-%m-%d", unit="us", error_is_null=True)
     tag = pc.struct_field(pc.extract_regex(batch["tag"], pattern=r"^(?P<first>\d+)"), "first")
     columns = {
@@ -173,7 +173,7 @@ def ads_of(batch: pa.RecordBatch) -> pa.Table:
 
 
 def request_ids(batch: pa.RecordBatch) -> pa.Array:
-    """63-bit hash of (user, time): the same moment has the same id in any file and order of rows."""
+    """63-bit hash of (user, time), independent of file and order of rows."""
     users, times = (batch[name].fill_null(0).to_numpy() for name in ("user_id", "time_ms"))
     return pa.array(xxhash64(times, xxhash64(users)) & ID_MASK)
 
@@ -189,6 +189,6 @@ def _with_note_on_still_tabs(still: list[str | None]) -> LogDescription:
     tabs += ["null (surface all)"] if None in still else []
     note = (
         f"on tab {', '.join(tabs)} most videos without a click did not play at all: a dwell of 0 there does "
-        "not say that nobody looked; see mining.examined.surfaces.<tab>.min_dwell_ms"
+        "not mean that nobody looked; see mining.examined.surfaces.<tab>.min_dwell_ms"
     )
     return dataclasses.replace(DESCRIPTION, notes=(*DESCRIPTION.notes, note))

@@ -1,6 +1,7 @@
 """MIND, Microsoft News: Wu et al., ACL 2020. behaviors.tsv and news.tsv, without headers; ids are strings.
 
-The history column is a list of earlier clicks without times; an engagement needs one, so it is not used.
+The history column is a list of earlier clicks without times. An engagement needs a time, so that the column is not
+used.
 """
 
 from __future__ import annotations
@@ -77,10 +78,10 @@ _ADS = ads_schema(pa.string(), pa.string(), subcategory_id=pa.string())
 
 
 def import_mind(source: Path, out: Path, overwrite: bool = False) -> str:
-    """Import one part (train or dev) of MIND; the parts number their requests anew, so one at a time.
+    """Import one part (train or dev) of MIND; a run takes one part, because request numbers repeat between parts.
 
     Raises:
-        UserError: a file is missing, a line has another form, the part has no labels (test), or ``out`` holds
+        UserError: a file is missing, a line is malformed, the part has no labels (test), or ``out`` holds
             tables and ``overwrite`` is not given.
     """
     log = LogSource(source)
@@ -130,10 +131,10 @@ def read_tsv(path: Path, names: tuple[str, ...], wanted: tuple[str, ...]) -> Ite
 
 
 def exposures_of(batch: pa.RecordBatch, path: Path) -> pa.Table:
-    """One impression an item of the slates, with the extra column ``label`` ('0' or '1').
+    """Convert to impressions: one for each item of a slate, with the extra column ``label`` ('0' or '1').
 
     Raises:
-        UserError: an item without a label, a request id that is no number, or a time of another format.
+        UserError: an item has no label, a request id is not a number, or a time has another format.
     """
     slates = pc.split_pattern_regex(pc.utf8_trim_whitespace(batch["impressions"].fill_null("")), r"\s+")
     items = pc.list_flatten(slates)
@@ -159,7 +160,7 @@ def exposures_of(batch: pa.RecordBatch, path: Path) -> pa.Table:
 
 
 def clicks_of(exposures: pa.Table) -> pa.Table:
-    """One click an exposure labelled 1."""
+    """Convert to engagements: one click for each exposure with label 1."""
     clicked = exposures.filter(pc.equal(exposures["label"], "1"))
     columns = {name: clicked[name] for name in ("user_id", "ad_id", "request_id")}
     columns |= {"kind": pa.repeat("click", clicked.num_rows), "engaged_at": clicked["served_at"]}

@@ -1,8 +1,8 @@
 """Open Bandit Dataset, fashion recommendations: Saito et al., arXiv 2008.07146.
 
 **The log has no user id.** The user of an import is the cohort of all people with the same four hashed
-features; what one of them clicked guards and anchors the impressions of all. That is enough for plumbing,
-propensities and random slots, and not for a retriever of persons.
+features; a click of one person guards and anchors the impressions of the cohort. The import serves tests of the
+pipeline, of propensities and of random slots, not the training of a retriever.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def import_openbandit(source: Path, out: Path, overwrite: bool = False) -> str:
     Args:
         source: folder with ``<policy>/<campaign>/<campaign>.csv`` as published, or with
             ``<policy>_<campaign>.parquet`` or ``.csv``.
-        out: receives the tables.
-        overwrite: replace tables that are there.
+        out: folder that receives the tables.
+        overwrite: replace existing tables.
 
     Raises:
-        UserError: a file or column is missing, several campaigns (each has item ids of its own), or ``out``
-            holds tables and ``overwrite`` is not given.
+        UserError: a file or column is missing, the folder holds several campaigns (each has its own item ids), or
+            ``out`` holds tables and ``overwrite`` is not given.
     """
     files = LogSource(source)
     logs = find_logs(files)
@@ -114,7 +114,7 @@ def import_openbandit(source: Path, out: Path, overwrite: bool = False) -> str:
 
 
 def find_logs(files: LogSource) -> list[tuple[Path, str, str]]:
-    """(file, policy, campaign) of every log below a folder; there must be just one campaign."""
+    """(file, policy, campaign) of every log below a folder, which has to hold exactly one campaign."""
     names = {
         pattern: (policy, campaign)
         for policy in POLICIES
@@ -134,16 +134,16 @@ def find_logs(files: LogSource) -> list[tuple[Path, str, str]]:
             str(source),
             expected="the logs of one campaign (each numbers its items anew)",
             found=", ".join(campaigns),
-            remedy="put the logs of one campaign in a folder of their own",
+            remedy="move the logs of one campaign to a separate folder",
         )
     return logs
 
 
 def impressions_of(batch: pa.RecordBatch, policy: str, campaign: str) -> pa.Table:
-    """One impression a row of the log."""
+    """Convert to impressions: one for each row of the log."""
     text = pc.binary_join_element_wise(*(batch[name].fill_null("") for name in _FEATURES), "\x1f")
     users = hash_column(text) & ID_MASK
-    # Nobody is known who has none of the features: they are not one cohort.
+    # People without any of the features are unknown: they do not form a cohort.
     is_unknown = pc.equal(text, "\x1f" * (len(_FEATURES) - 1))
     times = batch["timestamp"].cast(pa.int64()).fill_null(0).to_numpy()
     requests = xxhash64(times, xxhash64(users, POLICIES.index(policy))) & ID_MASK
@@ -161,7 +161,7 @@ def impressions_of(batch: pa.RecordBatch, policy: str, campaign: str) -> pa.Tabl
 
 
 def clicks_of(impressions: pa.Table, batch: pa.RecordBatch) -> pa.Table:
-    """One click a row whose ``click`` is set."""
+    """Convert to engagements: one click for each row with ``click`` set."""
     clicked = impressions.filter(pc.equal(batch["click"], 1))
     columns = {name: clicked[name] for name in ("user_id", "ad_id", "request_id")}
     columns |= {"kind": pa.repeat("click", clicked.num_rows), "engaged_at": clicked["served_at"]}

@@ -20,22 +20,22 @@ class LogDescription:
     title: str
     """Name and source of the log."""
     mapped: dict[str, str]
-    """Column of the contract -> where it comes from."""
+    """Source of each filled column of the contract."""
     missing: dict[str, str]
-    """Column of the contract that stays null -> why."""
+    """Reason for each column of the contract that stays null."""
     unused_files: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Pattern of a file's name -> why the import does not read it."""
+    """Reason for each unread file, by pattern of its name."""
     unused_columns: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Pattern of a column's name, in files that are read -> why the import does not read the column."""
+    """Reason for each unread column of files that are read, by pattern of its name."""
     notes: tuple[str, ...] = ()
     """Notes for readers of the results."""
 
 
 def report_of(description: LogDescription, writer: LogWriter, source: LogSource) -> str:
-    """The text that the job prints.
+    """Text of the report that the job prints.
 
     Raises:
-        UserError: the log had no row with a time.
+        UserError: the log has no row with a time.
     """
     if writer.first is None or writer.last is None:
         raise UserError(
@@ -56,7 +56,9 @@ def report_of(description: LogDescription, writer: LogWriter, source: LogSource)
     lines += [f"  {what}\n    {reason}" for what, reason in unused]
     lines += [f"note: {note}" for note in description.notes]
     if not any(writer.num_kinds[kind] for kind in POSITIVE_KINDS):
-        lines.append("note: there is no engagement of a positive kind: nothing to contrast a negative with")
+        lines.append(
+            "note: the log has no engagement of a positive kind: a negative has no positive to contrast with"
+        )
     lines += [
         f"impressions: {writer.num_rows['impressions']:,}",
         f"engagements: {kinds}",
@@ -69,7 +71,7 @@ def report_of(description: LogDescription, writer: LogWriter, source: LogSource)
 
 
 def mine_command(writer: LogWriter, date: str, num_days: int) -> str:
-    """The command line that mines the whole imported log."""
+    """Command line that mines the whole imported log."""
     days = ["--date", date, "--days", str(num_days)]
     tables = [text for name in TABLES for text in (f"--{name}", str(writer.out / name))]
     config = ("--config", repository_path("conf/local.yaml"))

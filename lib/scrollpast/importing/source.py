@@ -1,4 +1,4 @@
-"""Folder of a published log: its files by pattern, and an account of what an import read of it and what it did not."""
+"""Folder of a published log: its files by pattern, and an account of read and unread files and columns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SHOWN_FILES = 20
 
 
 class LogSource:
-    """Reads files of a folder and keeps in mind which of their columns were read.
+    """Reader of the files of a folder that records the columns it read.
 
     Args:
-        folder: the log as it was published.
+        folder: the log as published.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,38 +31,38 @@ class LogSource:
         """Files that match any of the patterns; see `find_files`.
 
         Raises:
-            UserError: no such folder, or no file matches.
+            UserError: the folder does not exist, or no file matches.
         """
         return find_files(self.folder, patterns, what)
 
     def find_optional(self, patterns: Iterable[str]) -> Path | None:
-        """The first file that matches, or None."""
+        """First matching file, or None."""
         return find_optional(self.folder, patterns)
 
     def read(
         self, path: Path, columns: Mapping[str, pa.DataType], optional: Iterable[str] = ()
     ) -> Iterator[pa.RecordBatch]:
-        """Batches of some columns of a file; see `read_batches`.
+        """Read columns of a file in batches; see `read_batches`.
 
         Raises:
-            UserError: a column is missing, a value does not fit its type, the file is no Parquet or CSV file.
+            UserError: a column is missing, a value does not fit its type, or the file is not a Parquet or CSV file.
         """
         yield from read_batches(path, columns, optional)
         self.was_read(path, column_names(path), columns)
 
     def was_read(self, path: Path, present: Iterable[str], read: Iterable[str]) -> None:
-        """Record the columns of a file, and those of them that the import read."""
+        """Record the columns of a file, and the columns that the import read."""
         self._columns[path.resolve()] = (list(present), set(read))
 
     def unused(
         self, files: Mapping[str, str], columns: Mapping[str, str], out: Path
     ) -> list[tuple[str, str]]:
-        """Files of the folder and columns of the files that were not read, each with the reason.
+        """Unread files of the folder, and unread columns of read files, each with the reason.
 
         Args:
             files: reasons by pattern of the file's name.
             columns: reasons by pattern of the column's name.
-            out: folder that the import writes to; it is no part of the log.
+            out: folder that the import writes to, which is no part of the log.
         """
         own = out.resolve()
         left = [
@@ -88,7 +88,7 @@ class LogSource:
         return found
 
     def _name(self, path: Path) -> str:
-        """The path from the log's folder, ``train/behaviors.parquet`` or ``../articles.parquet``."""
+        """Path relative to the log's folder, ``train/behaviors.parquet`` or ``../articles.parquet``."""
         return Path(os.path.relpath(path.resolve(), self.folder.resolve())).as_posix()
 
     def _is_hidden(self, path: Path) -> bool:
@@ -96,5 +96,5 @@ class LogSource:
 
 
 def _reason(name: str, reasons: Mapping[str, str]) -> str:
-    """The reason of the first pattern that the name matches."""
+    """Reason of the first pattern that the name matches."""
     return next((reason for pattern, reason in reasons.items() if fnmatch(name, pattern)), UNKNOWN)

@@ -1,4 +1,4 @@
-"""Write the imported tables: all three appear together, or none does."""
+"""Atomic writing of the imported tables: all three become visible together, or no table does."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _ROWS_PER_FILE = 2_000_000
 
 
 class LogWriter:
-    """Receives batches of impressions, engagements and ads; counts rows, kinds and the window of days.
+    """Writer of batches of impressions, engagements and ads, with counts of rows, kinds and days.
 
-    A context manager: the folders get their names when the block ends well, and are removed when it fails.
+    A context manager: the folders are renamed into place when the block succeeds, and removed when it fails.
 
     Args:
         out: folder that receives impressions/, engagements/ and ads/.
-        overwrite: replace tables that are there.
+        overwrite: replace existing tables.
 
     Raises:
-        UserError: a table is there and ``overwrite`` is not given.
+        UserError: a table exists and ``overwrite`` is not given.
     """
 
     def __init__(self, out: Path, overwrite: bool = False) -> None:

@@ -1,1 +1,1 @@
-"""One HTML file that says what became of a day's impressions, and what training on them gave."""
+"""HTML report of a day: outcomes of its impressions, and results of training on them."""

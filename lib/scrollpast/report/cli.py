@@ -1,4 +1,4 @@
-"""The command line of the report: days and what was made from them in, one HTML file out."""
+"""Command line of the report: reads days and results, and writes one HTML file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _NAME = "report.html"
 
 
 def write_report(arguments: argparse.Namespace) -> int:
-    """Write the report and print where it is; returns the exit code.
+    """Write the report and print its path; returns the exit code.
 
     Raises:
-        UserError: what the command line names is not there, is broken, or cannot be written.
+        UserError: an input is missing or malformed, or the report cannot be written.
     """
     inputs = read_inputs(
         arguments.days,
@@ -36,7 +36,7 @@ def write_report(arguments: argparse.Namespace) -> int:
             out,
             expected="a place to write the report to",
             found=str(error),
-            remedy="name a file of a folder that can be written with --out",
+            remedy="pass --out with a file in a writable folder",
         ) from error
     print(f"{page.title}: {len(page.sections)} sections; wrote {out}")
     return 0

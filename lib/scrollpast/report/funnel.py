@@ -1,4 +1,4 @@
-"""The funnel: with which outcome every impression of the day ended."""
+"""Funnel: counts of the day's impressions by outcome."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _KEPT = {Outcome.NEGATIVE.label: 0, Outcome.EXPLICIT_NEGATIVE.label: 0, Outcome.POSITIVE.label: 2}
-"""Outcomes that go into records, by the place of their colour."""
+"""Outcomes that are part of records, by the index of their colour."""
 
 
 def funnel(inputs: Inputs) -> ReportSection:
-    """All outcomes in the order in which they are decided; they add up to the impressions."""
+    """Section with all outcomes in the order of decision; their counts add up to the impressions."""
     ledger, total = in_order(inputs.day.manifest.ledger), sum(inputs.day.manifest.ledger.values())
     if not total:
         missing = Missing("The day's ledger counts no impressions.", inputs.day.mined_again)
@@ -61,13 +61,13 @@ def funnel(inputs: Inputs) -> ReportSection:
 
 
 def in_order(ledger: dict[str, int]) -> dict[str, int]:
-    """Counts of all outcomes, in the order in which they are decided; unknown ones come last."""
+    """Counts of all outcomes, in the order of decision; unknown outcomes come last."""
     known = {outcome.label: ledger.get(outcome.label, 0) for outcome in Outcome}
     return known | {name: number for name, number in ledger.items() if name not in known}
 
 
 def _records(manifest: Manifest) -> str:
-    """Impressions that went into records."""
+    """Sentence with the counts of impressions in records."""
     served, explicit = manifest.ledger.get("negative", 0), manifest.ledger.get("explicit_negative", 0)
     return (
         f"{wording.count(manifest.ledger.get('positive', 0))} are positives; {wording.count(served)} are hard "

@@ -1,4 +1,4 @@
-"""Groups of few users or ads are not shown: k-anonymity (Sweeney, IJUFKS 10(5), 2002)."""
+"""Suppression of groups of few users or ads: k-anonymity (Sweeney, IJUFKS 10(5), 2002)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ NEW_USERS, KNOWN_USERS = "new users", "known users"
 
 
 def held_back(sizes: Mapping[str, int], floor: int) -> frozenset[str]:
-    """Groups of a whole that are not told, given how many users or ads each has.
+    """Groups of a partition that are suppressed, given the number of users or ads of each.
 
-    Those are the groups below the floor, and as many of the next larger ones as it takes for the rest of the whole to
-    say nothing of fewer than the floor either: what is held back is, together, at least that many, or all there is.
-    Empty groups say nothing of anybody.
+    Suppressed are the groups below the floor, and further groups by ascending size until the suppressed groups together
+    reach the floor, or all groups are suppressed: the remainder of the total then reveals no group below the floor.
+    Empty groups are not suppressed.
     """
     in_order = sorted((size, name) for name, size in sizes.items() if size)
     held: list[str] = []
@@ -32,30 +32,30 @@ def held_back(sizes: Mapping[str, int], floor: int) -> frozenset[str]:
 
 
 def are_few(numbers: Iterable[float], floor: int) -> bool:
-    """Whether any of these groups has somebody, and fewer than the floor."""
+    """True if any of these groups is not empty and below the floor."""
     return any(0 < number < floor for number in numbers)
 
 
 def untold_user_parts(num_new: int, num_users: int, floor: int) -> frozenset[str]:
-    """Parts of the users of an evaluation that are not told: all users less one part are the other."""
+    """Suppressed parts of the users of an evaluation: both or neither, as one part and the total reveal the other."""
     return held_back({NEW_USERS: num_new, KNOWN_USERS: num_users - num_new}, floor)
 
 
 def is_of_part(metric: str, parts: Collection[str]) -> bool:
-    """Whether a metric, such as ``slices/recall@100, new users``, is one of these parts of the users."""
+    """True if a metric, such as ``slices/recall@100, new users``, belongs to one of these parts of the users."""
     return metric.rpartition(", ")[2] in parts
 
 
 def joined(sizes: NDArray[np.int64], floor: int) -> list[tuple[int, int]]:
-    """Neighbouring groups put together until each has so many, or nothing.
+    """Merge neighbouring groups until each merged group reaches the floor, or is empty.
 
     Args:
-        sizes: int64 [G], users or ads of groups that have an order.
-        floor: the least number that is told.
+        sizes: int64 [G], users or ads of ordered groups.
+        floor: the smallest number that is shown.
 
     Returns:
-        The first and the last group of each stretch, in order. Together they are all groups; where all of them have
-        fewer than the floor together, one stretch has these.
+        First and last group of each merged group, in order; together they cover all groups. If all groups together are
+        below the floor, they form a single merged group.
     """
     stretches: list[tuple[int, int]] = []
     total = first = 0
@@ -64,7 +64,7 @@ def joined(sizes: NDArray[np.int64], floor: int) -> list[tuple[int, int]]:
         if not 0 < total < floor:
             stretches.append((first, group))
             total, first = 0, group + 1
-    if first < len(sizes):  # the rest is too small to stand alone: the last one that is told takes it
+    if first < len(sizes):  # the rest is below the floor: add it to the last merged group
         while stretches and total < floor:
             start, stop = stretches.pop()
             total, first = total + int(sizes[start : stop + 1].sum()), start
@@ -73,10 +73,10 @@ def joined(sizes: NDArray[np.int64], floor: int) -> list[tuple[int, int]]:
 
 
 def fewer_than(floor: int) -> str:
-    """Text in the place of a small number."""
+    """Text in place of a number below the floor."""
     return f"fewer than {floor:,}"
 
 
 def told_number(number: int, floor: int) -> str:
-    """A number of users or ads, where those are not few."""
+    """Text of a number of users or ads; `fewer_than` below the floor."""
     return fewer_than(floor) if are_few([number], floor) else wording.count(number)

@@ -1,4 +1,4 @@
-"""The page: everything that was found, in one HTML text that needs nothing beside it."""
+"""Page of the report: one self-contained HTML text."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _RECALL = "recall@100"
 
 
 def compose(inputs: Inputs) -> Page:
-    """All sections, with those that lack data saying what would make it.
+    """Compose all sections; a section without data names the command that makes the data.
 
     Raises:
-        UserError: a file of the day is missing or broken.
+        UserError: a file of the day is missing or corrupt.
     """
     manifest = inputs.day.manifest
     return Page(
@@ -65,7 +65,7 @@ def compose(inputs: Inputs) -> Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; whatever text it shows is escaped."""
+    """Render the page as HTML; all texts are escaped."""
     own = files("scrollpast.report")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -82,7 +82,7 @@ def _shards(inputs: Inputs) -> str:
 
 
 def _run(run: TrainedRun) -> str:
-    # The last step need not be one whose loss was logged.
+    # The loss of the last step may not have been logged.
     steps = max(
         [0 if run.metrics is None else run.metrics.step, *(int(point["step"]) for point in run.points)]
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = "Negatives a user"
 MOST_BYTES = 256 * 2**20
-"""Shards are read until they add up to so many bytes; buckets are hashes of users, so that any of them are a sample."""
+"""Bytes of shards that are read at most; buckets are hashes of users, so that any shards are a random sample."""
 _FEATURE = "negative_ad_id"
 _MOST_BARS = 40
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
@@ -43,18 +43,18 @@ class NegativesByUser:
         return float((np.arange(len(self.num_users)) * self.num_users).sum() / self.num_users.sum())
 
     def quantile(self, level: float) -> int:
-        """The number of negatives that this share of the users does not exceed."""
+        """Number of negatives that this share of the users does not exceed."""
         passed = np.cumsum(self.num_users)
         return int(np.searchsorted(passed, level * passed[-1]))
 
 
 def count_by_user(day: ReportedDay, most_bytes: int = MOST_BYTES) -> NegativesByUser:
-    """Count the negatives of the records, less those that were revoked, one shard at a time.
+    """Count the negatives of the records without revoked negatives, one shard at a time.
 
     Raises:
-        UserError: a shard is not there or not what the manifest says.
+        UserError: a shard is missing or differs from its manifest entry.
     """
-    # Decoding needs a compiler, which takes a while to import.
+    # Decoding imports numba, which is slow.
     from scrollpast.shards.reader import decode_shard, published_shards, read_shard_content
 
     schema = pa.schema([(_FEATURE, NEGATIVE_FEATURES[_FEATURE])])
@@ -79,7 +79,7 @@ def count_by_user(day: ReportedDay, most_bytes: int = MOST_BYTES) -> NegativesBy
 
 
 def per_user(inputs: Inputs) -> ReportSection:
-    """The distribution of negatives over the users of the day's records."""
+    """Section with the distribution of negatives over the users of the day's records."""
     day = inputs.day
     if not day.manifest.num_records:
         reason = "The day has no records: no user has a positive."
@@ -87,7 +87,7 @@ def per_user(inputs: Inputs) -> ReportSection:
     found = count_by_user(day)
     num_users = int(found.num_users.sum())
     if num_users < inputs.floor:
-        reason = f"The day has records of {fewer_than(inputs.floor)} users, which are not told one by one."
+        reason = f"The day has records of {fewer_than(inputs.floor)} users, which are not shown individually."
         return ReportSection(
             "per-user", TITLE, [Missing(reason, job_command("write_report", day.uri, "--floor", 1))]
         )
@@ -101,14 +101,14 @@ def per_user(inputs: Inputs) -> ReportSection:
     if rows[0].high == 0:
         told += f" {wording.share(rows[0].num_users / num_users)} have none."
     if cap is not None:
-        told += f" At most {cap:,} served ones of a user are kept (mining.negatives_per_user)."
+        told += f" At most {cap:,} served negatives of a user are kept (mining.negatives_per_user)."
     if day.manifest.num_revoked:
         told += " Revoked negatives are not counted."
     blocks: list[Block] = [Paragraph(told)]
     if found.num_shards < found.num_all_shards:
         blocks.append(
             Paragraph(
-                f"A sample: read were {found.num_shards:,} of {found.num_all_shards:,} shards. A user's shard follows "
+                f"A sample of {found.num_shards:,} of {found.num_all_shards:,} shards was read. A user's shard follows "
                 "from a hash of the user, so that shards differ by chance alone."
             )
         )
@@ -140,11 +140,11 @@ def per_user(inputs: Inputs) -> ReportSection:
 
 @dataclass(frozen=True)
 class Bar:
-    """Users who have between two numbers of negatives."""
+    """Users with a number of negatives in a range."""
 
     low: int
     high: int | None
-    """None: what the few users have who have the most is not told."""
+    """Upper end; None where it would reveal the number of few users."""
     num_users: int
 
     @property
@@ -155,7 +155,7 @@ class Bar:
 
 
 def _bars(num_users: NDArray[np.int64], floor: int) -> list[Bar]:
-    """One bar for none, then as many as are well told apart; none of few users."""
+    """Bars of the plot: users without negatives, then a readable number of ranges; no bar is below the floor."""
     width = max(1, -(-(len(num_users) - 1) // _MOST_BARS))
     starts = np.array([0, *range(1, len(num_users), width)])
     sizes = np.add.reduceat(num_users, starts)
@@ -170,7 +170,7 @@ def _bars(num_users: NDArray[np.int64], floor: int) -> list[Bar]:
 
 
 def _quantile(found: NegativesByUser, level: float, floor: int) -> int | None:
-    """The number at a quantile; None where few users have as many, or as few."""
+    """Number of negatives at a quantile; None where it would reveal the number of few users."""
     value = found.quantile(level)
     has_few_beside = min(found.num_users[: value + 1].sum(), found.num_users[value:].sum()) < floor
     return None if has_few_beside else value

@@ -1,7 +1,7 @@
-"""Plots as SVG that stands inside a page: coloured by its style sheet, and the same bytes for the same numbers.
+"""Plots as SVG inside a page: coloured by the page's style sheet; equal numbers give equal bytes.
 
-A plot is painted with colours that stand for names of the page's style (`INK`, `SERIES` and so on), which are put in
-place of them afterwards, so that one picture serves a dark page and a light one.
+A plot is painted with placeholder colours, which are then replaced by names of the page's style (`INK`, `SERIES` and so
+on), so that one picture serves a dark and a light page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, SURFACE = "#010203", "#020304", "#030405", "#040506"
 SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-"""Of the series: told apart without colours, too."""
+"""Line styles of the series, so that they differ without colours too."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", SURFACE: "--surface"} | {
@@ -37,7 +37,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "scrollpast",
     "font.family": "sans-serif",
-    # Part of matplotlib itself, and wide: what is laid out with it has room in any other font.
+    # A wide font that matplotlib includes: a layout with this font has room in any other font.
     "font.sans-serif": ["DejaVu Sans"],
     "text.color": INK,
     "axes.labelcolor": MUTED,
@@ -64,7 +64,7 @@ _STYLE: Any = {
 }
 
 Paint = Callable[[Figure, bool], None]
-"""Puts axes into an empty figure; the second argument: whether it is the narrow one."""
+"""Function that paints axes into an empty figure; the second argument is True for the narrow figure."""
 
 
 def plot(
@@ -73,8 +73,8 @@ def plot(
     """Paint a plot for wide and for narrow screens.
 
     Args:
-        name: begins the ids of the picture's parts; the page's only one.
-        heights: of the wide and of the narrow picture, in pixels.
+        name: prefix of the ids of the picture's parts; unique on the page.
+        heights: heights of the wide and of the narrow picture, in pixels.
     """
     label = f"{title}. {description}"
     wide = _draw(f"{name}-wide", label, paint, _WIDE, heights[0], is_narrow=False)
@@ -83,7 +83,7 @@ def plot(
 
 
 def grid_of(figure: Figure, number: int, columns: int) -> list[Axes]:
-    """So many axes, row by row."""
+    """``number`` axes in a grid, row by row."""
     rows = -(-number // columns)
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for unused in axes[number:]:
@@ -92,7 +92,7 @@ def grid_of(figure: Figure, number: int, columns: int) -> list[Axes]:
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    """Name the lines of all axes, which are those of one of them, above the plot."""
+    """Draw one legend above the plot for the lines of all axes, which are the same in every axes."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside upper left", ncols=min(columns, len(handles)))
@@ -107,14 +107,14 @@ def _draw(name: str, label: str, paint: Paint, width: int, height: int, *, is_na
         figure.patch.set_visible(False)
         paint(figure, is_narrow)
         content = io.BytesIO()
-        # No date and no version: the same numbers are the same bytes.
+        # Without date and version, equal numbers give equal bytes.
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(content, format="svg", metadata=nothing)
     return _for_page(content.getvalue(), name, label)
 
 
 def _for_page(content: bytes, name: str, label: str) -> Markup:
-    """The picture as an element of a page: own ids, the page's font and colours, its words."""
+    """Picture as an element of a page: with its own ids, the page's font and colours, and a label."""
     root = ElementTree.fromstring(content)  # noqa: S314 (it was made in this module)
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)

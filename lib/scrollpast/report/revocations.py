@@ -1,4 +1,4 @@
-"""Published negatives that turned out to be none."""
+"""Revoked negatives of the day, which later engagements contradict."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def revocations(inputs: Inputs) -> ReportSection:
     """Revoked negatives by the kind of engagement that contradicts them.
 
     Raises:
-        UserError: the day's revocations are missing or are not what was written.
+        UserError: the day's revocations are missing or corrupt.
     """
     day = inputs.day
     manifest = day.manifest
     if not manifest.num_revoked:
         if manifest.revocations_as_of is None:
-            reason = "Never looked: no search for revocations of the day is recorded."
+            reason = "Never searched: no search for revocations of the day is recorded."
         else:
             reason = (
                 f"None as of {wording.moment(manifest.revocations_as_of)} UTC: no engagement known by then contradicts "
@@ -43,7 +43,7 @@ def revocations(inputs: Inputs) -> ReportSection:
     blocks: list[Block] = [
         Paragraph(
             f"{wording.plural(manifest.num_revoked, 'negative')} of {wording.count(manifest.num_negatives)} ({of_all}) "
-            "turned out to be none: the user engaged with the ad. They stay in the shards and in the counts above, and "
+            "were revoked: the user engaged with the ad. They stay in the shards and in the counts above, and "
             f"every reader leaves them out.{_as_of(manifest.revocations_as_of)}"
         )
     ]
@@ -72,10 +72,10 @@ def revocations(inputs: Inputs) -> ReportSection:
 
 
 def revoked_words(manifest: Manifest) -> tuple[str, str]:
-    """The number of revoked negatives with a note, for a tile; never looked is not zero."""
+    """Number of revoked negatives with a note, for a tile; a day that was never searched has no number."""
     as_of = manifest.revocations_as_of
     if not manifest.num_revoked and as_of is None:
-        return wording.NONE, "never looked"
+        return wording.NONE, "never searched"
     if not manifest.num_revoked:
         return "0", f"as of {wording.moment(str(as_of))} UTC"
     of_all = wording.share(wording.ratio(manifest.num_revoked, manifest.num_negatives))
@@ -83,7 +83,7 @@ def revoked_words(manifest: Manifest) -> tuple[str, str]:
 
 
 def share_revoked(manifest: Manifest) -> float | None:
-    """The revoked share of the negatives; None where no search is recorded."""
+    """Revoked share of the negatives; None where no search is recorded."""
     if not manifest.num_revoked and manifest.revocations_as_of is None:
         return None
     return wording.ratio(manifest.num_revoked, manifest.num_negatives)

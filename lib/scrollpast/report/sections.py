@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Text by rows and columns; the first cell of a row is its header.
+    """Table of text; the first cell of a row is its header.
 
-    ``text_columns`` are the places of columns that hold words; the others' numbers are aligned to the right.
+    ``text_columns`` are the indices of columns of text; all other columns hold numbers, aligned to the right.
     """
 
     kind: ClassVar[str] = "table"
@@ -22,12 +22,12 @@ class ReportTable:
     rows: Sequence[Sequence[str]]
     text_columns: frozenset[int] = frozenset()
     total: Sequence[str] | None = None
-    """A last row that sums up the others"""
+    """Last row with the totals"""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture for wide and one for narrow screens, its words for those who do not see it, and its numbers."""
+    """Picture for wide and picture for narrow screens, a text alternative, and a table of the numbers."""
 
     kind: ClassVar[str] = "plot"
     title: str
@@ -47,7 +47,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Tile:
-    """One number with what it says."""
+    """One number with its label and note."""
 
     label: str
     value: str
@@ -56,7 +56,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Numbers that matter most."""
+    """Row of the main numbers."""
 
     kind: ClassVar[str] = "tiles"
     tiles: Sequence[Tile]
@@ -64,7 +64,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Missing:
-    """Why there is nothing to show, and the command that makes it."""
+    """Reason for missing data, and the command that makes the data."""
 
     kind: ClassVar[str] = "missing"
     reason: str
@@ -77,7 +77,7 @@ Block = ReportTable | Plot | Paragraph | Tiles | Missing
 
 @dataclass(frozen=True)
 class ReportSection:
-    """One heading and what stands below it; ``name`` is what links lead to."""
+    """Heading and its blocks; ``name`` is the target of links."""
 
     name: str
     title: str
@@ -86,7 +86,7 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """Report: title and sections."""
 
     title: str
     subtitle: str

@@ -1,4 +1,4 @@
-"""The days one after the other: shares of outcomes, engagement, negatives."""
+"""Trend over days: shares of outcomes, engagement, negatives."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TITLE = "Day by day"
 
 
 def trend(inputs: Inputs) -> ReportSection:
-    """Figures of every day that was named or lies beside the one."""
+    """Section with the figures of every named day, or of every day in the reported day's folder."""
     if len(inputs.days) < 2:
         return ReportSection(
-            "trend", TITLE, [Missing("No other day is published beside this one.", inputs.day.day_before)]
+            "trend", TITLE, [Missing("No other day is published in the same folder.", inputs.day.day_before)]
         )
     days = inputs.days
     figures: dict[str, Sequence[float | None]] = {
@@ -48,7 +48,7 @@ def trend(inputs: Inputs) -> ReportSection:
             Paragraph(f"Left out, as their manifests cannot be read: {wording.listed(inputs.left_out)}.")
         )
     numbers = ReportTable(
-        "Shares of outcomes are of all impressions of the day; revoked ones are of all negatives",
+        "Shares of outcomes are of all impressions of the day; shares of revoked negatives are of all negatives",
         ("day", *figures),
         [
             (day.ds, *(_shown(name, values[place]) for name, values in figures.items()))
@@ -68,7 +68,7 @@ def trend(inputs: Inputs) -> ReportSection:
 
 
 def _engagement_rate(day: Manifest) -> float | None:
-    """Positives, of all impressions that are not invalid."""
+    """Share of positives in all valid impressions."""
     return wording.ratio(
         day.ledger.get("positive", 0), sum(day.ledger.values()) - day.ledger.get("invalid", 0)
     )

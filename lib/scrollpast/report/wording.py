@@ -1,11 +1,11 @@
-"""Numbers and names as people read them."""
+"""Text of numbers and names for readers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 NONE = "–"
-"""Stands where there is no number."""
+"""Text in place of a missing number."""
 
 
 def count(value: float | None) -> str:
@@ -19,7 +19,7 @@ def share(value: float | None) -> str:
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """The quotient; None where there is no whole."""
+    """Quotient; None where the denominator is 0."""
     return part / whole if whole else None
 
 
@@ -65,7 +65,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def brief(value: float, _place: object = None) -> str:
-    """A count on an axis: ``250k``, ``1.5M``. The second argument is a tick's place, which does not matter."""
+    """A count on an axis: ``250k``, ``1.5M``. The second argument, a tick's place, is ignored."""
     for scale, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= scale:
             return f"{value / scale:.3g}{unit}"
