@@ -1,4 +1,4 @@
-"""The configuration: a YAML file names what differs from the defaults, ``--set section.option=value`` goes on top."""
+"""Configuration: defaults, overridden by a YAML file, overridden by ``--set section.option=value``."""
 
 from scrollpast.config.base_model import Section
 from scrollpast.config.comparison_options import ComparisonOptions, OwnArm

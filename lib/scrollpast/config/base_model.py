@@ -9,19 +9,19 @@ from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    # A manifest records the configuration as JSON, which knows neither infinity nor NaN.
+    # A manifest records the configuration as JSON, which has neither infinity nor NaN.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _without_options(cls, options: Any) -> Any:
-        """A section whose options are all commented out is null in YAML: its defaults."""
+        """Replace null by the defaults: a YAML section whose options are all commented out is null."""
         return {} if options is None else options
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes true for 1; a person who writes it has mistaken the option."""
+        """Refuse true and false for a number: Python would accept them as 1 and 0."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("truth_value", "something other than true or false")
         return value

@@ -37,7 +37,7 @@ FIGURES = {
     "unknown_ad_share": "positives and negatives whose ad the table of ads does not hold",
     "seen_before_share": "impressions that one of the trailing days had already",
 }
-"""The figures of a day's health, with what each one says."""
+"""Day metrics and their descriptions."""
 
 
 class Bounds(Section):
@@ -110,7 +110,7 @@ class GateOptions(Section):
     @field_validator("bounds", mode="before")
     @classmethod
     def _over_the_default_bounds(cls, bounds: Any) -> Any:
-        """A figure that is named changes what it says of the default bounds; ``null`` removes them."""
+        """Merge the named limits over the default limits; ``null`` removes a metric's limits."""
         if not isinstance(bounds, dict):
             return bounds
         merged: dict[str, Any] = {name: default.model_dump() for name, default in DEFAULT_BOUNDS.items()}

@@ -1,4 +1,4 @@
-"""From a YAML file and ``--set`` texts to a checked configuration."""
+"""Load a configuration from a YAML file and ``--set`` texts, and check it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Confi
     """Read a configuration.
 
     Args:
-        path: YAML file with what differs from the defaults; ``None`` for the defaults.
-        overrides: ``section.option=value`` texts, the value in YAML; they win over the file.
+        path: YAML file with the options that differ from the defaults; ``None`` for the defaults.
+        overrides: ``section.option=value`` texts, the value in YAML; they override the file.
 
     Raises:
-        UserError: unreadable file, malformed YAML, unknown option (names the nearest), value out of bounds.
+        UserError: the file is unreadable or malformed, an option is unknown (names the nearest), or a value is out of
+            bounds.
     """
     options: dict[str, Any] = {}
     origin = "the defaults"
@@ -97,7 +98,7 @@ def _apply_override(options: dict[str, Any], override: str) -> str:
     target = options
     for section in sections:
         inner = target.get(section)
-        # A copy is not needed: the options were read for this call alone.
+        # No copy is needed: the options were read for this call only.
         target[section] = inner if isinstance(inner, dict) else {}
         target = target[section]
     target[name] = value
@@ -105,7 +106,7 @@ def _apply_override(options: dict[str, Any], override: str) -> str:
 
 
 def _option_path(dotted: str) -> list[str]:
-    """The parts of a dotted option; the name of a setting that is handed on keeps its dots."""
+    """Split a dotted option into its parts; the name of a passed-through setting keeps its dots."""
     parts = dotted.split(".")
     section: Any = Config
     for depth, part in enumerate(parts[:-1], 1):

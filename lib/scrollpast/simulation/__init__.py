@@ -1,1 +1,1 @@
-"""Logs with a known truth: what to measure the miner against. Nothing else in the package imports this."""
+"""Simulated logs with a known truth, for measurements of the miner. No other package imports this package."""

@@ -1,9 +1,9 @@
 """Behaviour of a user on one served ad: look, stay, click, return, hide.
 
-Position-based examination (Wang et al., WSDM 2018) and a click that needs both a look and a want. Dwell is a
-mixture: scrolled past, looked at and skipped, lingered on, clicked; accidental clicks have their own short
-mode (Yahoo reports one near 1.8 s after the click). Conversions come as late as Criteo reports: 35 % within
-one hour, 50 % within a day, the rest up to 30 days.
+Position-based examination (Wang et al., WSDM 2018) and a click that needs both examination and relevance. Dwell is a
+mixture: scrolled past, examined and skipped, lingered on, clicked. Accidental clicks have a separate short mode
+(Yahoo reports a mode near 1.8 s after the click). Delays of conversions follow Criteo's report: 35 % within one hour,
+50 % within a day, the rest up to 30 days.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scrollpast.simulation.draws import draw, draw_log_uniform, draw_lognormal
 from scrollpast.simulation.slate import is_wanted
 
 KINDS = ("click", "long_click", "save", "conversion", "hide", "report")
-# Typed, for numba would compile `_note` anew for every plain number.
+# Typed, because numba would compile `_note` again for every plain number.
 CLICK, LONG_CLICK, SAVE, CONVERSION, HIDE, REPORT = (np.int64(code) for code in range(len(KINDS)))
 NO_REQUEST = np.int64(-1)
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
@@ -59,7 +59,7 @@ def draw_conversion_delay_s(stream, cap_days):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def react(world, rates, seed, stream, user, ad, is_bot, surface, position, relevance):  # type: ignore[no-untyped-def]
-    """Look and decide.
+    """Draw examination, relevance, click and dwell of one exposure.
 
     Returns:
         (is_wanted, is_examined, is_clicked, dwell_ms).
@@ -80,7 +80,7 @@ def react(world, rates, seed, stream, user, ad, is_bot, surface, position, relev
 
 @njit(cache=True)
 def engage(rates, stream, exposure, reaction, user_clicks, engaged, count):  # type: ignore[no-untyped-def]
-    """Write what follows from one exposure.
+    """Write the engagements that follow from one exposure.
 
     Args:
         exposure: (request, user id, ad id, position, served_at in microseconds, is_bot).
@@ -93,7 +93,7 @@ def engage(rates, stream, exposure, reaction, user_clicks, engaged, count):  # t
     """
     request, user, ad, position, served_us, is_bot = exposure
     wanted, examined, clicked, dwell_ms = reaction
-    # Slots further down come into view later: a click falls within seconds to a minute.
+    # Lower slots come into view later: a click follows within seconds to a minute.
     looked_us = served_us + int(draw(stream) * position * 1.5e6)
     click_us = looked_us + dwell_ms * 1000
     if clicked:

@@ -1,7 +1,7 @@
-"""Counter-based draws inside compiled loops: any request can be made again, anywhere, from its number.
+"""Counter-based draws inside compiled loops: any process can generate a request again from its number.
 
 The generator is SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, OOPSLA
-2014): a counter put through a mixing function. A stream is one uint64 in an array of length 1.
+2014): a mixing function of a counter. A stream is one uint64 in an array of length 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNIT = 2.0**-53
 
 @njit(cache=True)
 def mix(x):  # type: ignore[no-untyped-def]
-    """Scatter the 64 bits of a uint64."""
+    """Mix the 64 bits of a uint64."""
     x = np.uint64(x)
     x = (x ^ (x >> _S30)) * _M1
     x = (x ^ (x >> _S27)) * _M2
@@ -35,7 +35,7 @@ def key_of(seed, a, b):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def unit_of(key):  # type: ignore[no-untyped-def]
-    """The top 53 bits of a key as a float64 in [0, 1)."""
+    """Top 53 bits of a key as a float64 in [0, 1)."""
     return np.float64(key >> _S11) * _UNIT
 
 
@@ -84,7 +84,7 @@ def alias_table(weights):  # type: ignore[no-untyped-def]
             num_large -= 1
             small[num_small] = rich
             num_small += 1
-    for i in range(num_small):  # rounding left these a hair under 1
+    for i in range(num_small):  # rounding left these slightly below 1
         keep[small[i]] = 1.0
     return keep, other
 

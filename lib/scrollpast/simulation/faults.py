@@ -1,7 +1,7 @@
-"""Faults of the feeds of a day, planted into a sound log.
+"""Faults of the feeds of a day, injected into a sound log.
 
-Every fault is a function of a log and a day that gives the log as it would have arrived; all that it draws is a
-hash of what it touches. Days before and after stay as they are.
+Every fault is a function of a log and a day that returns the faulty log. Its draws are hashes of the affected ids or
+rows. Days before and after stay unchanged.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from scrollpast.simulation.world import DAY_US
 HOUR_US = DAY_US // 24
 _TIME = pa.timestamp("us", "UTC")
 _STRANGE = 1 << 40
-"""Added to an id, it gives one that the log does not have."""
+"""Offset of an id to an id outside the log."""
 _SILENT, _CLICKING = 0.0, 0.05
 
 
 @dataclass(frozen=True)
 class Feeds:
-    """The two feeds of a log, as ``simulation.tables`` writes them."""
+    """The two feeds of a log, in the schemas of ``simulation.tables``."""
 
     impressions: pa.Table
     engagements: pa.Table
 
 
 Fault = Callable[[Feeds, int], Feeds]
-"""A log and the start of a day (microseconds since the epoch, UTC) → the log as it arrived."""
+"""A log and the start of a day (microseconds since the epoch, UTC) → the faulty log."""
 
 
 def drop_engagements(feeds: Feeds, day_us: int) -> Feeds:
@@ -47,53 +47,53 @@ def drop_half_of_the_users(feeds: Feeds, day_us: int) -> Feeds:
 
 
 def drop_half_of_the_files(feeds: Feeds, day_us: int) -> Feeds:
-    """The engagement feed of the day lacks every second hour, as where one file an hour was written."""
+    """The engagement feed of the day lacks every second hour, as with lost hourly files."""
     hour = _times(feeds.engagements, "engaged_at") // HOUR_US
     return _without_engagements(feeds, _engaged_on(feeds, day_us) & (hour % 2 == 1))
 
 
 def engage_3_h_late(feeds: Feeds, day_us: int) -> Feeds:
-    """The clock of the engagement feed is three hours ahead of the one of impressions."""
+    """The clock of the engagement feed is three hours ahead of the impressions' clock."""
     return _shifted(feeds, day_us, 3 * HOUR_US)
 
 
 def engage_3_h_early(feeds: Feeds, day_us: int) -> Feeds:
-    """The clock of the engagement feed is three hours behind the one of impressions."""
+    """The clock of the engagement feed is three hours behind the impressions' clock."""
     return _shifted(feeds, day_us, -3 * HOUR_US)
 
 
 def deliver_twice(feeds: Feeds, day_us: int) -> Feeds:
-    """The impressions of the day come twice."""
+    """The impressions of the day are delivered twice."""
     of_day = _taken(feeds.impressions, _served_on(feeds, day_us))
     return replace(feeds, impressions=pa.concat_tables([feeds.impressions, of_day]))
 
 
 def deliver_yesterday_again(feeds: Feeds, day_us: int) -> Feeds:
-    """The impressions of the day are those of the day before, stamped with this one."""
+    """The impressions of the day are those of the day before, with times of this day."""
     again = _a_day_later(_taken(feeds.impressions, _served_on(feeds, day_us - DAY_US)), "served_at")
     others = _taken(feeds.impressions, ~_served_on(feeds, day_us))
     return replace(feeds, impressions=pa.concat_tables([others, again]))
 
 
 def replay_yesterday(feeds: Feeds, day_us: int) -> Feeds:
-    """Both feeds of the day are those of the day before, stamped with this one: every rate is as it should be."""
+    """Both feeds of the day are those of the day before, with times of this day: every rate looks normal."""
     again = _a_day_later(_taken(feeds.engagements, _engaged_on(feeds, day_us - DAY_US)), "engaged_at")
     others = _taken(feeds.engagements, ~_engaged_on(feeds, day_us))
     return replace(deliver_yesterday_again(feeds, day_us), engagements=pa.concat_tables([others, again]))
 
 
 def flood_with_busy_bots(feeds: Feeds, day_us: int) -> Feeds:
-    """As many impressions again as the day has go to a few bots, which click on some of them."""
+    """The number of impressions is doubled by a few bots, which click on some of theirs."""
     return _flooded(feeds, day_us, rows_per_bot=3000, click=_CLICKING)
 
 
 def flood_with_many_bots(feeds: Feeds, day_us: int) -> Feeds:
-    """As many impressions again as the day has go to bots that look like users and click on some of them."""
+    """The number of impressions is doubled by bots that look like users and click on some of theirs."""
     return _flooded(feeds, day_us, rows_per_bot=20, click=_CLICKING)
 
 
 def flood_with_silent_bots(feeds: Feeds, day_us: int) -> Feeds:
-    """As many impressions again as the day has go to bots that look like users and never click."""
+    """The number of impressions is doubled by bots that look like users and never click."""
     return _flooded(feeds, day_us, rows_per_bot=20, click=_SILENT)
 
 
@@ -130,7 +130,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def _times(table: pa.Table, name: str) -> NDArray[np.int64]:
-    """Microseconds since the epoch, [N]; a null is far from every day."""
+    """Microseconds since the epoch, [N]; null is a value far from every day."""
     return np.asarray(table[name].cast(pa.int64()).fill_null(-(2**62)).to_numpy())
 
 
@@ -143,7 +143,7 @@ def _engaged_on(feeds: Feeds, day_us: int) -> NDArray[np.bool_]:
 
 
 def _half(table: pa.Table, name: str) -> NDArray[np.bool_]:
-    """The rows of half of the ids, [N]; those without one are not among them."""
+    """Mask of the rows of half of the ids, [N]; False for rows without an id."""
     hashes = xxhash64(table[name].fill_null(0).to_numpy().astype(np.int64))
     return (hashes % 2 == 0) & pc.is_valid(table[name]).to_numpy()
 
@@ -177,7 +177,7 @@ def _remapped(table: pa.Table, name: str, where: NDArray[np.bool_]) -> pa.Table:
 
 
 def _flooded(feeds: Feeds, day_us: int, *, rows_per_bot: int, click: float) -> Feeds:
-    """Every row of the day comes again, for a bot, in a request of its own; a share of these is clicked on."""
+    """Repeat every row of the day for a bot, in a new request; a share of the repeated rows is clicked."""
     rows = _taken(feeds.impressions, _served_on(feeds, day_us))
     number = np.arange(len(rows))
     bots = _with_column(rows, "user_id", pa.array(_STRANGE + number // rows_per_bot))

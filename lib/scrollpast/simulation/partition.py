@@ -1,7 +1,7 @@
-"""One stretch of the log: the rows of one file part, made by one compiled loop from the seed and its number.
+"""One stretch (partition) of the log: the rows of one file, made by one compiled loop from the seed and its number.
 
-A request is a pure function of (seed, stretch, number), so a stretch can deliver again what the one before it
-served, without a word between the processes that make them.
+A request is a pure function of (seed, stretch, number), so that a stretch can repeat requests of the stretch before
+without communication between processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scrollpast.simulation.slate import fill_slate, served_moment
 from scrollpast.simulation.world import World
 
 REQUEST_BITS = 24
-"""Bits of a request id that number the requests of one stretch; the bits above are the stretch."""
+"""Low bits of a request id that number the requests of one stretch; the high bits hold the stretch."""
 
 _FEED, _SEARCH = 0.6, 0.25
 _NUM_SURFACES = len(SURFACES)
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 
 def plan_of(num_rows: int, shape: LogShape) -> Plan:
-    """Cut a log in stretches of ``shape.rows_per_file`` rows or a little fewer."""
+    """Divide a log into stretches of ``shape.rows_per_file`` rows or slightly fewer."""
     return Plan(num_rows, math.ceil(num_rows / shape.rows_per_file))
 
 
@@ -60,10 +60,10 @@ def make_stretch(
     Args:
         world: users and ads.
         shape: rates.
-        plan: how many rows the log has, in how many stretches.
-        stretch: which one, from 0.
+        plan: number of rows of the log, and of stretches.
+        stretch: number of the stretch, from 0.
         seed: seed of the log.
-        until_us: end of what is known, microseconds since 1970; later engagements are left out.
+        until_us: end of the engagements, microseconds since 1970; later engagements are left out.
     """
     num_rows = _rows_before(plan, stretch + 1) - _rows_before(plan, stretch)
     rows, engaged = empty_rows(num_rows), empty_engaged(num_rows, until_us)
@@ -80,13 +80,13 @@ def _rows_before(plan, stretch):  # type: ignore[no-untyped-def]
 def _fill(world, rates, plan, stretch, seed, rows, engaged):  # type: ignore[no-untyped-def]
     num_rows = rows.request.size
     scratch = _scratch(rates)
-    # Shares are of all rows, chances of those served once; only sound rows are delivered again.
+    # Shares refer to all rows, chances to rows served once; only valid rows are delivered again.
     repeat = rates.duplicates / ((1.0 - rates.duplicates) * (1.0 - _fault_chance(rates)))
-    # Typed zeros: of a plain one numba makes a literal, and compiles all that it is passed to once more.
+    # Typed zeros: numba makes a literal of a plain zero, and compiles every called function again for it.
     at = np.int64(0)
 
-    # Late re-deliveries: whole slates of the stretch before. Only its first requests qualify, of which it is
-    # sure that its file holds them whole; their chance is raised so that half of all duplicates come late.
+    # Late re-deliveries: whole slates of the stretch before. Only its first requests qualify, because its file
+    # surely holds them completely; their chance is raised so that half of all duplicates are late.
     nearby = repeat
     if stretch > 0:
         nearby = 0.5 * repeat
@@ -130,7 +130,7 @@ def _scratch(rates):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _serve(world, rates, plan, stretch, number, seed, scratch, rows, at):  # type: ignore[no-untyped-def]
-    """Write the rows of one request from ``at`` on, as far as there is room; returns where they end."""
+    """Write the rows of one request from ``at`` on, as far as space allows; returns the end of the rows."""
     slate, slots, stream = scratch
     request = (np.int64(stretch) << REQUEST_BITS) | number
     stream[0] = key_of(seed ^ _REQUEST_TAG, stretch, number)
@@ -176,11 +176,11 @@ def _serve(world, rates, plan, stretch, number, seed, scratch, rows, at):  # typ
 
 @njit(cache=True)
 def _share_of_window(rates, plan, stretch, number, jitter):  # type: ignore[no-untyped-def]
-    """When a request is served: about in the order of its number, inside the stretch's share of time."""
+    """Time of a request as a share of the window: about in the order of its number, inside the stretch's share."""
     first = _rows_before(plan, stretch)
     num_rows = _rows_before(plan, stretch + 1) - first
-    # A little more than what is expected, so that few requests run over the end of their stretch: the sizes
-    # of slates make their number vary by less than 0.3 sqrt(expected).
+    # Slightly more requests than expected, so that few requests exceed the end of their stretch: random slate
+    # sizes change the number of requests by less than 0.3 sqrt(expected).
     expected = num_rows * (1.0 - rates.duplicates) / (0.5 * (rates.min_slate + rates.max_slate))
     num_requests = 1.0 + expected + 0.6 * math.sqrt(expected)
     progress = (number + jitter) / num_requests
@@ -189,7 +189,7 @@ def _share_of_window(rates, plan, stretch, number, jitter):  # type: ignore[no-u
 
 @njit(cache=True)
 def _follow(world, rates, seed, rows, row, stream, engaged, count):  # type: ignore[no-untyped-def]
-    """Write the engagements that follow from one row; they have a stream of their own."""
+    """Write the engagements that follow from one row, drawn from a separate stream."""
     user, position = rows.user[row], rows.position[row]
     stream[0] = key_of(seed ^ _ENGAGE_TAG, rows.request[row], position)
     exposure = rows.request[row], user, rows.ad[row], position, rows.served_us[row], rows.is_bot[row]
@@ -199,7 +199,7 @@ def _follow(world, rates, seed, rows, row, stream, engaged, count):  # type: ign
 
 @njit(cache=True)
 def _deliver_again(world, rates, plan, stretch, number, seed, scratch, rows, at):  # type: ignore[no-untyped-def]
-    """Write the sound rows of an earlier request again; returns where they end."""
+    """Write the valid rows of an earlier request again; returns the end of the rows."""
     end = _serve(world, rates, plan, stretch, number, seed, scratch, rows, at)
     kept = at
     for row in range(at, end):
@@ -212,7 +212,7 @@ def _deliver_again(world, rates, plan, stretch, number, seed, scratch, rows, at)
 
 @njit(cache=True)
 def _spoil(rows, row):  # type: ignore[no-untyped-def]
-    """Faults of the logging pipeline in a row: lose the dwell, break a value."""
+    """Inject faults of the logging pipeline into a row: a lost dwell, an invalid value."""
     if not rows.is_dwell_sent[row]:
         rows.dwell_ms[row] = UNKNOWN_DWELL
     if rows.broken[row] == NEGATIVE_DWELL:

@@ -1,4 +1,4 @@
-"""Ads that a retriever put into the users' pools: the file that a simulated log can be given."""
+"""Ads that a retriever put into the users' pools: an optional input file of a simulated log."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scrollpast.errors import UserError
 
 Pools = NDArray[np.int32]
-"""Rows of ads (``ad_id`` − 1) by user (``user_id`` − 1) and slot of the pool; -1 = the funnel's own draw. Read-only."""
+"""Rows of ads (``ad_id`` − 1) by user (``user_id`` − 1) and slot of the pool; -1 = drawn by the funnel. Read-only."""
 
 
 def no_pools() -> Pools:
-    """Pools of no users: int32 [0, 0], of the kind that `read_pools` gives, so that loops are compiled once."""
+    """Empty pools: int32 [0, 0], of the same type as those of `read_pools`, so that loops are compiled once."""
     return _frozen(np.empty((0, 0), np.int32))
 
 
 def read_pools(path: Path, num_users: int, num_slots: int, num_ads: int) -> Pools:
-    """Map a file of ``numpy.save`` into memory: processes that read the same one share it.
+    """Map a file of ``numpy.save`` into memory, shared by all processes that read it.
 
     Args:
         path: the file.
@@ -31,7 +31,7 @@ def read_pools(path: Path, num_users: int, num_slots: int, num_ads: int) -> Pool
         int32 [num_users, num_slots], values in [-1, num_ads).
 
     Raises:
-        UserError: no such file, not an array, or of another shape, type or range.
+        UserError: the file is missing, is not an array, or has another shape, type or range.
     """
     place = f"--retrieved {path}"
     try:
@@ -50,7 +50,7 @@ def read_pools(path: Path, num_users: int, num_slots: int, num_ads: int) -> Pool
             place,
             expected=f"int32 [{num_users}, {num_slots}] (users, slots of a pool) with values from -1 to {num_ads - 1}",
             found=f"{found.dtype} {list(found.shape)}{bounds}",
-            remedy="make it for this log: its numbers of users and ads follow from --rows",
+            remedy="make the file for this log: the numbers of users and ads follow from --rows",
         )
     return _frozen(np.asarray(found, order="C"))
 

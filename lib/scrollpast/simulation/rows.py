@@ -1,4 +1,4 @@
-"""The arrays that the compiled loop fills, and the numbers it reads: named tuples, which numba takes."""
+"""Arrays that the compiled loop fills, and numbers that it reads, as named tuples for numba."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
     position: NDArray[np.int32]
     dwell_ms: NDArray[np.int32]  # UNKNOWN_DWELL = null
     propensity: NDArray[np.float64]  # NaN = unknown
-    score: NDArray[np.float32]  # NaN = not the ranker's choice
+    score: NDArray[np.float32]  # NaN = not chosen by the ranker
     is_random: NDArray[np.bool_]
     relevance: NDArray[np.float32]
     is_relevant: NDArray[np.bool_]
@@ -32,12 +32,12 @@ class Rows(NamedTuple):
     is_clicked: NDArray[np.bool_]
     is_bot: NDArray[np.bool_]
     is_duplicate: NDArray[np.bool_]
-    broken: NDArray[np.int8]  # FINE, or what is wrong with the row
+    broken: NDArray[np.int8]  # FINE, or the fault of the row
     is_dwell_sent: NDArray[np.bool_]
 
 
 class Engaged(NamedTuple):
-    """Engagements, arrays [N]; nothing from ``until_us`` on is kept."""
+    """Engagements, arrays [N]; engagements from ``until_us`` on are left out."""
 
     kind: NDArray[np.int8]
     request: NDArray[np.int64]
@@ -49,7 +49,7 @@ class Engaged(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """The numbers of a ``LogShape`` that the compiled loop reads."""
+    """Numbers of a ``LogShape`` that the compiled loop reads."""
 
     min_slate: int
     max_slate: int
@@ -78,7 +78,7 @@ class Rates(NamedTuple):
 
 
 def rates_of(shape: LogShape) -> Rates:
-    """The compiled loop's view of a shape."""
+    """Numbers of a shape for the compiled loop."""
     return Rates._make(kind(getattr(shape, name)) for name, kind in _RATE_TYPES.items())
 
 
@@ -87,7 +87,7 @@ _RATE_TYPES = {name: int if name in _WHOLE else float for name in Rates._fields}
 
 
 def empty_rows(num_rows: int) -> Rows:
-    """Room for ``num_rows`` impressions."""
+    """Allocate arrays for ``num_rows`` impressions."""
     kinds = (
         "i8",
         "i8",
@@ -112,6 +112,6 @@ def empty_rows(num_rows: int) -> Rows:
 
 
 def empty_engaged(num_rows: int, until_us: int) -> Engaged:
-    """Room for what can follow from ``num_rows`` impressions: at most four engagements each."""
+    """Allocate arrays for the engagements of ``num_rows`` impressions: at most four each."""
     columns = [np.empty(4 * num_rows, kind) for kind in ("i1", "i8", "i8", "i8", "i8", "f8")]
     return Engaged._make([*columns, until_us])

@@ -1,4 +1,4 @@
-"""Simulated funnel: the user who asks, the time, and the ads that the ranker places."""
+"""Simulated funnel: the user and time of a request, and the ads that the ranker places."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def log_odds(world, spread, user, ad):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def is_wanted(seed, user, ad, relevance):  # type: ignore[no-untyped-def]
-    """Whether the user wants the ad: one fact per (user, ad), the same at every exposure."""
+    """True if the user wants the ad: one draw per (user, ad), the same at every exposure."""
     return unit_of(key_of(seed ^ _WANT_TAG, user, ad)) < relevance
 
 
 @njit(cache=True)
 def pool_ad(world, rates, seed, user, slot, day, num_alive):  # type: ignore[no-untyped-def]
-    """The ad in one slot of the user's pool on a day; -1 if none lives.
+    """Ad in one slot of the user's pool on a day; -1 if no candidate exists yet.
 
-    What a retriever put there, if it lives; else the best match of a few popular ones, which changes every
-    ``pool_days``, slot by slot on different days.
+    The retriever's ad, if it exists on the day; else the best match of a few popular ads, which changes every
+    ``pool_days`` days, on different days for different slots.
     """
     if user < world.retrieved.shape[0] and 0 <= world.retrieved[user, slot] < num_alive:
         return np.int64(world.retrieved[user, slot])
@@ -73,7 +73,7 @@ def fill_slate(world, rates, seed, stream, user, at_us, size, slots, slate):  # 
     Args:
         slots: int64 [pool_ads], scratch.
         slate: (ad int64, odds float64, is_random bool, the ranker's score float64, NaN where the slot is random),
-            each [2 * max_slate]; the first positions receive the answer, the rest is scratch for the candidates.
+            each [2 * max_slate]; the first positions receive the slate, the rest is scratch for the candidates.
 
     Returns:
         (positions filled, ads alive): at most ``size``, fewer where the pool has no more ads.
@@ -102,8 +102,8 @@ def fill_slate(world, rates, seed, stream, user, at_us, size, slots, slate):  # 
     ranked_odds = odds[:num_found][order]
     ranked_scores = scores[:num_found][order]
 
-    # Random slots draw first and from all ads alive, so that each ad has exactly the stated propensity;
-    # the ranked ads then fill the rest and skip what a random slot already shows.
+    # Random slots draw first and from all existing ads, so that each ad has exactly the stated propensity;
+    # the ranked ads then fill the rest and skip ads of random slots.
     num_random = 0
     for position in range(size):
         is_random[position] = num_random < num_alive and draw(stream) < rates.random_slot_share
