@@ -151,7 +151,7 @@ def kill_rank(place: Here) -> str | None:
     text = said(job)
     if not is_struck or job.returncode == 0:
         return None
-    return "" if "found another one gone" in text else f"exit code {job.returncode}: {text}"
+    return "" if "found a rank that ended early" in text else f"exit code {job.returncode}: {text}"
 
 
 def _goes_on(job: Process, is_struck: bool) -> str | None:

@@ -165,7 +165,7 @@ def test_sigterm_ends_it_with_a_word_on_how_to_go_on(days: dict[str, str], tmp_p
     process.terminate()
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 143, stderr
-    assert "stopped by SIGTERM; the same command goes on from there" in stdout
+    assert "stopped by SIGTERM; the same command resumes the comparison" in stdout
     assert "Traceback" not in stderr
 
 
@@ -203,7 +203,7 @@ def test_an_arm_without_its_days_is_skipped_and_said_to_be(
         "compare_negatives", *arguments(days, tmp_path), "--seeds", "0", "--arms", "neighbours", "naive"
     )
     assert done.exit_code == 0, done.stderr
-    reason = "neighbours: it needs days of the set neighbours, and none are given"
+    reason = "neighbours: the arm needs days of the set neighbours, and no such days are given"
     assert done.stdout.count(f"skipped: {reason}") == 2  # at once, and below the table
     content = json.loads((tmp_path / "comparison.json").read_text())
     assert [skipped["arm"] for skipped in content["skipped"]] == ["neighbours"]

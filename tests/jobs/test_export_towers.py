@@ -101,7 +101,7 @@ def test_an_export_is_replaced_only_when_asked_to(runs: Path, known: Known, tmp_
     message = error_of(run(runs / "measured", "--out", tmp_path, *known))
     assert message == (
         f"{tmp_path}/export.json: expected a folder without an export, found one; "
-        "name another --out, or pass --overwrite to replace it"
+        "pass another --out, or --overwrite to replace the export"
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert run(runs / "measured", "--out", tmp_path, *known, "--overwrite").exit_code == 0

@@ -159,7 +159,7 @@ def test_ranks_that_lose_another_say_so_and_the_run_goes_on(days: tuple[str, str
     _, stderr = process.communicate(timeout=120)
     assert process.returncode != 0
     (told,) = [line for line in stderr.splitlines() if "train_two_tower.py: error" in line]
-    assert "expected 2 ranks that go on together, found another one gone" in told
+    assert "expected 2 ranks that run to the end, found a rank that ended early" in told
     last = published_checkpoints(str(tmp_path))[-1].step
     again = run(days, tmp_path, f"max_steps={last + 5}", "epochs=100000", *options, num_ranks=2)
     assert again.returncode == 0, again.stderr

@@ -205,7 +205,7 @@ def test_a_finished_run_refuses_other_days_and_another_vocabulary(
     other_day = write_day(tmp_path / "other", [[record(random, 1, 5, 9)]])
     message = error_of(train(other_day, out=out, overrides=(known,)))
     assert (
-        f"expected the days of the run as they were: {day}, found {other_day} with other records" in message
+        f"expected the unchanged days of the run: {day}, found {other_day} with other records" in message
     )
     assert "nothing was trained" in message
     larger = vocabulary()

@@ -95,9 +95,9 @@ def test_an_arm_whose_days_are_missing_is_skipped_with_the_reason() -> None:
     found = planned("ratios=[2]", day_sets=("filtered",))
     assert names(found) == ["in_batch", "random", "filtered@2", "weighted@2"]
     assert {skipped.arm: skipped.reason for skipped in found.skipped} == {
-        "naive": "it needs days of the set naive, and none are given",
-        "neighbours": "it needs days of the set neighbours, and none are given",
-        "all": "it needs days of the set neighbours, and none are given",
+        "naive": "the arm needs days of the set naive, and no such days are given",
+        "neighbours": "the arm needs days of the set neighbours, and no such days are given",
+        "all": "the arm needs days of the set neighbours, and no such days are given",
     }
 
 
@@ -118,7 +118,7 @@ def test_a_baseline_that_is_no_line_is_told_the_lines(baseline: str) -> None:
 
 
 def test_one_line_alone_is_no_comparison() -> None:
-    with pytest.raises(UserError, match="expected something to hold against random"):
+    with pytest.raises(UserError, match="expected an arm to compare with random"):
         planned("arms=[random]")
 
 

@@ -167,5 +167,5 @@ def test_choosing_checkpoints_on_what_is_measured_is_refused(
     days: dict[str, str], device: torch.device, tmp_path: Path
 ) -> None:
     chosen = f"training.evaluation.days=[{days['evaluation']}/manifest.json]"
-    with pytest.raises(UserError, match="what is chosen on a day looks better on it than it is"):
+    with pytest.raises(UserError, match="a choice made on a day biases its metrics"):
         run_comparison(comparison(days, tmp_path / "out", chosen), device)

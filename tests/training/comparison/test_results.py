@@ -56,7 +56,7 @@ def test_what_is_no_result_is_said_to_be_none(tmp_path: Path) -> None:
         lambda: pq.write_table(pa.table({"user_id": [1]}), path),
     ):
         write()
-        with pytest.raises(CorruptShardError, match="move it away and run again"):
+        with pytest.raises(CorruptShardError, match="move the file away and run again"):
             Result.read(str(path))
 
 

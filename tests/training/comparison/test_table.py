@@ -62,7 +62,7 @@ def test_the_text_fits_100_columns_and_says_every_verdict(table: ComparisonTable
     assert "recall@100, higher is better; differences from random" in lines
     assert "served share in top 100, lower is better; differences from random" in lines
     assert "95 % for all 8" in lines[0]
-    assert "skipped: filtered: it needs days of the set filtered, and none are given" in lines
+    assert "skipped: filtered: the arm needs days of the set filtered, and no such days are given" in lines
     assert lines[-1] == "note: a note"
     assert "200 users, 20 of them new, 1,234 ads, 2 seeds" in lines
 
@@ -111,7 +111,7 @@ def test_the_module_documents_every_field(table: ComparisonTable) -> None:
 def test_notes_say_what_intervals_leave_out(table: ComparisonTable) -> None:
     assert notes_of(table.judged, 2, num_ads=101) == []
     assert notes_of(table.judged, 1, num_ads=101) == [
-        "one seed: the intervals do not cover what another seed would have given"
+        "one seed: the intervals do not cover the variation between seeds"
     ]
     few = {key: judged and replace(judged, num_users=29) for key, judged in table.judged.items()}
     assert [note.partition(":")[0] for note in notes_of(few, 2, num_ads=101)] == [

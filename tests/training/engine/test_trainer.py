@@ -102,7 +102,7 @@ def test_a_run_does_not_go_on_with_other_options(
     day: str, override: str, message: str, tmp_path: Path
 ) -> None:
     small_run(day, tmp_path / "run", "max_steps=1").train()
-    with pytest.raises(UserError, match="begin another one in another --out") as caught:
+    with pytest.raises(UserError, match="start a new run in another --out") as caught:
         small_run(day, tmp_path / "run", override)
     assert message in str(caught.value)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from scrollpast.config.training_options import TrainingData
 from scrollpast.errors import UserError
 from scrollpast.training.evaluation.held_out import HeldOut, Ragged, read_held_out
 from tests.training.evaluation.toy import day, row, ten_ads
@@ -56,9 +57,24 @@ def test_a_user_all_of_whose_positives_are_known_is_not_asked_about(tmp_path: Pa
 
 def test_the_latest_of_a_long_history_stay(tmp_path: Path) -> None:
     before = [row(7, {ad: 9 - ad for ad in range(1, 9)}, [])]
-    found = read_held_out(*days(tmp_path, before, [row(7, {9: 60}, [])]), ten_ads(), max_history=3)
+    found = read_held_out(
+        *days(tmp_path, before, [row(7, {9: 60}, [])]), ten_ads(), data=TrainingData(max_history=3)
+    )
     assert lists(found.history) == [[3, 2, 1]]
     assert lists(found.known) == [[1, 2, 3, 4, 5, 6, 7, 8]]
+
+
+def test_lists_hold_an_ad_once_where_repeats_are_merged(tmp_path: Path) -> None:
+    first = row(7, {3: 1, 2: 2, 5: 8}, [4, 6, 4, 9], kinds=[0, 0, 0, 100])
+    second = row(7, {3: 20}, [6])
+    arguments = days(tmp_path, [first, second], [row(7, {8: 60}, [])])
+    plain = read_held_out(*arguments, ten_ads(), data=TrainingData(max_passed=8))
+    assert lists(plain.history) == [[3, 2, 5, 3]]
+    assert sorted(lists(plain.passed)[0]) == [4, 4, 6, 6]
+    merged = read_held_out(*arguments, ten_ads(), data=TrainingData(max_passed=8, merge_repeats=True))
+    assert lists(merged.history) == [[2, 5, 3]]
+    assert sorted(lists(merged.passed)[0]) == [4, 6]
+    assert lists(read_held_out(*arguments, ten_ads()).passed) == [[]]
 
 
 def test_some_users_stand_for_all_the_same_ones_every_time(tmp_path: Path) -> None:
@@ -103,7 +119,7 @@ def test_a_vocabulary_that_counted_the_evaluated_day_is_refused(tmp_path: Path) 
 
 def test_days_without_a_positive_say_so(tmp_path: Path) -> None:
     before, after = days(tmp_path, [row(7, {1: 1}, [])], [row(7, {1: 50}, [2])])
-    with pytest.raises(UserError, match="users with a positive that they did not have before"):
+    with pytest.raises(UserError, match="users with a positive on an ad without an earlier positive"):
         read_held_out(before, after, ten_ads())
 
 

@@ -26,7 +26,7 @@ def alone() -> Iterator[None]:
 def kernels(*settings: str, device: str = "cuda") -> dict[str, str]:
     """The kernel that each table gets."""
     options = load_config(None, [f"training.model.{setting}" for setting in settings]).training
-    shapes = TableShapes.of(vocabulary())
+    shapes = TableShapes.of(vocabulary(), options.data)
     towers = TwoTower(shapes, options.model, table_device="meta")
     for tables in (towers.user_tables, towers.ad_tables):
         fuse_table_optimizer(tables, options.optimizer, num_anchors=64)
@@ -56,7 +56,7 @@ def test_without_a_gpu_all_memory_is_the_machines() -> None:
 
 def test_a_table_that_does_not_fit_the_device_may_lie_in_the_machines_memory() -> None:
     small = "sharding.memory_gib=0.0001"
-    with pytest.raises(UserError, match=r"put tables into its placement \(cached\)"):
+    with pytest.raises(UserError, match=r"set its placement of large tables to cached"):
         kernels(small)
 
 

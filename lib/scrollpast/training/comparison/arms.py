@@ -1,6 +1,6 @@
-"""The arms of a comparison, and the options of training that each of them is trained with.
+"""Arms of a comparison, and the training options of each arm.
 
-All arms have the anchors and everything else of ``training`` in common; they differ in their negatives alone.
+All arms share the anchors and all other options of ``training``; they differ in their negatives only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scrollpast.config.validation_errors import explain
 from scrollpast.errors import UserError
 
 RANDOM = "random"
-"""The arm that every other one is at ratio 0."""
+"""Arm that equals every other arm at ratio 0."""
 
 _OFF = {"enabled": False}
 _EASY = {"in_batch": {"enabled": True}, "random": {"enabled": True}, "hard": _OFF, "neighbour": _OFF}
@@ -26,13 +26,13 @@ _BY_WEIGHT = {"enabled": True, "is_weighted": True, "sample_by_weight": True}
 
 @dataclass(frozen=True)
 class Arm:
-    """A name, and what it trains with."""
+    """Arm: a name, days and training options."""
 
     name: str
     days: tuple[str, ...]
-    """Sets of days that serve it, the preferred one first."""
+    """Sets of days that the arm can use, the preferred set first."""
     sources: tuple[str, ...]
-    """Sources of the user's own negatives; each draws as many as the ratio says. None: it has no ratio but 0."""
+    """Sources of the user's own negatives; each draws ``ratio`` negatives. None: the arm has ratio 0 only."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``training`` that differ from the configuration's."""
 
@@ -42,7 +42,7 @@ def _arm(name: str, days: tuple[str, ...], **sources: Mapping[str, Any]) -> Arm:
     return Arm(name, days, own, {"negatives": {**_EASY, **sources}})
 
 
-# Negatives that are not drawn do not matter: the first two take the days that there are.
+# The first two arms draw no own negatives: they use any given days.
 _ANY = ("filtered", "naive", "neighbours")
 BUILT_IN = {
     arm.name: arm
@@ -56,12 +56,12 @@ BUILT_IN = {
         _arm("all", ("neighbours",), hard=_BY_WEIGHT, neighbour={"enabled": True}),
     )
 }
-"""In the order of the table."""
+"""Built-in arms, in the order of the table."""
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """An arm at a ratio: one line of the table."""
+    """Arm at a ratio: one line of the table."""
 
     arm: str
     ratio: int
@@ -69,13 +69,13 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """``weighted@2``; in_batch and random, which have no ratio, by their names alone."""
+        """``weighted@2``; the name of the arm alone for in_batch and random, which have no ratio."""
         return f"{self.arm}@{self.ratio}" if self.ratio else self.arm
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An arm that was asked for and is not compared."""
+    """Requested arm that is not compared."""
 
     arm: str
     reason: str
@@ -92,15 +92,15 @@ class Planned:
 
 
 def plan(options: ComparisonOptions, day_sets: Collection[str]) -> Planned:
-    """The cells of a comparison.
+    """Plan the cells of a comparison.
 
-    The arms come in the order of `BUILT_IN`, then the configuration's own, whatever order they are named in.
+    Built-in arms come first, in the order of `BUILT_IN`, then the configuration's own arms.
 
     Args:
-        day_sets: names of the sets of days that there are.
+        day_sets: names of the given sets of days.
 
     Raises:
-        UserError: nothing is left to compare, or the baseline is none of the cells.
+        UserError: no arm is left to compare, or the baseline is not among the cells.
     """
     known = {**BUILT_IN, **{name: _own(name, options) for name in options.own_arms}}
     wanted = [name for name in known if name in options.arms]
@@ -109,11 +109,13 @@ def plan(options: ComparisonOptions, day_sets: Collection[str]) -> Planned:
         arm = known[name]
         if not set(arm.days) & set(day_sets):
             needed = " or ".join(arm.days)
-            skipped.append(Skipped(name, f"it needs days of the set {needed}, and none are given"))
+            skipped.append(
+                Skipped(name, f"the arm needs days of the set {needed}, and no such days are given")
+            )
         elif not arm.sources:
             cells.add(Cell(name, 0))
         else:
-            # Without draws of its own an arm is the one that has none: it is trained once for all of them.
+            # Without own draws every arm equals the arm `random`, which is trained once.
             cells |= {Cell(name, ratio) if ratio else Cell(RANDOM, 0) for ratio in options.ratios}
     order = list(known)
     ordered = tuple(sorted(cells, key=lambda cell: (order.index(cell.arm), cell.ratio)))
@@ -123,12 +125,13 @@ def plan(options: ComparisonOptions, day_sets: Collection[str]) -> Planned:
             f"comparison.baseline {options.baseline}",
             expected=f"one of {', '.join(cell.name for cell in ordered) or 'the arms that have days'}",
             found="none of them",
-            remedy="choose one with --baseline, or name its arm in --arms, its ratio in --ratios, its days in --days",
+            remedy="pass --baseline with one of these, or add the baseline's arm to --arms, ratio to --ratios "
+            "and days to --days",
         )
     if len(ordered) < 2:
         raise UserError(
             "comparison.arms",
-            expected=f"something to hold against {baseline.name}",
+            expected=f"an arm to compare with {baseline.name}",
             found="nothing else",
             remedy="name more arms in --arms, ratios in --ratios, or days in --days",
         )
@@ -136,10 +139,10 @@ def plan(options: ComparisonOptions, day_sets: Collection[str]) -> Planned:
 
 
 def training_of(training: Training, arm: Arm, ratio: int, seed: int) -> Training:
-    """The options that an arm is trained with.
+    """Training options of an arm.
 
     Raises:
-        UserError: an arm of the configuration's own names an option that there is not, or a value that does not fit.
+        UserError: a configured arm names an unknown option, or an invalid value.
     """
     draws = {source: {"count": ratio} for source in arm.sources}
     for changes in (arm.changes, {"negatives": draws, "seed": seed}):
@@ -158,7 +161,7 @@ def _own(name: str, options: ComparisonOptions) -> Arm:
 
 
 def _merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the changes over them, section by section."""
+    """Options with the changes applied, section by section."""
     merged = dict(options)
     for name, value in changes.items():
         before = merged.get(name)

@@ -1,4 +1,4 @@
-"""The command line of the comparison: sets of days and a configuration in, a table with verdicts out."""
+"""Command line of the comparison: trains and measures all arms, and prints a table with verdicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scrollpast.training.evaluation.metric_registry import METRICS
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Compare as the command line says and print the table; returns the exit code."""
+    """Compare with the given arguments and print the table; returns the exit code."""
     if not arguments.debug:
         silence_libraries()
     with process_group() as device:
@@ -38,7 +38,7 @@ def compare(arguments: argparse.Namespace) -> int:
         table = run_comparison(config, device)
         if table is None:
             if dist.get_rank() == 0:
-                print("stopped by SIGTERM; the same command goes on from there")
+                print("stopped by SIGTERM; the same command resumes the comparison")
             return ENDED_BY_SIGTERM
         if dist.get_rank() == 0:
             out = str(config.comparison.path)
@@ -47,15 +47,14 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def run_comparison(config: Config, device: torch.device) -> ComparisonTable | None:
-    """Do what is left of a comparison, and write its table. All ranks call it together.
+    """Finish a comparison, and write its table. All ranks call this function together.
 
     Returns:
-        The table on every rank; None where SIGTERM stopped it on the way.
+        The table on every rank; None after SIGTERM.
 
     Raises:
-        UserError, CorruptShardError: the configuration, days or vocabulary do not serve; told before anything is
-            trained.
-        ScrollpastError: a run failed; the results of those before it stay.
+        UserError, CorruptShardError: the configuration, days or vocabulary are invalid; raised before any training.
+        ScrollpastError: a run failed; the results of earlier runs stay.
     """
     options, training = config.comparison, config.training
     with raise_on_all_ranks():
@@ -127,7 +126,7 @@ def _refuse_choosing_on_what_is_measured(config: Config, evaluation: Sequence[st
         if files.resolve(day) in chosen_on:
             raise UserError(
                 "training.evaluation.days",
-                expected="other days than those that the comparison measures on",
+                expected="days other than the comparison's evaluation days",
                 found=day,
-                remedy="take it out of one of the two: what is chosen on a day looks better on it than it is",
+                remedy="remove the day from one of the two options: a choice made on a day biases its metrics",
             )

@@ -1,4 +1,4 @@
-"""The published days of a comparison: the same anchors several times over, mined in different ways."""
+"""Published days of a comparison: several sets with the same anchors, mined in different ways."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ class DaySets:
     """Sets of days by name, each in the order of time, and the days to evaluate on."""
 
     sets: Mapping[str, tuple[str, ...]]
-    """In the order of `DaySet`, whatever order they were named in."""
+    """Days by set, in the order of `DaySet`."""
     evaluation: tuple[str, ...]
     notes: tuple[str, ...]
     """Differences between sets in fields that should be equal."""
 
     @property
     def every_day(self) -> list[str]:
-        """Those of all sets."""
+        """Days of all sets."""
         return [day for days in self.sets.values() for day in days]
 
     @property
     def history(self) -> tuple[str, ...]:
-        """The days that the evaluation takes users' histories from, the same for all arms."""
+        """Days of the users' histories in the evaluation, the same for all arms."""
         return next(iter(self.sets.values()))
 
     def of(self, arm: Arm) -> tuple[str, ...]:
-        """The days that an arm trains on."""
+        """Days that an arm trains on."""
         return next(self.sets[name] for name in arm.days if name in self.sets)
 
 
 def parse_day_sets(words: Sequence[str]) -> dict[str, list[str]]:
-    """``filtered=PATH,PATH`` and the like; a set that is named again is added to.
+    """Parse words such as ``filtered=PATH,PATH``; days of a repeated set are added.
 
     Raises:
-        UserError: a word of another form, or an unknown set.
+        UserError: a word has another form, or names an unknown set.
     """
     sets: dict[str, list[str]] = {}
     known = get_args(DaySet)
@@ -64,11 +64,11 @@ def parse_day_sets(words: Sequence[str]) -> dict[str, list[str]]:
 
 
 def read_day_sets(options: ComparisonOptions) -> DaySets:
-    """The days of a configuration, read from their manifests.
+    """Read the manifests of a configuration's days.
 
     Raises:
-        UserError: no days, a day that is not published, or sets of other windows of time than each other: arms
-            that learn from other days differ in more than their negatives.
+        UserError: no days are given, a day is not published, or the windows of the sets differ: arms trained on
+            different days differ in more than their negatives.
     """
     named: Mapping[str, Sequence[str]] = options.days  # type: ignore[assignment]  # its keys are narrower
     sets = {name: _ordered(named[name]) for name in get_args(DaySet) if named.get(name)}
@@ -78,7 +78,7 @@ def read_day_sets(options: ComparisonOptions) -> DaySets:
                 place,
                 expected="folders ds=… of published days",
                 found="none",
-                remedy="see the section comparison of conf/base.yaml, and mine some: "
+                remedy="see the section comparison of conf/base.yaml, and mine days: "
                 + mine_command("DATE", 1, "FOLDER", {}),
             )
     manifests = {name: [read_manifest(day) for day in days] for name, days in sets.items()}
@@ -103,7 +103,7 @@ def read_day_sets(options: ComparisonOptions) -> DaySets:
 
 
 def content_of(days: Sequence[str]) -> list[str]:
-    """Digests of the days' contents: two days are the same where windows and shards are, wherever they lie."""
+    """Digests of the days' contents: windows and shards, without their places."""
     contents = []
     for day in days:
         manifest = read_manifest(day)

@@ -1,12 +1,12 @@
-"""Result of one run: a small file with the metrics of every user, named after all that they depend on.
+"""Result of one run: a small file with the metrics of every user, named by a digest of all inputs.
 
     OUT/runs/arm=weighted/ratio=2/seed=0/inputs=<digest>/   the run: checkpoints, curve.jsonl, tensorboard/
         result-<digest>.parquet                             user_id and one column for every metric
 
-The first digest is over the days, the vocabulary and the options that something is learned by; the second over
-what it was measured on. So a result that is there is the one that would be computed again, a change of any input is
-another file, and nothing has to be deleted. The version of this library is in neither digest: what an older one
-computed is kept, and says so in its facts.
+The first digest is over the days, the vocabulary and the options that change what is learned, the second over the
+evaluation's inputs. An existing result therefore equals a new computation, a changed input gives another file, and
+nothing has to be deleted. The version of this library is in neither digest: results of older versions are kept, and
+their facts name the version.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from scrollpast.training.comparison.day_sets import content_of, digest
 
 _FACTS = b"scrollpast"
 _NOT_LEARNED_BY = ("days", "vocabulary", "path", "log_every_steps", "checkpoints")
-"""Options of training that say where things are and what is told of a run. Days and vocabulary count by content."""
+"""Options of training without effect on the result: places and logging. Days and vocabulary count by content."""
 _DATA_NOT_LEARNED_BY = ("cache_bytes", "num_workers", "prefetch_batches", "verify")
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The numbers of the users after one run."""
+    """Metrics of the users after one run."""
 
     facts: Mapping[str, Any]
     """arm, ratio, seed, steps, checkpoint, version (of this library), num_new_users, num_ads"""
     user_id: NDArray[np.int64]
     """int64 [U], ascending"""
     numbers: Mapping[str, NDArray[np.float64]]
-    """float64 [U] by metric; NaN where a user has no such number"""
+    """float64 [U] by metric; NaN where a user lacks the metric"""
 
     def write(self, uri: str) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         table = pa.table({USER_ID: self.user_id, **self.numbers})
         metadata = {_FACTS: json.dumps({**self.facts, "version": __version__})}
         sink = pa.BufferOutputStream()
@@ -57,7 +57,7 @@ class Result:
 
     @staticmethod
     def read(uri: str) -> Result:
-        """Read what `write` wrote.
+        """Read a file of `write`.
 
         Raises:
             CorruptShardError: the file is not a result.
@@ -73,12 +73,12 @@ class Result:
                 uri,
                 expected="the result of a run",
                 found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                remedy="move it away and run again: it is computed anew",
+                remedy="move the file away and run again to compute it",
             ) from error
 
 
 def is_there(uri: str) -> bool:
-    """Whether a result was written already."""
+    """True if the result exists."""
     filesystem, path = files.resolve(uri)
     return files.exists(filesystem, path)
 
@@ -96,9 +96,9 @@ def run_folder(
     learned = options.model_dump(mode="json", exclude=set(_NOT_LEARNED_BY))
     for name in _DATA_NOT_LEARNED_BY:
         del learned["data"][name]
-    # Two ranks learn from 512 anchors each what one learns from 1024.
+    # Two ranks with 512 anchors each train as one rank with 1024.
     learned["data"]["batch_size"] *= num_ranks
-    # Chosen by them is the checkpoint that is measured.
+    # These options choose the measured checkpoint.
     learned["evaluation"]["days"] = content_of(options.evaluation.days)
     inputs = digest({"days": content_of(days), "vocabulary": vocabulary_version, "training": learned})
     return files.join(
@@ -107,7 +107,7 @@ def run_folder(
 
 
 def result_name(options: ComparisonOptions, evaluation: tuple[str, ...], history: tuple[str, ...]) -> str:
-    """The name of a result that was measured on these days."""
+    """File name of a result that is measured on these days."""
     measured = {
         "days": content_of(evaluation),
         "history": content_of(history),

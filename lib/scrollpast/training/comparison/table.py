@@ -1,15 +1,15 @@
-"""The table of a comparison: for people as text, for programs as JSON and as Parquet.
+"""Table of a comparison: as text, as JSON and as Parquet.
 
     OUT/comparison.json       everything; written last
     OUT/comparison.parquet    its rows alone
     OUT/comparison.txt        the text, at most 100 columns
 
-``comparison.json``, whose bytes depend on the results alone and not on when or in how many goes they were computed:
+``comparison.json``, whose bytes depend on the results only, not on the time or the number of interruptions:
 
 | field | |
 | --- | --- |
 | ``schema_version`` | 1 |
-| ``baseline`` | ``arm`` and ``ratio`` of the line that all others are held against |
+| ``baseline`` | ``arm`` and ``ratio`` of the line that all others are compared with |
 | ``level`` | 0.95 |
 | ``num_verdicts`` | differences that the joint intervals hold for at once |
 | ``seeds`` | those of every line |
@@ -35,8 +35,8 @@ A row, in JSON and in Parquet (dotted names are one word there, with ``_`` for t
 | ``joint_low``, ``joint_high`` | float or null | intervals that hold for all differences at once with 95 % |
 | ``verdict`` | string or null | ``better``, ``worse`` or ``no difference shown``, from the joint interval |
 
-Where no user has the number, ``num_users`` is 0 and the other numbers and the verdict are null. `verdicts` says how
-the intervals are made, what they cover and what not.
+Where no user has the metric, ``num_users`` is 0 and the other numbers and the verdict are null. `verdicts` describes
+the intervals and their coverage.
 """
 
 from __future__ import annotations
@@ -94,20 +94,20 @@ class About:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """A comparison that is done."""
+    """Table of a finished comparison."""
 
     planned: Planned
     metrics: Sequence[str]
     judged: Mapping[tuple[str, str], Judged | None]
-    """By the name of the cell and the metric"""
+    """Judged metrics by the name of the cell and the metric"""
     about: About
 
     def rows(self) -> list[dict[str, Any]]:
-        """As the module says; every row has every field."""
+        """Rows as described in the module's docstring; every row has every field."""
         return [self._row(cell, metric) for metric in self.metrics for cell in self.planned.cells]
 
     def to_json(self) -> dict[str, Any]:
-        """As the module says."""
+        """JSON as described in the module's docstring."""
         planned, baseline = self.planned, self.planned.baseline
         return {
             "schema_version": SCHEMA_VERSION,
@@ -125,7 +125,7 @@ class ComparisonTable:
         return "\n".join(self._lines()) + "\n"
 
     def write(self, out: str) -> None:
-        """Write the three files, each whole or not at all."""
+        """Write the three files, each atomically."""
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(self.rows(), schema=_ROW), sink)
         content = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -177,7 +177,7 @@ class ComparisonTable:
         yield ""
         seeds = "1 seed" if len(about.seeds) == 1 else f"{len(about.seeds)} seeds"
         yield f"{about.num_users:,} users, {about.num_new_users:,} of them new, {about.num_ads:,} ads, {seeds}"
-        yield "A verdict is an interval, of those that hold for all differences at once, on one side of 0."
+        yield "A verdict is given where the interval that holds for all differences at once excludes 0."
         for skipped in self.planned.skipped:
             yield f"skipped: {skipped.arm}: {skipped.reason}"
         for note in about.notes:
@@ -188,7 +188,7 @@ def notes_of(judged: Mapping[tuple[str, str], Judged | None], num_seeds: int, *,
     """Notes on the intervals, and on lists that hold the whole catalogue."""
     notes = trivial_cuts([metric for _, metric in judged], num_ads)
     if num_seeds == 1:
-        notes.append("one seed: the intervals do not cover what another seed would have given")
+        notes.append("one seed: the intervals do not cover the variation between seeds")
     few = sorted(
         {metric for (_, metric), found in judged.items() if found and found.num_users < FEWEST_USERS}
     )

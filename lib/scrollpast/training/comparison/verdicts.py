@@ -1,29 +1,29 @@
-"""Whether an arm is better than the baseline, worse, or not shown to be either.
+"""Verdicts of arms against the baseline: better, worse, or no difference shown.
 
 **What an interval covers.** Another sample of users, and other seeds, at once:
 
-* Users are resampled, the same ones for all arms, metrics and the baseline, and each user's number is its mean over
-  the seeds: a paired bootstrap (`resampled_means`). It knows how much users differ in what an arm changes for them.
-* Seeds are few, and resampling three of them would tell too little (of n values it finds (n − 1) / n of the variance,
-  and its tails end at the extremes). So the spread of the seeds' means is taken as normal, its variance pooled over
-  the arms of a metric, and each sample draws from Student's t with the pooled degrees of freedom; an arm whose own
-  variance is larger has that. All arms are trained with the same seeds, which are the blocks of a randomised block
-  design (Fisher, The Design of Experiments, 1935): what a seed does to all arms alike, by its first weights and the
-  order of the data, is no part of a difference. What it does to one arm and not to the others is.
+* Users are resampled, the same users for all arms, metrics and the baseline, and each user's number is its mean over
+  the seeds: a paired bootstrap (`resampled_means`). It measures the variation between users of an arm's effect.
+* Seeds are few, and resampling three seeds would underestimate their variation (of n values it finds (n − 1) / n of
+  the variance, and its tails end at the extremes). The seeds' means are therefore taken as normal, with a variance
+  pooled over the arms of a metric. Each sample draws from Student's t with the pooled degrees of freedom. An arm whose
+  own variance is larger keeps its own variance. All arms are trained with the same seeds, which are the blocks of a
+  randomised block design (Fisher, The Design of Experiments, 1935). The common effect of a seed on all arms, by its
+  initial weights and the order of the data, cancels in a difference. Its effect on a single arm does not.
 
-The variance that is neither of users nor of seeds alone is in both parts, as in the pigeonhole bootstrap (Owen, Annals
-of Applied Statistics 1, 2007): intervals err on the side of "no difference shown". With one seed an arm they cover
-users alone, and say nothing of what another seed would have given.
+The interaction of users and seeds is in both parts, as in the pigeonhole bootstrap (Owen, Annals of Applied Statistics
+1, 2007): intervals err on the side of "no difference shown". With one seed an arm they cover the variation of users
+only, not of seeds.
 
-**What it does not cover.** Other days, another vocabulary, other options of training (the baseline may have been tuned
-for longer), and what the retriever does once it serves: users of these later days saw what another system chose.
+**What an interval does not cover.** Other days, another vocabulary, other options of training (the baseline may have
+been tuned for longer), and the effect of serving: users of these later days saw ads that another system chose.
 
-**Many verdicts.** A verdict is one interval lying on one side of 0. With 95 % each, one in twenty arms that change
-nothing would be given a verdict, and tables are read for the best line. So verdicts use intervals that hold for *all*
+**Many verdicts.** A verdict is given where an interval excludes 0. With 95 % each, one in twenty arms without an effect
+would get a verdict, and readers search tables for the best line. So verdicts use intervals that hold for *all*
 differences of the table at once with 95 %: difference ± q · its standard error, q being the 95 % quantile, over the
 samples, of the largest |difference − its estimate| / standard error (single-step max-T: Westfall and Young,
-Resampling-Based Multiple Testing, 1993; Romano and Wolf, Econometrica 73, 2005). It holds the family-wise error rate as
-Holm's method does, and as the samples know how metrics and arms hang together, with narrower intervals.
+Resampling-Based Multiple Testing, 1993; Romano and Wolf, Econometrica 73, 2005). It controls the family-wise error rate
+like Holm's method, with narrower intervals, because the samples contain the correlations of metrics and arms.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BETTER, WORSE, NOT_SHOWN = "better", "worse", "no difference shown"
 LEVEL = 0.95
 NUM_RESAMPLES = 4000
 FEWEST_USERS = 30
-"""With fewer users a bootstrap's intervals are too narrow to hang a verdict on."""
+"""Smallest number of users for a verdict: with fewer users a bootstrap's intervals are too narrow."""
 
 Numbers = NDArray[np.float64]
 Key = tuple[str, str]
@@ -91,9 +91,10 @@ def judge(
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[Key, Judged | None]:
-    """Hold every arm against the baseline, in every metric.
+    """Compare every arm with the baseline, in every metric.
 
-    The order of arms and metrics changes nothing, nor does that of the seeds, where it is the same for all arms.
+    The result does not depend on the order of arms and metrics, nor on the order of seeds if it is the same for all
+    arms.
 
     Args:
         numbers: float64 [S, U] of every arm in every metric: the same S seeds in the same order and the same U users
@@ -111,7 +112,7 @@ def judge(
         for metric in metrics
     }
     judged = [sample for sample in samples.values() if sample.num_users >= FEWEST_USERS]
-    # Where nothing can be given a verdict, the intervals are still shown.
+    # Without enough users for a verdict, the intervals are still shown.
     family = judged or [sample for sample in samples.values() if sample.num_users]
     quantile = _joint_quantile([sample.studentised(at) for sample in family])
     return {
@@ -124,18 +125,18 @@ def judge(
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """A metric of C arms, and what it would be in R other samples of users and seeds."""
+    """Metric of C arms, and its values in R samples of users and seeds."""
 
     value_C: Numbers
     drawn_RC: Numbers
     paired_RC: Numbers
-    """The same without what a seed does to all arms alike: only differences of arms have a meaning"""
+    """Samples without the common effect of a seed on all arms: only differences of arms are meaningful"""
     seed_means: Sequence[Numbers]
     """float64 [S] by arm"""
     num_users: int
 
     def studentised(self, baseline: int) -> Numbers:
-        """float64 [R, C]: errors of the differences in their standard errors; 0 where nothing varies."""
+        """float64 [R, C]: errors of the differences over their standard errors; 0 where the variance is 0."""
         difference_C, drawn_RC = self._differences(baseline)
         error_RC = drawn_RC - difference_C
         deviation_C = error_RC.std(axis=0)
@@ -171,17 +172,17 @@ class _Sample:
 
 
 def _sample(by_arm: Sequence[Numbers], metric: str, seed: int, num_resamples: int) -> _Sample:
-    # Sorted: a sum depends on the order of its parts in its last digits, and seeds have none.
+    # Sorted: the last digits of a sum depend on the order, and seeds have no order.
     user_UC = np.stack([np.sort(numbers_SU, axis=0).mean(axis=0) for numbers_SU in by_arm], axis=1)
     is_defined = ~np.isnan(user_UC).any(axis=1)
     if not is_defined.any():
         nothing = np.full(len(by_arm), np.nan)
         return _Sample(nothing, nothing[None], nothing[None], [nothing[:0]] * len(by_arm), 0)
-    # Users without the number stay in the table: the samples are then the same users for all metrics.
+    # Users without the metric stay in the table: the samples then hold the same users for all metrics.
     user_UC[~is_defined] = np.nan
     value_C = user_UC[is_defined].mean(axis=0)
     drawn_RC = resampled_means(user_UC, seed=seed, num_resamples=num_resamples)
-    # Of very few users a sample may hold none that has the number.
+    # With very few users, a sample may hold no user with the metric.
     drawn_RC = np.where(np.isnan(drawn_RC), value_C, drawn_RC)
     mean_CS = np.stack([numbers_SU[:, is_defined].mean(axis=1) for numbers_SU in by_arm])
     of_arms_CS = mean_CS - _sorted_mean(mean_CS)
@@ -206,7 +207,7 @@ def _seed_errors(deviation_CS: Numbers, freedom_of_an_arm: float, stream: str, n
     """Variation of the arms' means over seeds: float64 [R, C], multivariate t; 0 where arms have one seed.
 
     Args:
-        deviation_CS: of the seeds' means.
+        deviation_CS: deviations of the seeds' means.
         freedom_of_an_arm: degrees of freedom of the squares of each arm.
     """
     num_arms, num_seeds = deviation_CS.shape
@@ -224,7 +225,7 @@ def _seed_errors(deviation_CS: Numbers, freedom_of_an_arm: float, stream: str, n
 
 
 def _joint_quantile(studentised: Sequence[Numbers]) -> float:
-    """The number of standard errors that no difference is off by in 95 of 100 samples."""
+    """95 % quantile over the samples of the largest error of all differences, in standard errors."""
     if not studentised:
         return 0.0
     largest_R = np.abs(np.concatenate(studentised, axis=1)).max(axis=1)

@@ -12,11 +12,11 @@ from scrollpast.training.loss.totals import Totals
 
 
 class PendingStep:
-    """The totals of a step that was launched, copied while the device goes on.
+    """Totals of a launched step, copied while the device computes.
 
     Args:
         done: the step.
-        position: of the data set behind it.
+        position: position of the data set after the step.
     """
 
     def __init__(self, done: StepResult, position: dict[str, Any]) -> None:
@@ -34,11 +34,11 @@ class PendingStep:
         return self._done.batch
 
     def totals(self) -> Totals:
-        """Metrics of the step; waits until it is done."""
+        """Metrics of the step; waits for the device."""
         if self._copied is not None:
             self._copied.synchronize()
         return Totals.of(self._numbers.tolist())
 
     def own_loss(self) -> float:
-        """The loss of this rank alone; waits for the device."""
+        """Loss of this rank only; waits for the device."""
         return float(self._done.loss)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written by all ranks, published by one small file, pruned to the last ones and the best."""
+"""Checkpoints of a run: written by all ranks, published by one small file, pruned to the latest and the best."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _FOLDER = "checkpoints"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published checkpoint: its folder, and what its ``checkpoint.json`` says.
+    """Published checkpoint: its folder, and the content of its ``checkpoint.json``.
 
     ``facts`` holds ``schema_version``, ``step`` (steps done), ``vocabulary`` {``uri``, ``version``}, ``days``,
     ``data`` (the position in the data), ``config`` (the `Training` section), ``metrics`` (of the last evaluation,
-    at this step; else null) and ``progress`` (what the loop goes on from).
+    at this step; else null) and ``progress`` (state from which the loop continues).
     """
 
     uri: str
@@ -47,11 +47,11 @@ class Checkpoint:
 
     @staticmethod
     def read(uri: str) -> Checkpoint:
-        """The checkpoint of a folder ``step=…``.
+        """Read the checkpoint of a folder ``step=…``.
 
         Raises:
-            UserError: there is none, or its writing was not finished.
-            ScrollpastError: of another schema version, or malformed.
+            UserError: the folder has no checkpoint, or an unfinished one.
+            ScrollpastError: the checkpoint has another schema version, or is malformed.
         """
         filesystem, folder = files.resolve(uri)
         place = files.join(uri, FACTS_NAME)
@@ -62,7 +62,7 @@ class Checkpoint:
                 place,
                 expected="the file that publishes a checkpoint",
                 found="none",
-                remedy="name a folder checkpoints/step=… of a run; one without this file was not finished",
+                remedy="name a folder checkpoints/step=… of a run; a checkpoint without this file is unfinished",
             ) from error
         except ValueError as error:
             raise _unreadable(place, "JSON", str(error)) from error
@@ -73,7 +73,7 @@ class Checkpoint:
 
 
 def published_checkpoints(run_uri: str) -> list[Checkpoint]:
-    """Those of a run, by step."""
+    """Published checkpoints of a run, by step."""
     filesystem, folder = files.resolve(files.join(run_uri, _FOLDER))
     if filesystem.get_file_info(folder).type != fs.FileType.Directory:
         return []
@@ -86,16 +86,16 @@ def published_checkpoints(run_uri: str) -> list[Checkpoint]:
 
 
 def best_checkpoint(checkpoints: list[Checkpoint], metric: str) -> Checkpoint | None:
-    """The one with the highest value of a metric, the earliest of equals; None where none was evaluated."""
+    """Checkpoint with the highest value of a metric, the earliest of equals; None if no checkpoint was evaluated."""
     evaluated = [item for item in checkpoints if (item.facts.get("metrics") or {}).get(metric) is not None]
     return max(evaluated, key=lambda item: (item.facts["metrics"][metric], -item.step), default=None)
 
 
 def chosen_checkpoint(uri: str, metric: str) -> Checkpoint:
-    """The checkpoint of a folder; of a run's folder the best one, or the last where none was evaluated.
+    """Checkpoint of a folder; for a run's folder the best, or the last if no checkpoint was evaluated.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder holds no checkpoint.
     """
     found = published_checkpoints(uri)
     if found:
@@ -104,13 +104,13 @@ def chosen_checkpoint(uri: str, metric: str) -> Checkpoint:
 
 
 def vocabulary_of(checkpoint: Checkpoint, uri: str | None) -> Vocabulary:
-    """The vocabulary that a checkpoint was trained with.
+    """Read the vocabulary that a checkpoint was trained with.
 
     Args:
-        uri: where it is now; None = where the checkpoint says.
+        uri: present URI of the vocabulary; None = the URI in the checkpoint.
 
     Raises:
-        UserError: it is not there, or another one is.
+        UserError: the vocabulary is missing, or has another version.
     """
     expected = checkpoint.facts["vocabulary"]
     try:
@@ -120,29 +120,29 @@ def vocabulary_of(checkpoint: Checkpoint, uri: str | None) -> Vocabulary:
             error.place,
             expected=f"vocabulary {expected['version']}, with which {checkpoint.uri} was trained",
             found=error.found,
-            remedy="say with --vocabulary where it is now",
+            remedy="pass --vocabulary with its present folder",
         ) from error
     if vocabulary.version != expected["version"]:
         raise UserError(
             f"vocabulary {vocabulary.version}",
             expected=f"{expected['version']}, with which {checkpoint.uri} was trained",
             found=vocabulary.version,
-            remedy="name that one with --vocabulary",
+            remedy="pass --vocabulary with the folder of that version",
         )
     return vocabulary
 
 
 class CheckpointWriter:
-    """Saves a run's state; all ranks call every method in the same order.
+    """Writer of a run's checkpoints; all ranks call every method in the same order.
 
     Args:
         run_uri: the run's folder.
-        metric: tells the best one.
+        metric: metric that chooses the best checkpoint.
     """
 
     def __init__(self, run_uri: str, options: CheckpointOptions, metric: str) -> None:
         self._run_uri, self._options, self._metric = run_uri, options, metric
-        # A group of its own: what a background thread says to the other ranks must not mix with the steps'.
+        # A separate group: messages of a background thread must not mix with those of the steps.
         self._group = dist.new_group(backend="gloo")
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -150,7 +150,7 @@ class CheckpointWriter:
     def save(
         self, model: DistributedModelParallel, optimizer: KeyedOptimizer, facts: Mapping[str, Any]
     ) -> str:
-        """Save the state as it is now; returns the folder's URI, which may be published a little later.
+        """Save the present state; returns the folder's URI, which may be published slightly later.
 
         Raises:
             ScrollpastError: the save before this one failed.
@@ -168,14 +168,14 @@ class CheckpointWriter:
         return uri
 
     def uri_of(self, step: int) -> str:
-        """The folder of the checkpoint of a step."""
+        """Folder of the checkpoint of a step."""
         return files.join(self._run_uri, _FOLDER, f"step={step:08d}")
 
     def wait(self) -> None:
-        """Until what was saved is published.
+        """Wait until the last saved checkpoint is published.
 
         Raises:
-            ScrollpastError: it could not be written.
+            ScrollpastError: the checkpoint could not be written.
         """
         if self._thread is not None:
             self._thread.join()
@@ -186,20 +186,20 @@ class CheckpointWriter:
                 files.join(self._run_uri, _FOLDER),
                 expected="to write a checkpoint",
                 found=f"{type(failure).__name__}: {failure}",
-                remedy="make room or mend the file system, and run the same command: it goes on from the last one",
+                remedy="free space or repair the file system; the same command resumes from the last checkpoint",
             ) from failure
 
     def _write_in_background(self, state: dict[str, Any], uri: str, facts: dict[str, Any]) -> None:
         try:
             self._write(state, uri, facts)
-        except BaseException as failure:  # noqa: BLE001 (told by `wait`, in the thread that can act on it)
+        except BaseException as failure:  # noqa: BLE001 (raised by `wait`, in the main thread)
             self._failure = failure
 
     def _write(self, state: dict[str, Any], uri: str, facts: dict[str, Any]) -> None:
         is_first = dist.get_rank() == 0
         filesystem, folder = files.resolve(uri)
         if is_first and files.exists(filesystem, files.join(folder, FACTS_NAME)):
-            # Saved again at the same step, by a run that went on from an earlier one: unpublish before writing.
+            # A run resumed from an earlier checkpoint saves the same step again: unpublish before writing.
             files.delete_file(filesystem, files.join(folder, FACTS_NAME))
         dist.barrier(group=self._group)
         dcp.save(state, storage_writer=_writer(uri), process_group=self._group)
@@ -209,11 +209,11 @@ class CheckpointWriter:
                 files.write_atomically(filesystem, files.join(folder, FACTS_NAME), content.encode())
                 self._prune()
         finally:
-            # No rank goes on, and looks for the newest checkpoint, before the first one has published it.
+            # No rank continues, and searches for the newest checkpoint, before the first rank has published it.
             dist.barrier(group=self._group)
 
     def _prune(self) -> None:
-        """Remove all but the last ones and the best; first what publishes them."""
+        """Remove all checkpoints but the latest and the best; first the files that publish them."""
         checkpoints = published_checkpoints(self._run_uri)
         best = best_checkpoint(checkpoints, self._metric)
         for checkpoint in checkpoints[: -self._options.keep_last]:
@@ -236,10 +236,10 @@ def restore(checkpoint: Checkpoint, model: DistributedModelParallel, optimizer: 
 
 
 def restore_weights(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
-    """Load weights into a model of this process alone, without a process group.
+    """Load weights into a model of a single process, without a process group.
 
     Args:
-        model: with the names of the sharded one, such as `StepModel`'s.
+        model: with the parameter names of the sharded model, such as `StepModel`'s.
     """
     state = {"model": model.state_dict()}
     load(checkpoint, state, DefaultLoadPlanner(), is_alone=True)
@@ -252,8 +252,8 @@ def load(
     """Read a checkpoint into the tensors of ``state``, in place.
 
     Args:
-        planner: says what is read into what.
-        is_alone: without a process group.
+        planner: maps the tensors of the checkpoint to those of ``state``.
+        is_alone: True without a process group.
 
     Raises:
         ScrollpastError: a file is missing or does not fit.
@@ -266,7 +266,7 @@ def load(
             checkpoint.uri,
             expected="a checkpoint of this model",
             found=reason or type(error).__name__,
-            remedy="use the training.model options of its checkpoint.json, or begin anew in another --out",
+            remedy="use the training.model options of its checkpoint.json, or start a new run in another --out",
         ) from error
 
 
@@ -287,12 +287,12 @@ def _reader(uri: str) -> dcp.StorageReader:
 
 
 def _copied(value: Any) -> Any:
-    """The state as it is now, in memory of its own: training goes on while it is written."""
+    """Copy of the present state: training continues while the copy is written."""
     if isinstance(value, ShardedTensor):
         shards = [
             Shard(shard.tensor.detach().cpu().clone(), shard.metadata) for shard in value.local_shards()
         ]
-        # PyTorch has no public way to make one of parts that are there already.
+        # PyTorch has no public constructor of a sharded tensor from existing parts.
         return ShardedTensor._init_from_local_shards_and_global_metadata(  # noqa: SLF001
             shards,
             sharded_tensor_metadata=value.metadata(),
@@ -312,5 +312,5 @@ def _unreadable(place: str, expected: str, found: str) -> ScrollpastError:
         place,
         expected=expected,
         found=found,
-        remedy="use the version of scrollpast that wrote it, or begin anew in another --out",
+        remedy="use the version of scrollpast that wrote it, or start a new run in another --out",
     )

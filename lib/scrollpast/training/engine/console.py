@@ -16,19 +16,19 @@ _TALKATIVE = ("torchrec", "torch.distributed", "torch.fx", "fbgemm_gpu", "root")
 
 
 def silence_libraries() -> None:
-    """Keep warnings of the libraries to themselves: none of them is for whoever starts a training."""
+    """Suppress warnings of libraries, which concern their developers and not the user of a run."""
     warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu|tensordict|torchmetrics)(\.|$)")
-    # Deprecations are reported at the caller's line, which may be ours.
+    # Deprecations are reported at the caller's line, which may be in this package.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*(ShardedTensor|_tensor`|deprecated)")
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class StepProgress:
-    """The progress of a run on standard error; silent on all ranks but one.
+    """Progress of a run on standard error; silent on all ranks but the first.
 
     Args:
-        total: steps of the whole run, about.
+        total: approximate steps of the whole run.
         first: steps done before.
     """
 
@@ -54,13 +54,13 @@ class StepProgress:
         self._bar.close()
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Count one more step."""
         self._bar.update()
 
     def show(
         self, step: int, loss: float, examples_per_s: float, gradient_shares: Mapping[str, float]
     ) -> None:
-        """The state of the run, now and then.
+        """Show the state of the run, at intervals.
 
         Args:
             step: steps done.
@@ -73,7 +73,7 @@ class StepProgress:
             self.say(f"step {step:,} of {self._total:,}: {text}")
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         if self._is_shown:
             self._bar.clear()
             print(text, file=sys.stderr, flush=True)
@@ -81,7 +81,7 @@ class StepProgress:
 
 
 class Rate:
-    """Examples a second since it was last asked for; pauses do not count."""
+    """Examples a second since the last call; pauses do not count."""
 
     def __init__(self) -> None:
         self._started, self._count = time.monotonic(), 0

@@ -13,16 +13,16 @@ import torch.distributed as dist
 from scrollpast.errors import ScrollpastError
 
 _TIMEOUT = timedelta(minutes=10)
-"""A rank that waits this long for another gives up: longer than any checkpoint, shorter than a night."""
+"""Time-out of a rank that waits for another: longer than any checkpoint, shorter than a night."""
 
 
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
-"""Messages of gloo on a rank whose peer is gone."""
+"""Messages of gloo on a rank whose peer has ended."""
 
 
 @contextmanager
 def process_group(device_type: str | None = None) -> Iterator[torch.device]:
-    """Join the ranks that torchrun started, or stand alone; yields this rank's device.
+    """Join the ranks that torchrun started, or run as a single process; yields this rank's device.
 
     Args:
         device_type: "cpu" or "cuda"; None = a GPU if there is one. gloo serves CPUs, nccl GPUs.
@@ -37,7 +37,7 @@ def process_group(device_type: str | None = None) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-    # Objects and checkpoints travel by gloo, tensors on a GPU by nccl.
+    # Objects and checkpoints are sent by gloo, tensors on a GPU by nccl.
     backend = "gloo" if device_type == "cpu" else "cpu:gloo,cuda:nccl"
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group(backend, timeout=_TIMEOUT)
@@ -56,9 +56,9 @@ def process_group(device_type: str | None = None) -> Iterator[torch.device]:
 def _lost_peer() -> ScrollpastError:
     return ScrollpastError(
         f"rank {dist.get_rank()}",
-        expected=f"{dist.get_world_size()} ranks that go on together",
-        found="another one gone",
-        remedy="see what that one said; the same command goes on from the last checkpoint",
+        expected=f"{dist.get_world_size()} ranks that run to the end",
+        found="a rank that ended early",
+        remedy="read that rank's error; the same command resumes from the last checkpoint",
     )
 
 
@@ -69,9 +69,9 @@ def local_world_size() -> int:
 
 @contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """Do something on all ranks that may fail on some: then all of them fail, and the first rank says why.
+    """Context in which an error of any rank is raised on all ranks; the first rank reports the reason.
 
-    Without it the ranks that succeeded would wait for the others until the time-out.
+    Without this context the ranks that succeeded would wait for the failed ranks until the time-out.
     """
     error: ScrollpastError | None = None
     try:

@@ -16,10 +16,10 @@ _SCALARS = "tensorboard"
 
 
 class MetricsLogger:
-    """Points of a run, written by one rank.
+    """Logger of a run's metrics, written by one rank.
 
-    ``curve.jsonl`` has a line for every logged step and every evaluation. It is written anew, whole, with every
-    checkpoint, so that file and checkpoint agree; a run that goes on drops what came after its checkpoint.
+    ``curve.jsonl`` has a line for every logged step and every evaluation. The whole file is rewritten with every
+    checkpoint, so that file and checkpoint agree; a resumed run drops the lines after its checkpoint.
 
     Args:
         run_uri: the run's folder.
@@ -44,7 +44,7 @@ class MetricsLogger:
             self._scalars.close()
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Values at ``step``, the number of steps done; names such as ``loss`` or ``evaluation/recall@100``."""
+        """Add values at ``step``, the number of steps done; names such as ``loss`` or ``evaluation/recall@100``."""
         if self._scalars is None:
             return
         self._points.append({"step": step, **values})
@@ -60,7 +60,7 @@ class MetricsLogger:
 
 
 def read_curve(run_uri: str) -> list[dict[str, Any]]:
-    """The points of a run by step; none where it has not written any."""
+    """Read the points of a run by step; empty if the run has written no point."""
     filesystem, path = files.resolve(files.join(run_uri, CURVE_NAME))
     if not files.exists(filesystem, path):
         return []

@@ -1,4 +1,4 @@
-"""Guard against steps whose loss is not finite, without a wait of the host for the device."""
+"""Guard against non-finite losses, without a synchronisation of host and device."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import torch
 
 
 class NonFiniteGuard:
-    """Whether every loss so far was finite, known on the device alone.
+    """Guard that stops all updates on the device from the first non-finite loss on.
 
-    From the first loss on that is not, nothing changes any more: no row of a table, no weight, no optimizer's state.
-    The host may thus be some steps ahead, and still finds what was there before that loss.
+    After that loss no row of a table, no weight and no optimizer state changes. The host may be some steps ahead, and
+    still finds the state before that loss.
 
     Args:
-        device: where the steps are computed.
+        device: device of the steps.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._is_sound = torch.ones((), dtype=torch.bool, device=device)
         self.found_inf = torch.zeros((), device=device)
-        """1 where a loss was not finite, else 0: what PyTorch's fused optimizers skip a step by."""
+        """1 after a non-finite loss, else 0: PyTorch's fused optimizers skip a step where this is 1."""
 
     def note(self, loss: torch.Tensor) -> None:
-        """Take the loss of a step, over all ranks, into account; before its backward pass."""
+        """Record the loss of a step, over all ranks; called before the backward pass."""
         self._is_sound &= torch.isfinite(loss)
         self.found_inf.copy_(~self._is_sound)
 
     def guard(self, rows: torch.Tensor) -> None:
-        """See to it that no gradient reaches what these were looked up from, once a loss was not finite.
+        """Zero the gradients of looked-up rows after a non-finite loss.
 
-        A row-wise Adagrad that is given zeros changes neither the row nor its state.
+        With zero gradients, row-wise Adagrad changes neither the row nor its state.
         """
         if rows.requires_grad:
             rows.register_hook(lambda gradient: torch.where(self._is_sound, gradient, 0.0))

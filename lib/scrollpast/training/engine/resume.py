@@ -32,8 +32,8 @@ _MAY_CHANGE = (
     "checkpoints",
     "evaluation",
 )
-"""Options that a resumed run may have otherwise: they say where things are, how long to train and on how many
-ranks, but not what is learned. The days and the vocabulary are compared by what they hold."""
+"""Options that may differ when a run is resumed: places, duration and ranks, which do not change what is learned. The
+days and the vocabulary are compared by their content."""
 
 _WITHOUT_EFFECT = (
     "days",
@@ -49,22 +49,22 @@ _WITHOUT_EFFECT = (
     "model.compile",
     "checkpoints",
 )
-"""Options that may differ when a finished run is asked for again: they change how a run is carried out, not its result.
-The days and the vocabulary are compared by what they hold."""
+"""Options that may differ when a finished run is started again: they change the execution of a run, not its result. The
+days and the vocabulary are compared by their content."""
 
 
 def checkpoint_to_resume(run_uri: str, options: Training, vocabulary_version: str) -> Checkpoint | None:
-    """The last checkpoint of a run; None where there is none, and the run begins.
+    """Last checkpoint of a run; None for a new run.
 
     Raises:
-        UserError: the checkpoint is that of another configuration or vocabulary.
+        UserError: the checkpoint belongs to another configuration or vocabulary.
     """
     checkpoints = published_checkpoints(run_uri)
     if not checkpoints:
         return None
     last = checkpoints[-1]
     expected = last.facts["vocabulary"]["version"]
-    remedy = "go on with what the run began with, or begin another one in another --out"
+    remedy = "use the options and vocabulary of the run, or start a new run in another --out"
     if expected != vocabulary_version:
         raise UserError(
             f"{last.uri}/{FACTS_NAME}",
@@ -77,12 +77,12 @@ def checkpoint_to_resume(run_uri: str, options: Training, vocabulary_version: st
 
 
 def check_finished(finished: Checkpoint, options: Training, days: Sequence[str], *, num_ranks: int) -> None:
-    """Refuse options and days that would give another result than a finished run has.
+    """Refuse options and days that would change the result of a finished run.
 
     Args:
         finished: the run's last checkpoint.
-        days: folders of the days that are asked for.
-        num_ranks: ranks that are asked for; the anchors of a step are compared over all ranks.
+        days: folders of the requested days.
+        num_ranks: requested ranks; the anchors of a step are compared over all ranks.
 
     Raises:
         UserError: an option that changes the result, or a record of the days, differs.
@@ -100,18 +100,18 @@ def check_finished(finished: Checkpoint, options: Training, days: Sequence[str],
     if ShardReader(days).state()["shards"] != finished.facts["data"]["shards"]:
         raise UserError(
             f"{finished.uri}/{FACTS_NAME}",
-            expected=f"the days of the run as they were: {', '.join(finished.facts['days'])}",
+            expected=f"the unchanged days of the run: {', '.join(finished.facts['days'])}",
             found=f"{', '.join(days)} with other records or revocations",
             remedy="the run is finished and nothing was trained: name another --out to train on these days",
         )
 
 
 def why_finished(options: Training, *, step: int, epoch: int, evaluations_since_best: int) -> str | None:
-    """Why a run is over: "early_stop", "max_steps" or "epochs"; None while it is not.
+    """Reason of the end of a run: "early_stop", "max_steps" or "epochs"; None before the end.
 
     Args:
         step: steps done.
-        epoch: that of the next batch.
+        epoch: epoch of the next batch.
     """
     patience = options.evaluation.patience
     if patience is not None and evaluations_since_best >= patience:
@@ -122,12 +122,12 @@ def why_finished(options: Training, *, step: int, epoch: int, evaluations_since_
 
 
 def _check_options(before: Checkpoint, options: Training, *, may_differ: Sequence[str], remedy: str) -> None:
-    """Compare all options with those of a checkpoint, except for those that may differ, and name every difference.
+    """Compare all options with those of a checkpoint, except for ``may_differ``, and name every difference.
 
     Raises:
-        UserError: some differ.
+        UserError: an option differs.
     """
-    # An option that the checkpoint does not know is younger than it: it was trained as by default.
+    # An option missing from the checkpoint was added later: the run was trained with its default.
     defaults, asked = (dict(_flat(of.model_dump(mode="json"))) for of in (Training(), options))
     known = {**defaults, **dict(_flat(before.facts["config"]))}
     differing = [

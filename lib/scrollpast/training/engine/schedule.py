@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ramp:
-    """A factor that is ``initial`` until ``start_step``, and 1 from ``ramp_steps`` later on; linear between."""
+    """Factor that is ``initial`` until ``start_step``, and 1 from ``ramp_steps`` later on; linear between."""
 
     initial: float = 1.0
     start_step: int = 0
     ramp_steps: int = 0
 
     def at(self, step: int) -> float:
-        """The factor in step ``step``, counted from 0.
+        """Factor in step ``step``, counted from 0.
 
         >>> hard = Ramp(initial=0.0, start_step=100, ramp_steps=200)
         >>> [hard.at(step) for step in (0, 99, 100, 200, 300, 1000)]
@@ -28,7 +28,7 @@ class Ramp:
 
 
 def warm_up(step: int, warmup_steps: int) -> float:
-    """The factor of the learning rate: 1 / n, 2 / n, … in the first n steps, then 1.
+    """Factor of the learning rate: 1 / n, 2 / n, … in the first n steps, then 1.
 
     >>> [warm_up(step, 4) for step in (0, 1, 3, 4)]
     [0.25, 0.5, 1.0, 1.0]

@@ -1,4 +1,4 @@
-"""Execution of steps: one after the other, or with the exchange of ids one step ahead."""
+"""Execution of steps: sequential, or with the all-to-all of ids one step ahead."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from scrollpast.training.model.optimizers import TrainingOptimizer
 
 
 class StepResult(NamedTuple):
-    """A step that was launched; what it told may still be under way on the device."""
+    """Launched step; its results may still be in computation on the device."""
 
     batch: StepInput
-    """On the device."""
+    """Input of the step, on the device."""
     loss: torch.Tensor
-    """Of this rank, without gradient."""
+    """Loss of this rank, without gradient."""
     totals: torch.Tensor
-    """Of all ranks, see `Contrast`."""
+    """Totals of all ranks, see `ContrastiveLoss`."""
 
 
 Forward = Callable[[StepInput], tuple[torch.Tensor, StepResult]]
 
 
 class Stepping(Protocol):
-    """Takes a step for every input."""
+    """Protocol of step runners: one step for every input."""
 
     def steps(self, inputs: Iterator[StepInput]) -> Iterator[StepResult]:
-        """Train on the inputs, one step each; hands out what each step was and told."""
+        """Train on the inputs, one step each; yields the result of each step."""
         ...
 
     def free_model(self) -> Any:
-        """A context in which the model can be called between two steps, as for an evaluation."""
+        """Context in which the model can be called between two steps, for example for an evaluation."""
         ...
 
 
 class PlainStepping:
-    """One step after the other; to a GPU the next input is copied meanwhile."""
+    """Sequential steps; the next input is copied to a GPU during the step."""
 
     def __init__(self, forward: Forward, optimizer: TrainingOptimizer, device: torch.device) -> None:
         self._forward, self._optimizer, self._device = forward, optimizer, device
@@ -61,7 +61,7 @@ class PlainStepping:
 
 
 def _copied_ahead(inputs: Iterator[StepInput], device: torch.device) -> Iterator[StepInput]:
-    """The inputs on a GPU; each one's copy begins before the step of the one before it is launched."""
+    """Inputs on a GPU; each input's copy begins before the step of the input before it is launched."""
     copies = torch.cuda.Stream(device)
     under_way: tuple[StepInput, torch.cuda.Event] | None = None
 
@@ -82,7 +82,7 @@ def _copied_ahead(inputs: Iterator[StepInput], device: torch.device) -> Iterator
 
 
 class SparseDistStepping:
-    """TorchRec's pipeline: while a step computes, the next one's ids are sent to the ranks that hold their rows."""
+    """TorchRec's pipeline: during a step, the next step's ids are sent to the ranks that hold their rows."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class SparseDistStepping:
 
     @contextmanager
     def free_model(self) -> Iterator[None]:
-        # The pipeline has put itself between the model and its tables; batches under way wait inside it.
+        # The pipeline replaced the forward pass of the tables; prefetched batches stay inside the pipeline.
         self._pipeline.detach()
         try:
             yield

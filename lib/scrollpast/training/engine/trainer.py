@@ -34,24 +34,24 @@ from scrollpast.training.loss.totals import Totals
 from scrollpast.training.model.optimizers import TrainingOptimizer
 
 _LAG = {"cuda": 2}
-"""By kind of device; 0 elsewhere, as there is nothing to be gained. The host sees the end of a step later by so many,
-and the device never waits for it."""
+"""Steps by which the host reads results late, by kind of device; 0 elsewhere, where a lag gains nothing. With a lag,
+the device never waits for the host."""
 
 
 _INPUTS_AHEAD = {"cuda": 4}
-"""By kind of device: inputs that a thread makes ready while the host launches steps. 0 elsewhere: no host is idle."""
+"""Inputs that a thread prepares while the host launches steps, by kind of device; 0 elsewhere: no host is idle."""
 
 
 class Evaluator(Protocol):
-    """Measures a model between two steps; all ranks call it together."""
+    """Protocol of evaluators of a model between two steps; all ranks call an evaluator together."""
 
     def __call__(self, model: StepModel) -> Mapping[str, float | None]:
-        """Metrics by name, such as recall@100; None where there is nothing to measure it on."""
+        """Metrics by name, such as recall@100; None where no user has the metric."""
         ...
 
 
 class NonFiniteLoss(ScrollpastError):
-    """A step whose loss is NaN or infinite: it was not learned from."""
+    """Error of a step whose loss is NaN or infinite; the step changed no weight."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Progress:
     """Best value of the metric so far."""
     evaluations_since_best: int = 0
     window: Totals = field(default_factory=Totals.zero)
-    """Sums since the last point of the curve."""
+    """Sums since the last logged point."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -93,20 +93,20 @@ class TrainingResult:
     step: int
     checkpoint_uri: str
     is_new: bool = True
-    """False where the run had been finished before and nothing was trained."""
+    """False where the run was already finished and nothing was trained."""
 
 
 class Trainer:
-    """One training run of this rank; every rank has one, with the same arguments.
+    """Trainer of one run on this rank; every rank has a trainer with the same arguments.
 
     Args:
         days: URIs of the published days to train on.
-        facts: what checkpoints say of the vocabulary and the days, besides what the run knows.
-        resumed: the checkpoint to go on from.
-        lag: steps that the host launches before it looks at what a step told; changes nothing but the time.
+        facts: facts about the vocabulary and the days for checkpoints.
+        resumed: the checkpoint to resume from.
+        lag: steps that the host launches before it reads the result of a step; changes the time only.
 
     Raises:
-        UserError, CorruptShardError: days, vocabulary or configuration do not serve.
+        UserError, CorruptShardError: days, vocabulary or configuration are invalid.
     """
 
     def __init__(
@@ -154,18 +154,18 @@ class Trainer:
 
     @property
     def step_model(self) -> StepModel:
-        """Towers and loss, without what shards and replicates them."""
+        """Towers and loss, without the wrapper that shards and replicates them."""
         unwrapped = self.model.module
         unwrapped = getattr(unwrapped, "module", unwrapped)
         assert isinstance(unwrapped, StepModel)
         return unwrapped
 
     def train(self) -> TrainingResult:
-        """Train to the end, or until asked to stop.
+        """Train to the end, or until SIGTERM.
 
         Raises:
-            NonFiniteLoss: a step's loss is not finite; what came before it is saved.
-            CorruptShardError: a shard is not what was written.
+            NonFiniteLoss: a step's loss is not finite; the state before the step is saved.
+            CorruptShardError: a shard is corrupt.
         """
         progress = self._progress
         with ExitStack() as open_things:
@@ -190,7 +190,7 @@ class Trainer:
                 if not (is_due or is_stopping):
                     continue
                 is_better = False
-                # Whoever sends SIGTERM does not wait long: no evaluation then.
+                # After SIGTERM little time is left: no evaluation.
                 reason = "stopped" if is_stopping else self._finished()
                 if not is_stopping:
                     is_better = self._evaluate(is_last=reason is not None)
@@ -204,17 +204,17 @@ class Trainer:
         return TrainingResult(reason, progress.step, self._last_uri())
 
     def _is_due(self, step: int, epoch: int) -> bool:
-        """Whether there is something to do after a step that wants the model as it is just then."""
+        """True if a checkpoint or an evaluation is due after a step."""
         options = self._options
         is_to_evaluate = self._evaluator is not None and step % options.evaluation.every_steps == 0
         is_to_save = step % options.checkpoints.every_steps == 0
         return is_to_evaluate or is_to_save or self._why_finished(step, epoch) is not None
 
     def _conclude(self, reading: PendingStep) -> bool:
-        """Take into account what a step told, once it is done; returns whether a rank was asked to stop.
+        """Process the result of a finished step; returns True if a rank received SIGTERM.
 
         Raises:
-            NonFiniteLoss: its loss is not finite.
+            NonFiniteLoss: the step's loss is not finite.
         """
         told = reading.totals()
         if not math.isfinite(told.loss):
@@ -224,7 +224,7 @@ class Trainer:
         return told.num_stopping > 0
 
     def _log(self, told: Totals, num_anchors: int) -> None:
-        """Count a step that is done, and show where the run is now and then."""
+        """Count a finished step, and log metrics at intervals."""
         progress = self._progress
         progress.step += 1
         progress.window += told
@@ -239,7 +239,7 @@ class Trainer:
         self._curves.add(progress.step, {"loss": window.mean_loss, **parts, "examples_per_s": round(rate, 1)})
 
     def _inputs(self) -> Generator[StepInput]:
-        """The rest of the epochs, as the steps want it."""
+        """Inputs of the remaining epochs."""
 
         def batches() -> Iterator[Any]:
             while self.stream.epoch < self._options.epochs:
@@ -260,7 +260,7 @@ class Trainer:
         return loss, StepResult(batch, loss.detach(), totals)
 
     def _stop_at_non_finite(self, reading: PendingStep) -> None:
-        """Steps launched after it have changed nothing (see `Soundness`): the model is what it was before it."""
+        """Raise for a non-finite loss. Later steps changed nothing (`NonFiniteGuard`): the model is unchanged."""
         value, batch = reading.own_loss(), reading.batch
         own = None if math.isfinite(value) else (value, self.stream.describe_origin(batch.anchors))
         origins = [own]
@@ -280,23 +280,23 @@ class Trainer:
             )
 
     def _rescue(self) -> str:
-        """Save what there is before the step that failed, and say how to go on."""
+        """Save the state before the failed step; returns the remedy for the error."""
         is_sound = all(torch.isfinite(part).all().item() for part in _parts(self.model.state_dict()))
         sound = torch.tensor(float(is_sound))
         if self._num_ranks > 1:
             dist.all_reduce(sound, op=dist.ReduceOp.MIN)
-        advice = "lower training.optimizer' learning rates, or raise warmup_steps, in another --out"
+        advice = "lower the learning rates of training.optimizer, or raise warmup_steps, in another --out"
         if not sound.item():
-            return f"weights are not finite already and were not saved; {advice}"
+            return f"the weights are already non-finite and were not saved; {advice}"
         if self._saved_step != self._progress.step:
             self._save()
             self._checkpoints.wait()
         return (
-            f"the state before this step is saved in {self._last_uri()}; look at these records, or {advice}"
+            f"the state before this step is saved in {self._last_uri()}; inspect these records, or {advice}"
         )
 
     def _finished(self) -> str | None:
-        """Why the run is over after the steps done; None while it is not."""
+        """Reason of the end of the run after the steps done; None before the end."""
         return self._why_finished(self._progress.step, self._position["epoch"])
 
     def _why_finished(self, step: int, epoch: int) -> str | None:
@@ -308,7 +308,7 @@ class Trainer:
         )
 
     def _evaluate(self, *, is_last: bool) -> bool:
-        """Measure the model if it is time to; returns whether it is the best so far."""
+        """Evaluate the model if an evaluation is due; returns True for the best value so far."""
         options, progress = self._options.evaluation, self._progress
         if self._evaluator is None or not (is_last or progress.step % options.every_steps == 0):
             return False
@@ -346,7 +346,7 @@ class Trainer:
         return self._checkpoints.uri_of(self._progress.step if self._saved_step is None else self._saved_step)
 
     def _total_steps(self) -> int:
-        """Steps of the run, of which those done are a part."""
+        """Steps of the whole run, including the steps done."""
         options, position = self._options, self.stream.state_dict()
         epochs_left = options.epochs - position["epoch"]
         done_in_epoch = self.stream.steps_per_epoch - self.stream.steps_left
@@ -363,7 +363,7 @@ class Trainer:
 
     @contextmanager
     def _stopping_on_sigterm(self) -> Iterator[None]:
-        """SIGTERM lets the step under way finish; the next result tells all ranks of it."""
+        """Context in which SIGTERM ends the run after the present step; the next result tells all ranks."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -379,7 +379,7 @@ class Trainer:
 
 
 def _parts(state: Mapping[str, Any]) -> Iterator[torch.Tensor]:
-    """The tensors of a state that lie on this rank."""
+    """Tensors of a state on this rank."""
     for value in state.values():
         if hasattr(value, "local_shards"):
             yield from (shard.tensor for shard in value.local_shards())

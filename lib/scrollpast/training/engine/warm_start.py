@@ -1,4 +1,4 @@
-"""A run that begins with the weights of another: the same ads keep their rows, new ads begin as they would anyway."""
+"""Warm start from the weights of another run: known ads keep their rows, new ads get initial weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scrollpast.training.engine.checkpoint import chosen_checkpoint, load, vocab
 
 
 def begin_from(uri: str, metric: str, model: DistributedModelParallel, vocabulary: Vocabulary) -> None:
-    """Take over the weights of a checkpoint; optimizers begin anew.
+    """Load the weights of a checkpoint; optimizer states start empty.
 
     Args:
-        uri: a checkpoint, or a run whose best one by ``metric`` is meant.
-        vocabulary: the checkpoint's, or one that extends it: rows and codes that it adds keep the first weights.
+        uri: a checkpoint, or a run, whose best checkpoint by ``metric`` is used.
+        vocabulary: the checkpoint's, or a vocabulary that extends it; added rows and codes keep their initial weights.
 
     Raises:
         UserError: the vocabulary does not extend the checkpoint's, or has other features.
@@ -40,7 +40,7 @@ def begin_from(uri: str, metric: str, model: DistributedModelParallel, vocabular
 
 
 class _GrowingPlanner(DefaultLoadPlanner):
-    """Reads what is there of tables that have more rows now; the stock planner wants sizes to be equal."""
+    """Load planner for tables that have more rows now; the default planner requires equal sizes."""
 
     def create_local_plan(self) -> LoadPlan:
         assert self.metadata is not None

@@ -13,7 +13,7 @@ _CELLS_AT_ONCE = 1 << 23
 
 @dataclass(frozen=True)
 class MeanEstimate:
-    """A mean over users, and where it lies in 95 of 100 samples of users."""
+    """Mean over users with its 95 % interval over samples of users."""
 
     mean: float
     low: float
@@ -27,7 +27,7 @@ def estimates(
 ) -> dict[str, MeanEstimate | None]:
     """Means of numbers of the same users with percentile intervals; None where no user has the number.
 
-    The bootstrap resamples users, not queries or ads, as what one user does hangs together. Each user's number
+    The bootstrap resamples users, not queries or ads, because the actions of a user are correlated. Each user's number
     of times in a sample is Poisson with mean 1 (Chamandy et al., Estimating uncertainty for massive data streams,
     2012): the same samples for all numbers, in bounded memory.
 

@@ -1,4 +1,4 @@
-"""Numbers of single users: float64 [U], NaN where a user has nothing that the number could be about."""
+"""Metrics of single users: float64 [U], NaN where the metric is undefined for a user."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ndcg(ranks: Integers, targets: Ragged, k: int) -> Values:
 
 
 def share_in_top(ranks: Integers, served: Ragged, k: int) -> Values:
-    """Share of what the user was served and passed over among the first k."""
+    """Share of the user's served ads without engagement among the first k."""
     hits = np.bincount(served.users[(ranks >= 0) & (ranks < k)], minlength=len(served.lengths))
     return _ratio(hits, served.lengths)
 
@@ -47,7 +47,7 @@ def auc(
 ) -> Values:
     """Probability that a target scores above an ad that the user passed over; equal scores count half.
 
-    Targets and served ads of row 0 are left out: nothing tells them apart.
+    Targets and served ads of row 0 are left out: all of them have the same score.
     """
     sides = [(targets, target_scores, True), (served, served_scores, False)]
     kept = [side.rows > 0 for side, _, _ in sides]

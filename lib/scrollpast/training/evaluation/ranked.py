@@ -1,4 +1,4 @@
-"""Ads ranked and scored for every held-out user by one retriever: what metrics read."""
+"""Rankings and scores of ads by one retriever for every held-out user: the input of metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scrollpast.training.evaluation.ranking import Scorer, exact_top_rows, ranks
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """Rankings and scores of U users, computed when a metric reads them first."""
+    """Rankings and scores of U users, computed on first access."""
 
     scorer: Scorer
     held_out: HeldOut

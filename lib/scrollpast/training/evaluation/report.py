@@ -1,4 +1,4 @@
-"""One evaluation: what is measured, as a table for people and as JSON for programs."""
+"""Report of one evaluation: metrics with intervals, as a text table and as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Numbers with their intervals, and what they were computed from.
+    """Metrics with their intervals, and the numbers of single users behind them.
 
     Names are ``recall@100``, ``slices/recall@100, tail ads``, ``quantised/recall@100`` and the like.
     ``quantised/`` stands for the exported index of whatever kind.
@@ -42,7 +42,7 @@ class Report:
     """Facts that a reader of the numbers needs, such as cuts that the catalogue makes trivial"""
 
     def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything but the single users; ``about`` comes first. A number that no user has is null."""
+        """JSON without the single users; ``about`` comes first. A metric that no user has is null."""
         return {
             **about,
             "num_users": len(self.user_id),
@@ -98,8 +98,8 @@ def evaluate(
 
     Args:
         retriever: embeddings of the users of ``held_out`` and of all ads.
-        exported: a search through the exported index of the same ads, measured beside the exact one.
-        index_kind: the kind of this index.
+        exported: search through the exported index of the same ads, measured beside the exact search.
+        index_kind: kind of this index.
     """
     ranked = rank(retriever, held_out, vocabulary, metrics)
     values = _values(ranked, metrics)
@@ -117,7 +117,7 @@ def evaluate(
 def measure(
     retriever: Scorer, held_out: HeldOut, vocabulary: Vocabulary, metrics: Iterable[Metric] = METRICS
 ) -> dict[str, NDArray[np.float64]]:
-    """Metrics of the single users: float64 [U] by name, NaN where a user has no such number."""
+    """Metrics of the single users: float64 [U] by name, NaN where a user lacks the metric."""
     return _values(rank(retriever, held_out, vocabulary, metrics), metrics)
 
 
@@ -133,7 +133,7 @@ def _values(ranked: Ranked, metrics: Iterable[Metric]) -> dict[str, NDArray[np.f
 
 
 def _through_index(exported: Search, retriever: Embeddings, ranked: Ranked) -> dict[str, NDArray[np.float64]]:
-    """Recall of the lists that an index finds, and their overlap with the exact ones."""
+    """Recall of the lists that an index finds, and their overlap with the exact lists."""
     held_out, depth = ranked.held_out, max(CUTS)
     found_UK = searched_top_rows(exported, retriever.user_UD, held_out.known, depth)
     ranks = ranks_in(found_UK, held_out.targets)
@@ -143,7 +143,7 @@ def _through_index(exported: Search, retriever: Embeddings, ranked: Ranked) -> d
 
 
 def _nothing_learned(held_out: HeldOut, vocabulary: Vocabulary) -> list[str]:
-    """Notes where every user, or every ad that is asked for, is new: at most two."""
+    """Notes where every user, or every target ad, is new: at most two."""
     whole = {
         "users": bool(held_out.is_new.all()),
         "ads asked for": bool((vocabulary.counts[held_out.targets.rows] == 0).all()),

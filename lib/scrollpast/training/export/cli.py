@@ -13,7 +13,7 @@ from scrollpast.training.export.towers import BuildIndex, _check_free, write_exp
 
 
 def export_checkpoint(arguments: argparse.Namespace, build_index: BuildIndex) -> int:
-    """Export as the command line says and print what was written; returns the exit code."""
+    """Export with the given arguments and print a summary; returns the exit code."""
     if not arguments.debug:
         silence_libraries()
     _check_free(arguments.out, is_overwriting=arguments.overwrite)

@@ -9,10 +9,10 @@ import torch.distributed as dist
 
 
 def gather(tensor: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.Tensor:
-    """The tensors [B, …] of all ranks one after the other: [ranks · B, …], of the same shape on every rank.
+    """Concatenate the tensors [B, …] of all ranks: [ranks · B, …], of the same shape on every rank.
 
-    In the backward pass every rank is given the SUM of what all ranks' losses say about its part. A mean would
-    be wrong: the data-parallel averaging that comes afterwards divides by the number of ranks already.
+    In the backward pass every rank gets the SUM of all ranks' gradients for its part. A mean would be wrong: the later
+    data-parallel averaging already divides by the number of ranks.
     """
     if dist.get_world_size(group) == 1:
         return tensor

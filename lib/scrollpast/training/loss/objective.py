@@ -18,17 +18,17 @@ from scrollpast.training.loss.terms.registry import source_names, terms_of
 from scrollpast.training.loss.terms.term import TermInput
 
 SMALLEST_TEMPERATURE = 0.01
-"""A learned temperature stays above it, as the loss of one mistaken pair grows with its inverse."""
+"""Lower limit of a learned temperature: the loss of one mislabelled pair grows with the inverse temperature."""
 
 
 class ContrastiveLoss(nn.Module):
-    """The loss over the embeddings of a step's users and ads.
+    """Contrastive loss over the embeddings of a step's users and ads.
 
     Args:
-        options: of the run; ``loss`` and ``negatives`` name the terms and their sources.
-        vocabulary: says how often each ad is a positive.
-        device: where the steps are computed.
-        group: the ranks that train together.
+        options: options of the run; ``loss`` and ``negatives`` name the terms and their sources.
+        vocabulary: holds each ad's number of positives.
+        device: device of the steps.
+        group: process group of the training.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ContrastiveLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.is_stop_requested = False
-        """Set it to tell all ranks, with the next step's result, that this one was asked to stop."""
+        """Flag that this rank received SIGTERM; the next step's result carries the flag to all ranks."""
         self.soundness = NonFiniteGuard(device)
         model = options.model
         precision = precision_of(model.logits_precision, device)
@@ -47,7 +47,7 @@ class ContrastiveLoss(nn.Module):
             self.log_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("log_scale", log_scale)
-        # No buffers: they are no state, but follow from the vocabulary.
+        # No buffers: the values follow from the vocabulary and are no state.
         self._log_q = torch.from_numpy(vocabulary.log_q(1.0)).to(device)
         self._terms = terms_of(options, vocabulary)
         for term in self._terms:
@@ -83,7 +83,7 @@ class ContrastiveLoss(nn.Module):
                 losses.append(found.loss * weight)
                 masses |= {name: mass * weight for name, mass in found.masses.items()}
         if not losses:
-            # The schedules may leave a step without any source: nothing is learned, on any rank.
+            # The schedules may leave a step without any source: the step then learns nothing, on any rank.
             losses = [(user_BD.sum() + ad_MD.sum() + scale) * 0.0]
         return self._over_ranks(torch.stack(losses).sum(), masses, anchors.weight)
 

@@ -17,25 +17,25 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 @dataclass(frozen=True)
 class Blocks:
-    """Size of a block of the computation: a block of logits in float32, and beside it no more than half a block."""
+    """Size of a block of the computation: a block of logits in float32, and at most half a block beside it."""
 
     cells: int
     """Logits of a block."""
     slices: int
-    """Parts of a block that are masked one after the other: a mask takes three times the room of what it masks."""
+    """Parts of a block that are masked one after another: a mask takes three times the memory of its part."""
 
 
 _BLOCKS = {"cpu": Blocks(1 << 20, 1), "cuda": Blocks(1 << 26, 8)}
-"""By kind of device. A processor's caches still hold 4 MiB and a few times that; a GPU wants work for all its cores."""
+"""Sizes by kind of device: a processor's caches hold a few times 4 MiB; a GPU needs work for all its cores."""
 
 _LOWEST = -80.0
-"""Exponents are cut off here, and what is left counts as 0: of a softmax, 2e-35. Below −87 the exponential of
-float32 leaves the normal numbers, and that of −inf is a special case: both take a processor 20 to 100 times as long.
+"""Lower limit of exponents: at most 2e-35 of a softmax is lost. Below −87 the exponential of float32 is subnormal, and
+that of −inf is a special case: both take a processor 20 to 100 times as long.
 """
 
 
 class Columns(Protocol):
-    """Candidates that all anchors share; `InBatchColumns` and `RandomColumns` are such."""
+    """Protocol of candidates that all anchors share, for example `InBatchColumns` and `RandomColumns`."""
 
     def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
         """Add to the logits of these anchors, a column each, in place; at least `masks.FAR` less where masked."""
@@ -58,7 +58,7 @@ class Own:
     name: str
     embedding_BKD: torch.Tensor
     offset_BK: torch.Tensor
-    """Added to the logits; −inf where masked."""
+    """Offsets of the logits; −inf where masked."""
 
 
 def sampled_softmax(
@@ -84,9 +84,9 @@ def sampled_softmax(
         weight_B: float [B], the anchor's factor in the sum: for a mean divide by the sum of all beforehand.
         sources: at least one.
         positive_offset_B: added to the positive's logit, above and below the line; 0 if left out.
-        products: what embeddings are rounded to before they are multiplied with those of shared candidates, such as
-            bfloat16; sums are float32 then. As they are if left out.
-        blocks: how much is held at a time; what suits the device if left out.
+        products: data type to which embeddings are rounded before the products with shared candidates, such as
+            bfloat16; sums are then float32. None = no rounding.
+        blocks: size of a block; None = the size for the device.
 
     Returns:
         The loss, without dimensions; and float [number of sources], without gradient: Σ over anchors of
@@ -117,10 +117,10 @@ def sampled_softmax(
 
 
 class _SampledSoftmax(torch.autograd.Function):
-    """The gradient of a loss is known as soon as its softmax is, so the forward pass computes both, for some
-    anchors at a time: no B × N tensor lives longer than its turn, and no logit is computed twice.
+    """Sampled softmax whose forward pass also computes the gradient, block by block of anchors.
 
-    Logits of shared candidates lie as [N, anchors]: masks are gathered row by row then, in whole lines of memory.
+    No B × N tensor outlives its block, and no logit is computed twice. Logits of shared candidates have the shape
+    [N, anchors], so that masks are gathered row by row, in contiguous memory.
     """
 
     @staticmethod
@@ -165,7 +165,7 @@ class _SampledSoftmax(torch.autograd.Function):
             own_share = (own_logit - top[:, None]).exp()
             total = share.sum(0) + own_share.sum(1)
             weights = weight[start:stop]
-            # Not from the share of the positive: where all others are small, theirs are the digits that count.
+            # Not from the share of the positive: where all other shares are small, their digits determine the loss.
             loss += weights @ (top + total.log() - own_logit[:, 0])
             factor = weights / total
             share *= factor
@@ -176,8 +176,8 @@ class _SampledSoftmax(torch.autograd.Function):
             if not wants_gradient:
                 del logit, share
                 continue
-            # d loss / d logits: the share of each candidate, less 1 for the positive. The positive's own is
-            # taken as −Σ of the others', as 1 − share would lose the digits of a small one.
+            # d loss / d logits: the share of each candidate, less 1 for the positive. The positive's gradient is
+            # −Σ of the other gradients, because 1 − share would lose the digits of a small value.
             own_share[:, 0] = -share.sum(0) - own_share[:, 1:].sum(1)
             share_factors = share.to(products)
             pull = _product(share_factors.T, factors) + (own_share[:, None] @ candidates)[:, 0]
@@ -187,7 +187,7 @@ class _SampledSoftmax(torch.autograd.Function):
             of_candidates = own_share[:, :, None] * users[:, None]
             gradients[1][start:stop] = of_candidates[:, 0]
             gradients[3][start:stop] = of_candidates[:, 1:]
-            del logit, share, share_factors  # before the next block is there
+            del logit, share, share_factors  # before the next block is allocated
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(mass)
         return loss, mass
@@ -210,7 +210,7 @@ def _add_offsets(logit_Nb: torch.Tensor, shared: list[Shared], start: int, slice
 
 
 def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The matrix product; of factors in bfloat16 in float32, exactly but for the order of its sums."""
+    """Matrix product; of bfloat16 factors in float32, exact up to the order of the sums."""
     if a.dtype != torch.bfloat16:
         return a @ b
     return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()

@@ -1,1 +1,1 @@
-"""The two towers: their tables and layers, what is looked up for a batch, and how tables lie over the ranks."""
+"""Two towers: tables and layers, lookup keys of a batch, and sharding of tables over the ranks."""

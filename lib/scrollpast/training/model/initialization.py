@@ -1,4 +1,4 @@
-"""The weights that training begins with: the same numbers in every row, however tables are cut over ranks."""
+"""Initial weights of the tables: the same in every row for any sharding over ranks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ELEMENTS_AT_ONCE = 1 << 20
 def fill_tables(state: Mapping[str, Any], *, seed: int, bound: float) -> None:
     """Fill the tables of a model's ``state_dict()`` in place, uniformly in ±``bound``.
 
-    The value of a cell is a hash of (seed, table, row, column), and so independent of where the row lies.
+    The value of a cell is a hash of (seed, table, row, column), and so independent of the row's rank.
 
     Args:
-        state: tensors, or sharded tensors of which this rank's parts are filled; what is no table is left alone.
+        state: tensors, or sharded tensors of which this rank's parts are filled; other parameters stay unchanged.
     """
     for name, value in state.items():
         if ".embedding_bags." not in name:
@@ -43,7 +43,7 @@ def _fill(part: torch.Tensor, key: int, bound: float, row: int, column: int, num
         stop = min(start + step, height)
         rows = torch.arange(row + start, row + stop, device=part.device)
         cells = _mixed((rows[:, None] * num_columns + columns) ^ key)
-        # The upper 24 bits: as many as a float32 holds without rounding, so that 1 is never reached.
+        # The upper 24 bits, which a float32 holds without rounding, so that 1 is never reached.
         part[start:stop] = ((cells >> 40) & 0xFFFFFF).to(torch.float32) * (2.0 * bound / 2**24) - bound
 
 

@@ -1,4 +1,4 @@
-"""The layers of a tower, in PyTorch alone: training and serving share them."""
+"""Layers of a tower, in plain PyTorch: shared by training and serving."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 def layers_of(widths: Sequence[int]) -> nn.Sequential:
     """Linear layers between these widths, inputs first and outputs last, with an activation between two.
 
-    The activation is smooth: at a kink, such as ReLU's, rounding decides whether a unit learns at all, and Adam
-    makes a whole step of it. Two ranks were 1e-3 from one after 50 steps with ReLU, and are 1e-7 without.
+    The activation is smooth: at a kink, as of ReLU, rounding decides whether a unit has a gradient, and Adam scales any
+    gradient to a whole step. After 50 steps, two ranks differed from one rank by 1e-3 with ReLU, and by 1e-7 without.
     """
     layers: list[nn.Module] = []
     for num_inputs, num_outputs in pairwise(widths):

@@ -1,4 +1,4 @@
-"""Row-wise Adagrad for the tables, in the backward pass; Adam, warmed up and its gradient bounded, for the rest."""
+"""Row-wise Adagrad for the tables, in the backward pass; Adam with warm-up and clipping for other parameters."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from scrollpast.training.engine.schedule import warm_up
 
 
 def fuse_table_optimizer(tables: EmbeddingBagCollection, options: Optimizer, *, num_anchors: int) -> None:
-    """Say, before the tables are sharded, how the backward pass is to update them.
+    """Attach the optimizer of the backward pass to the tables, before they are sharded.
 
     Row-wise Adagrad keeps one number a row: the mean of the squared gradients' sum over its columns (Naumov et
     al., arXiv 1906.00091; Duchi et al., JMLR 12, 2011).
 
     Args:
-        num_anchors: of a step, all ranks together; the loss is their mean, so that one's part in a gradient
-            shrinks with their number, and epsilon with it.
+        num_anchors: anchors of a step over all ranks; the loss is their mean, so that an anchor's part in a gradient
+            decreases with their number, and epsilon in proportion.
     """
     epsilon = options.table_epsilon / num_anchors
     for name, table in tables.embedding_bags.items():
@@ -35,11 +35,11 @@ def fuse_table_optimizer(tables: EmbeddingBagCollection, options: Optimizer, *, 
 
 
 class TrainingOptimizer:
-    """Both optimizers as one; its state is saved with the model's.
+    """Both optimizers as one; its state is saved with the model's state.
 
     Args:
         model: sharded, after `fuse_table_optimizer`.
-        soundness: says on the device when steps are to change nothing any more.
+        soundness: guard that stops updates on the device after a non-finite loss.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TrainingOptimizer:
         def adam(parameters: Any) -> torch.optim.Optimizer:
             made = torch.optim.Adam(parameters, lr=options.dense_learning_rate, fused=True)
             if soundness is not None:
-                # As a scaler of gradients tells it, https://docs.pytorch.org/docs/stable/amp.html
+                # The interface of gradient scalers, https://docs.pytorch.org/docs/stable/amp.html
                 made.grad_scale, made.found_inf = None, soundness.found_inf  # type: ignore[attr-defined]
             return made
 
@@ -63,7 +63,7 @@ class TrainingOptimizer:
                 dense, clipping=GradientClipping.NORM, max_gradient=options.max_gradient_norm
             )
         self.combined = CombinedOptimizer([model.fused_optimizer, dense])
-        # Adam's state must be there before a checkpoint is read into it.
+        # Adam's state must exist before a checkpoint is read into it.
         self.combined.init_state()
 
     def at_step(self, step: int) -> None:

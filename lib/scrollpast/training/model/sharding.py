@@ -28,7 +28,7 @@ _KERNELS = {
 
 
 class _Sharder(EmbeddingBagCollectionSharder):
-    """Cuts tables by rows on a CPU too: the stock sharder leaves that out there, though gloo can do it."""
+    """Sharder that allows row-wise cuts on a CPU too: TorchRec's default excludes them, but gloo supports them."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
         kinds: list[str] = super().sharding_types(compute_device_type)
@@ -45,12 +45,12 @@ def shard(
     device: torch.device,
     group: dist.ProcessGroup,
 ) -> DistributedModelParallel:
-    """The model with its tables dealt to the ranks, and its towers alike on all of them.
+    """Shard the tables of a model over the ranks, and replicate its towers.
 
     Args:
-        model: its collections of tables are on the "meta" device and know their optimizer already.
+        model: its collections of tables are on the "meta" device and have their optimizer attached.
         table_shapes: rows and columns of every table, by name.
-        batch_size: of one rank.
+        batch_size: batch size of one rank.
 
     Raises:
         UserError: a constraint names no table, or the tables do not fit into memory.
@@ -86,7 +86,7 @@ def _plan(
                 f"training.model.sharding.{name}.{unknown}",
                 expected=f"one of the tables {', '.join(table_shapes)}",
                 found=repr(unknown),
-                remedy="name one of them",
+                remedy="name one of these tables",
             )
     num_ranks = dist.get_world_size(group)
     memory_bytes = _memory_bytes(options, device)
@@ -105,14 +105,14 @@ def _plan(
     try:
         plan: ShardingPlan = planner.collective_plan(model, list(sharders), group)
     except PlannerError as error:
-        # Whole numbers of the planner's own report are in the first line; the tables say more to a reader.
+        # The planner's report has totals in its first line; the list of tables is more useful to a reader.
         raise _does_not_fit(table_shapes, memory_bytes, num_ranks, str(error)) from error
     return plan
 
 
 def _constraints(name: str, options: ShardingOptions, device: torch.device) -> ParameterConstraints:
-    """Placements that the planner may choose for a table."""
-    # Without a GPU all memory is the machine's.
+    """Allowed placements of a table for the planner."""
+    # Without a GPU, all memory is main memory.
     placement = options.placement.get(name, "device") if device.type == "cuda" else "device"
     cache = CacheParams(load_factor=options.cache_share) if placement == "cached" else None
     return ParameterConstraints(
@@ -131,7 +131,7 @@ def _memory_bytes(options: ShardingOptions, device: torch.device) -> int:
 
 
 def _machine_bytes() -> int:
-    """A rank's share of the machine's memory."""
+    """Share of a rank in the machine's memory, bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // local_world_size()
 
 
@@ -150,5 +150,5 @@ def _does_not_fit(
         expected=f"tables that can be placed on {num_ranks} × {memory_bytes / _GIB:,.2f} GiB",
         found=f"{sum(sizes.values()) / _GIB:,.2f} GiB of tables ({found}; TorchRec's planner: {first_line})",
         remedy="lower training.model.embedding_dim or the vocabulary's --num-user-rows, allow row_wise in "
-        "training.model.sharding, put tables into its placement (cached), or start more ranks",
+        "training.model.sharding, set its placement of large tables to cached, or start more ranks",
     )

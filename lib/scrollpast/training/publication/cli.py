@@ -1,4 +1,4 @@
-"""The command line of the publication: a new model and later days in, ``current.json`` out, unless it is worse."""
+"""Command line of the publication: compares a new model, and writes ``current.json`` unless the model is worse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scrollpast.training.publication.current import CurrentModel
 
 
 def publish_model(arguments: argparse.Namespace) -> int:
-    """Compare as the command line says, publish what is not worse, and print which; returns the exit code."""
+    """Compare with the given arguments, publish the new model unless it is worse, and print; returns the exit code."""
     if not arguments.debug:
         silence_libraries()
     checkpoint = chosen_checkpoint(files.absolute(arguments.model), arguments.metric[0])
@@ -60,7 +60,7 @@ def _contest(
     history, metrics = checkpoint.facts["days"], arguments.metric
     new = measure_checkpoint(checkpoint, days, history, metrics, max_users=arguments.max_users)
     if current is None or arguments.force:
-        # What is forced may be forced because the current model is broken or gone.
+        # --force has to work where the current model is corrupt or missing.
         return Contest.of(new, None)
     before = Checkpoint.read(current.checkpoint)
     return Contest.of(new, measure_checkpoint(before, days, history, metrics, max_users=arguments.max_users))
@@ -75,12 +75,12 @@ def _moment(text: str) -> datetime:
 
 
 def _check_unmoved(models: str, seen: CurrentModel | None) -> None:
-    """See that the current model is still the one that was compared with."""
+    """Check that the current model is still the compared model."""
     now = CurrentModel.read(models)
     if now != seen:
         raise UserError(
             files.join(models, "current.json"),
             expected=f"{seen.checkpoint}, which was compared with" if seen else "no current model",
             found=now.checkpoint if now else "none",
-            remedy="another publication was faster; run again to compare with what is there now",
+            remedy="another publication replaced it meanwhile; run again to compare with the new current model",
         )

@@ -1,4 +1,4 @@
-"""The pointer to the model in use: ``current.json``, which is replaced whole or not at all."""
+"""Pointer to the current model: ``current.json``, which is replaced atomically."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class CurrentModel:
-    """The model in use. Who serves reads ``checkpoint``, or exports it with jobs/export_towers.py."""
+    """Current model. Serving reads ``checkpoint``, or exports it with jobs/export_towers.py."""
 
     checkpoint: str
     """Folder checkpoints/step=…"""
     trained_on: tuple[str, ...]
     """Folders of the days"""
     trained_until: str
-    """When the last of their windows ends, ISO 8601 in UTC: models follow each other by it"""
+    """End of the last window of the days, ISO 8601 in UTC; it orders models"""
     vocabulary: Mapping[str, Any]
     """``uri`` and ``version``"""
     evaluated_on: tuple[str, ...]
-    """Folders of the later days that it was held against its predecessor on"""
+    """Folders of the later days on which the model was compared with its predecessor"""
     metrics: Mapping[str, Any]
     """By name: ``value``, ``low``, ``high``, and ``difference`` from the predecessor, if there was one"""
     replaced: str | None
-    """Checkpoint of the predecessor: publishing that one again (--force) is a roll-back"""
+    """Checkpoint of the predecessor: publishing it again with --force is a roll-back"""
     published_at: str
 
     @staticmethod
     def read(models: str) -> CurrentModel | None:
-        """The model in use of a folder of models; None where none was published yet.
+        """Read the current model of a folder of models; None where no model is published.
 
         Raises:
-            ScrollpastError: the file is not what `write` writes.
+            ScrollpastError: the file is malformed.
         """
         place = files.join(models, CURRENT_NAME)
         filesystem, path = files.resolve(place)
@@ -60,7 +60,7 @@ class CurrentModel:
         return CurrentModel(**{**content, **lists})
 
     def write(self, models: str) -> str:
-        """Make this the model in use; returns the file's URI."""
+        """Publish this model as the current model; returns the file's URI."""
         place = files.join(models, CURRENT_NAME)
         content = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
         filesystem, path = files.resolve(place)
@@ -74,5 +74,5 @@ def _unreadable(place: str, expected: str, found: str) -> ScrollpastError:
         place,
         expected=expected,
         found=found,
-        remedy="put back what was there, or move the file away: the next model is then published unseen",
+        remedy="restore the file, or move it away: the next model is then published without a comparison",
     )

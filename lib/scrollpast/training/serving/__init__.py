@@ -1,1 +1,1 @@
-"""Embeddings of users where ads are served: PyTorch and safetensors, and nothing of TorchRec."""
+"""Embeddings of users for serving: needs PyTorch and safetensors, not TorchRec."""

@@ -1,4 +1,4 @@
-"""The files of an export: what they are called, what publishes them, and the ads' embeddings. Without PyTorch."""
+"""Files of an export: their names, their publication, and the ads' embeddings. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ABOUT_NAME, WEIGHTS_NAME = "user_tower.json", "user_tower.safetensors"
 
 @dataclass(frozen=True)
 class Export:
-    """A published export: what ``export.json`` and ``user_tower.json`` say."""
+    """Published export: the content of ``export.json`` and ``user_tower.json``."""
 
     uri: str
     about: dict[str, Any]
     user_tower: dict[str, Any]
     fingerprint: str
-    """SHA-256 of ``export.json``: another one after every export, also of the same checkpoint."""
+    """SHA-256 of ``export.json``, which changes with every export, also of the same checkpoint."""
 
     @property
     def num_ads(self) -> int:
@@ -37,16 +37,16 @@ class Export:
 
     @property
     def user_features(self) -> list[str]:
-        """Names of the features, without ``user_``, that the user tower has to be given."""
+        """Names of the user tower's required features, without ``user_``."""
         return list(self.user_tower["user_features"])
 
 
 def read_export(folder_uri: str) -> Export:
-    """State of the folder of an export.
+    """Read the description of an export.
 
     Raises:
-        UserError: there is none, or its writing was not finished.
-        ScrollpastError: it is not what was written, or of another version.
+        UserError: the folder has no export, or an unfinished one.
+        ScrollpastError: the export is corrupt, or has another version.
     """
     filesystem, folder = files.resolve(folder_uri)
     if not files.exists(filesystem, files.join(folder, EXPORT_NAME)):
@@ -54,7 +54,7 @@ def read_export(folder_uri: str) -> Export:
             files.join(folder_uri, EXPORT_NAME),
             expected="the file that publishes an export",
             found="none",
-            remedy="one without this file was not finished; write one: "
+            remedy="an export without this file is unfinished; export again: "
             + job_command("export_towers", "CHECKPOINT", "--out", folder_uri),
         )
     try:
@@ -80,12 +80,12 @@ def _check(found: Export) -> None:
 
 
 def read_ad_embeddings(folder_uri: str) -> NDArray[np.float32]:
-    """The embeddings of an export's ads by row, float32 [num_rows, D]; row 0, which is no ad, is zeros.
+    """Read the embeddings of an export's ads by row, float32 [num_rows, D]; row 0, which is no ad, is zeros.
 
     Memory beside the result: some thousand rows.
 
     Raises:
-        ScrollpastError: they are not what was written.
+        ScrollpastError: the embeddings are corrupt.
     """
     filesystem, folder = files.resolve(folder_uri)
     try:

@@ -39,16 +39,16 @@ class AliasTable:
         return np.where(generator.random(count) < self._accept[slot], slot, self._alias[slot])
 
     def probabilities(self) -> NDArray[np.float64]:
-        """float64 [n]: the chance of each number, as the table holds it."""
+        """float64 [n]: probability of each number in the table."""
         size = len(self._accept)
         return (self._accept + np.bincount(self._alias, 1.0 - self._accept, size)) / size
 
 
 def catalogue_log_q(vocabulary: Vocabulary, options: Random) -> NDArray[np.float32]:
-    """Log of the chance that a draw takes a row: float32 [num_rows].
+    """Log probability of each row in a draw: float32 [num_rows].
 
-    A share ``tail_floor`` of the draws is uniform and the rest goes by popularity^alpha, so that no ad's chance is
-    below ``tail_floor`` / ads, however steep popularity is.
+    A share ``tail_floor`` of the draws is uniform and the rest is proportional to popularity^alpha, so that the
+    probability of every ad is at least ``tail_floor`` / ads, for any popularity.
     """
     log_q = vocabulary.log_q(options.alpha)
     if not 0 < options.tail_floor < 1:
@@ -60,11 +60,11 @@ def catalogue_log_q(vocabulary: Vocabulary, options: Random) -> NDArray[np.float
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The rows 1 … of a vocabulary to draw from.
+    """Draws from the rows 1 … of a vocabulary.
 
     Args:
-        log_q: float32 [num_rows] as `catalogue_log_q` gives it: log Q of each row; row 0 is never drawn.
-        seed: with the step it decides the draws: the same on every rank, whatever their number.
+        log_q: float32 [num_rows] of `catalogue_log_q`: log Q of each row; row 0 is never drawn.
+        seed: seed and step decide the draws, which are the same on every rank and for any number of ranks.
     """
 
     log_q: NDArray[np.float32]
@@ -131,7 +131,7 @@ class RandomColumns:
     mask_known_positives: bool = True
 
     def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
-        """Add what belongs to the logits [N, stop − start] of these anchors; `masks.FAR` less where masked."""
+        """Add the offsets of these anchors to the logits [N, stop − start]; `masks.FAR` less where masked."""
         if self.log_q_N is None:
             logits_NB += self.log_weight
         else:
@@ -148,7 +148,7 @@ class RandomColumns:
 
 @compiled
 def _fill(scaled: NDArray[np.float64], accept: NDArray[np.float64], alias: NDArray[np.int64]) -> None:
-    """Pair every slot that is less than full with one that is more (weights scaled to a mean of 1)."""
+    """Pair every underfull slot with an overfull slot (weights scaled to a mean of 1)."""
     size = len(scaled)
     left = scaled.copy()
     small, large = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -170,5 +170,5 @@ def _fill(scaled: NDArray[np.float64], accept: NDArray[np.float64], alias: NDArr
             num_large -= 1
             small[num_small] = rich
             num_small += 1
-    # What remains on either side is full but for rounding, and keeps its slot for itself. A slot of weight 0
-    # cannot remain: its poverty is exact, so a rich one is left for it.
+    # Remaining slots are full up to rounding, and are not paired. A slot of weight 0 cannot remain: its deficit
+    # is exact, so that an overfull slot is left for it.

@@ -19,16 +19,16 @@ OwnOptions = TypeVar("OwnOptions", Hard, Neighbour)
 
 
 class OwnSource(NegativeSource[OwnOptions]):
-    """Draws from a pool of the anchor's user."""
+    """Source of draws from a pool of the anchor's user."""
 
     @abstractmethod
     def draws(self, anchors: AnchorBatch) -> Draws:
-        """The draws of a batch."""
+        """Draws of a batch."""
 
     @property
     @abstractmethod
     def is_same_request_masked(self) -> bool:
-        """Whether ads of the positive's request are left out."""
+        """True if ads of the positive's request are left out."""
 
     def rows(self, anchors: AnchorBatch, step: int) -> torch.Tensor:
         del step
@@ -91,7 +91,7 @@ class NeighbourSource(OwnSource[Neighbour]):
 
     @property
     def is_same_request_masked(self) -> bool:
-        return False  # no request is behind a neighbour
+        return False  # a neighbour has no request
 
 
 def draw_offsets(
@@ -116,14 +116,14 @@ def draw_offsets(
         row_B, request_B: int64 [B], the anchors' positives.
         known_rows, known_lengths: int64 [ΣP], [B].
         row_BK, request_BK: int64 [B, K]; request 0 = none, and None where no draw has one.
-        weight_BK: float32 [B, K] in (0, 1], how surely it is a negative; 0 = absent.
+        weight_BK: float32 [B, K] in (0, 1], certainty of the negative; 0 = absent.
         num_rows: rows of the vocabulary.
         log_weight: of the source.
-        correction_BK: float [B, K], what the chance of each draw asks for (`pool_correction`,
-            `catalogue_correction`); without it the draws count once each.
-        is_weighted: multiply the candidate's logit weight by weight_BK. Draws are made by weight already: this
+        correction_BK: float [B, K], correction of the probability of each draw (`pool_correction`,
+            `catalogue_correction`); None = each draw counts once.
+        is_weighted: multiply the candidate's logit weight by weight_BK. Draws already follow the weights: this
             separates users with certain negatives from users whose only negatives are doubtful.
-        is_same_request_masked: leave out what was served beside the positive.
+        is_same_request_masked: leave out ads served in the positive's request.
         mask_known_positives: leave out known positives of the user.
     """
     is_present_BK = weight_BK > 0

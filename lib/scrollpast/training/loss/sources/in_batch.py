@@ -1,4 +1,4 @@
-"""Negatives for free: the positives of other anchors, of this rank or of all."""
+"""In-batch negatives: the positives of other anchors, of this rank or of all ranks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 
 
 class InBatchSource(NegativeSource[InBatch]):
-    """Positives of other anchors; they are embedded anyway."""
+    """Source of the positives of other anchors, which the step embeds already."""
 
     name = "in_batch"
 
     def candidates(
         self, row_M: torch.Tensor, embedding_MD: torch.Tensor, step: RankStep, log_weight: float
     ) -> Shared:
-        del row_M, embedding_MD  # none but the positives, which the step has
+        del row_M, embedding_MD  # only the positives, which the step has
         anchors, options = step.anchors, self.options
         numbers = torch.stack([anchors.user_id, anchors.ad_row, anchors.request_hash], dim=1)
         column_ND, first_own = step.positive_BD, 0
@@ -55,9 +55,9 @@ class InBatchSource(NegativeSource[InBatch]):
 
 @dataclass(frozen=True)
 class InBatchColumns:
-    """N positives as candidates of B anchors; N = B, or the B of every rank one after the other.
+    """N positives as candidates of B anchors; N = B, or the concatenated B of every rank.
 
-    `add_offsets` works on some anchors at a time, so that B × N is never held as a whole.
+    `add_offsets` works on a part of the anchors, so that no B × N tensor is allocated.
     """
 
     row_B: torch.Tensor
@@ -82,7 +82,7 @@ class InBatchColumns:
     mask_known_positives: bool = True
 
     def add_offsets(self, logits_NB: torch.Tensor, start: int, stop: int) -> None:
-        """Add what belongs to the logits [N, stop − start] of these anchors; `masks.FAR` less where masked."""
+        """Add the offsets of these anchors to the logits [N, stop − start]; `masks.FAR` less where masked."""
         is_no_draw = self._is_no_draw(start, stop)
         if self.log_q_N is None:
             logits_NB += self.log_weight
