@@ -77,7 +77,7 @@ def explain(
 
 
 def _is_from(from_command_line: set[str], problem: Mapping[str, Any]) -> bool:
-    """Whether an override names the option, something in it, or the section it stands in."""
+    """True if an override names the option, a part of it, or its section."""
     parts = [str(part) for part in problem["loc"]]
     # What is missing is named by nobody: the section that lacks it was.
     dotted = ".".join(parts[:-1] if problem["type"] == "missing" else parts)
