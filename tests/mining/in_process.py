@@ -15,9 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from scrollpast.config import Mining
+from scrollpast.documents.health import Health
 from scrollpast.mining import bucket_tasks
 from scrollpast.mining.exposure import Exposure, profile_of
-from scrollpast.mining.gate.day_metrics import BucketSigns, Health
+from scrollpast.mining.gate.day_metrics import BucketSigns, health_of
 from scrollpast.mining.rules.ad_cap import AdLimits
 from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.ledger import Ledger
@@ -131,7 +132,7 @@ def mine(
         selected=[unpack(payload)[0] for payload in selected.values()],
         shards=shards,
         quarantine_files=quarantine_files,
-        health=Health.of(ledger, BucketSigns.sum(signs), exposure, rules),
+        health=health_of(ledger, BucketSigns.sum(signs), exposure, rules),
         exposure=exposure,
     )
 

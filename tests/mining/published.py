@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scrollpast.config import Config
-from scrollpast.mining.gate.day_metrics import DayMetric, Health
+from scrollpast.documents.health import DayMetric, Health
 from scrollpast.mining.publication import make_manifest
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Window
@@ -18,7 +18,9 @@ DAY = date(2026, 11, 20)
 
 
 def health_of(rate: float = 0.01, *, lag_h: float = 72.0, sketch: tuple[int, ...] = ()) -> Health:
-    return Health({"engagement_rate": DayMetric(rate, 100_000)}, lag_h, sketch)
+    return Health(
+        figures={"engagement_rate": DayMetric(value=rate, cases=100_000)}, lag_h=lag_h, sketch=sketch
+    )
 
 
 def window_of(day: date, num_days: int = 1) -> Window:
@@ -40,7 +42,7 @@ def manifest_of(
             "num_negatives": 0,
             "ledger_file": "ledger/none.parquet",
             "quarantine_files": [],
-            "health": None if health is None else health.to_json(),
+            "health": None if health is None else health.model_dump(mode="json"),
             **parts,
         }
     )

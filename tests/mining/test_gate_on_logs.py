@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrollpast.config import GateOptions, Mining
-from scrollpast.mining.gate.bands import Verdict, judge
-from scrollpast.mining.gate.day_metrics import Health
+from scrollpast.documents.health import GateVerdict, Health
+from scrollpast.mining.gate.bands import judge
+from scrollpast.mining.gate.day_metrics import with_seen_before
 from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.rules import DAY_US, Rules, Window
 from scrollpast.mining.scan import scan_ads
@@ -84,8 +85,8 @@ def clean(log: Log) -> dict[str, Health]:
     return {day.isoformat(): log.health(day) for day in days}
 
 
-def verdict_on(health: Health, before: dict[str, Health]) -> Verdict:
-    return judge(health.with_seen_before([day.sketch for day in before.values()]), before, GATE)
+def verdict_on(health: Health, before: dict[str, Health]) -> GateVerdict:
+    return judge(with_seen_before(health, [day.sketch for day in before.values()]), before, GATE)
 
 
 def test_clean_days_raise_no_alarm(clean: dict[str, Health]) -> None:
@@ -94,7 +95,7 @@ def test_clean_days_raise_no_alarm(clean: dict[str, Health]) -> None:
     for number, day in enumerate(days):
         verdict = verdict_on(clean[day], {earlier: clean[earlier] for earlier in days[:number]})
         assert verdict.breaches == (), day
-        judged += bool(verdict.days)
+        judged += bool(verdict.trailing_days)
     assert judged == NUM_DAYS - GATE.min_trailing_days
 
 

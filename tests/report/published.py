@@ -41,6 +41,8 @@ HEALTH = {
         "engagement_rate": {"value": 0.009, "cases": 1_321_882},
         "duplicate_share": {"value": 0.4, "cases": 700_000},
     },
+    "lag_h": 72.0,
+    "sketch": "",
     "gate": {
         "trailing_days": ["2026-11-13", "2026-11-14", "2026-11-20"],
         "breaches": [{"figure": "duplicate_share", "value": 0.4, "low": 0.001, "high": 0.02, "median": 0.01}],

@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 
 from scrollpast.config import load_config
-from scrollpast.report.documents import (
-    ComparisonDocument,
-    ExposureDocument,
-    Metrics,
-    Surface,
-    checked,
-    read_document,
-)
+from scrollpast.documents.comparison import ComparisonDocument
+from scrollpast.documents.document import checked, read_document
+from scrollpast.documents.evaluation import Metrics
+from scrollpast.documents.examination import Surface
+from scrollpast.documents.exposure import ExposureDocument
 
 
 def test_a_comparison_as_it_is_written(tmp_path: Path) -> None:
@@ -57,10 +54,10 @@ def test_metrics_as_they_are_written() -> None:
 def test_a_surface_as_it_is_written() -> None:
     from scrollpast.mining.examination.dwell import NUM_BINS
     from scrollpast.mining.examination.estimates import SurfaceEstimate
-    from scrollpast.mining.examination.publication import as_json
+    from scrollpast.mining.examination.publication import surface_document
 
     written = SurfaceEstimate("feed", 3, {}, {"harvested": "why"}, None, "why", None, np.ones(NUM_BINS), {})
-    found = checked(Surface, json.loads(json.dumps(as_json(written))), "examination", "")
+    found = checked(Surface, json.loads(surface_document(written).model_dump_json()), "examination", "")
     assert sum(found.dwell_histogram.num_impressions) == NUM_BINS
 
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from scrollpast.documents.comparison import ComparisonDocument
+from scrollpast.documents.exposure import ExposureDocument
 from scrollpast.report import per_user as per_user_section
 from scrollpast.report import plotting
 from scrollpast.report.comparison import comparison
-from scrollpast.report.documents import ComparisonDocument, ExposureDocument
 from scrollpast.report.exposure import exposure
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.page import compose

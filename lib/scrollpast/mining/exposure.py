@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.documents.exposure import ExposureDocument, Lorenz, Slice
 from scrollpast.hashing import bucket_of, xxhash64
 from scrollpast.mining.io.contracts import CREATED_AT
 from scrollpast.mining.rules.attributes import AdAttributes
@@ -24,7 +25,6 @@ from scrollpast.outcomes import Outcome
 
 Ints = NDArray[np.int64]
 
-SCHEMA_VERSION = 1
 _COUNTS_OF_ONE_PART = 8_000_000
 """(bucket, ad) counts that are merged in one place: some 100 MB."""
 _KEYS = ("negatives", "positives", "age")
@@ -137,30 +137,33 @@ class Exposure:
         negatives = np.append(0, np.cumsum(counts["num_ads"] * counts["negatives"]))
         return ads / max(ads[-1], 1), negatives / max(negatives[-1], 1)
 
-    def to_json(self) -> str:
-        """Report as one line of JSON; shares are null where their denominator is 0."""
+    def document(self) -> ExposureDocument:
+        """Report on the exposure; shares are None where their denominator is 0."""
         profile = self.profile
         num_ads, num_negatives = (int(n) for n in (profile["num_ads"].sum(), self._total("negatives")))
         ads, negatives = self.lorenz()
         points = np.linspace(0.0, 1.0, _LORENZ_POINTS)
         is_uneven = num_negatives > 0
         widths, heights = np.diff(ads), negatives[1:] + negatives[:-1]
-        content: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "catalogue": "ads" if self.is_catalogue_known else "records",
-            "num_ads": num_ads,
-            "num_negatives": num_negatives,
-            "num_positives": int(self._total("positives")),
-            "share_of_ads_with_negatives": _share(profile["num_ads"][profile["negatives"] > 0].sum(), num_ads),
-            "gini": _rounded(1 - (widths * heights).sum()) if is_uneven else None,
-            "top_1_percent_share": _rounded(1 - np.interp(0.99, ads, negatives)) if is_uneven else None,
-            "lorenz": {
-                "ads": [_rounded(x) for x in points],
-                "negatives": [_rounded(y) for y in np.interp(points, ads, negatives)],
-            } if is_uneven else None,
-            "slices": {name: self._slice(where) for name, where in self._slices().items()},
-        }  # fmt: skip
-        return json.dumps(content) + "\n"
+        curve = Lorenz(
+            ads=[_rounded(x) for x in points],
+            negatives=[_rounded(y) for y in np.interp(points, ads, negatives)],
+        )
+        return ExposureDocument(
+            catalogue="ads" if self.is_catalogue_known else "records",
+            num_ads=num_ads,
+            num_negatives=num_negatives,
+            num_positives=int(self._total("positives")),
+            share_of_ads_with_negatives=_share(profile["num_ads"][profile["negatives"] > 0].sum(), num_ads),
+            gini=_rounded(1 - (widths * heights).sum()) if is_uneven else None,
+            top_1_percent_share=_rounded(1 - np.interp(0.99, ads, negatives)) if is_uneven else None,
+            lorenz=curve if is_uneven else None,
+            slices={name: self._slice(where) for name, where in self._slices().items()},
+        )
+
+    def to_json(self) -> str:
+        """The document as one line of JSON."""
+        return json.dumps(self.document().model_dump(mode="json")) + "\n"
 
     def _total(self, name: str) -> Any:
         return (self.profile[name] * self.profile["num_ads"]).sum()
@@ -180,15 +183,15 @@ class Exposure:
             slices |= {"not_listed": age == Age.NOT_LISTED}
         return slices
 
-    def _slice(self, where: NDArray[np.bool_]) -> dict[str, Any]:
+    def _slice(self, where: NDArray[np.bool_]) -> Slice:
         part = {name: column[where] for name, column in self.profile.items()}
         num_ads = int(part["num_ads"].sum())
-        return {
-            "num_ads": num_ads,
-            "num_negatives": int((part["negatives"] * part["num_ads"]).sum()),
-            "num_positives": int((part["positives"] * part["num_ads"]).sum()),
-            "share_of_ads_with_negatives": _share(part["num_ads"][part["negatives"] > 0].sum(), num_ads),
-        }
+        return Slice(
+            num_ads=num_ads,
+            num_negatives=int((part["negatives"] * part["num_ads"]).sum()),
+            num_positives=int((part["positives"] * part["num_ads"]).sum()),
+            share_of_ads_with_negatives=_share(part["num_ads"][part["negatives"] > 0].sum(), num_ads),
+        )
 
 
 def _ages(ads: Ints, attributes: AdAttributes, rules: Rules) -> Ints:

@@ -17,12 +17,13 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from scrollpast.config import Config
+from scrollpast.documents.health import GateVerdict, Health
 from scrollpast.errors import HeldError, ScrollpastError
 from scrollpast.mining import bucket_tasks
 from scrollpast.mining.examination.table import read_examination
 from scrollpast.mining.exposure import num_parts
-from scrollpast.mining.gate.bands import Verdict, judge
-from scrollpast.mining.gate.day_metrics import BucketSigns, Health
+from scrollpast.mining.gate.bands import judge
+from scrollpast.mining.gate.day_metrics import BucketSigns, health_of, with_seen_before
 from scrollpast.mining.gate.held_days import (
     day_uri,
     discard,
@@ -182,7 +183,7 @@ class _Run:
             ledger.add(cells, metadata["surfaces"])
         ledger.check(num_impressions)
         signs = BucketSigns.sum(p for content, p in reports if content == bucket_tasks.SIGNS)
-        health, verdict = self._judge(Health.of(ledger, signs, exposure, self._rules))
+        health, verdict = self._judge(health_of(ledger, signs, exposure, self._rules))
         self._stages.warnings += doubts(ledger, signs, exposure)
         self._stages.warnings += unknown_feature_notes(
             (metadata for _, metadata in sealed), self._rules, impressions.place
@@ -206,7 +207,7 @@ class _Run:
             quarantine_files=[
                 bytes(p).decode() for content, p in reports if content == bucket_tasks.QUARANTINE_FILE
             ],
-            health={**health.to_json(), "gate": None if verdict is None else verdict.to_json()},
+            health=health.model_copy(update={"gate": verdict}).model_dump(mode="json"),
             exposure_file=write_named(exposure.to_json().encode(), "exposure", "json", self._day_uri),
         )
         manifest = with_revocations(manifest, self._day_uri)
@@ -225,7 +226,7 @@ class _Run:
         discard(held_uri(self._config, self._last_day))
         return MinedDay(self._day_uri, manifest, is_new=True, warnings=self._stages.warnings)
 
-    def _judge(self, health: Health) -> tuple[Health, Verdict | None]:
+    def _judge(self, health: Health) -> tuple[Health, GateVerdict | None]:
         """Compare the metrics with those of the trailing days; no verdict where the gate is switched off."""
         config, rules = self._config, self._rules
         if not config.gate.enabled:
@@ -234,7 +235,7 @@ class _Run:
         note = trailing.note(config)
         if note is not None:
             self._stages.warnings.append(note)
-        health = health.with_seen_before(trailing.sketches)
+        health = with_seen_before(health, trailing.sketches)
         required = config.mining.require_engagements
         return health, judge(health, trailing.days, config.gate, engagements_required=required)
 

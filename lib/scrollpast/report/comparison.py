@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrollpast.documents.comparison import ComparisonDocument, Row
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import ComparisonDocument, Row
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.k_anonymity import are_few, fewer_than, is_of_part, untold_user_parts
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
@@ -25,14 +25,14 @@ _LOOKS = {
 
 
 def comparison(inputs: Inputs) -> ReportSection:
-    """The table with its verdicts, and the differences with their intervals."""
+    """Section with the table of verdicts, and the differences with their intervals."""
     found = inputs.comparison
     if found is None:
         command = job_command("compare_negatives", "--config", "FILE", "--out", "FOLDER")
         return ReportSection("comparison", TITLE, [Missing("No comparison was named.", command)])
     if found.num_users < inputs.floor:
         command = job_command("write_report", inputs.day.uri, "--comparison", "FOLDER", "--floor", 1)
-        reason = f"The comparison rests on {fewer_than(inputs.floor)} users, of whom nothing is told."
+        reason = f"The comparison rests on {fewer_than(inputs.floor)} users, of whom nothing is shown."
         return ReportSection(
             "comparison",
             TITLE,
@@ -59,17 +59,17 @@ def comparison(inputs: Inputs) -> ReportSection:
     name = f"{baseline.arm}, {baseline.ratio} own" if baseline.ratio else baseline.arm
     blocks: list[Block] = [
         Paragraph(
-            f"Held against “{name}”, on {wording.count(found.num_users)} users"
+            f"Compared with “{name}”, on {wording.count(found.num_users)} users"
             f"{of_new} and {wording.count(found.num_ads)} ads, with "
             f"{wording.plural(len(found.seeds), 'seed')}. “2 own” means two draws of the user's own negatives for one "
             f"positive. The intervals of differences hold for all {found.num_verdicts:,} differences at once with 95%; "
-            "a verdict is such an interval on one side of zero."
+            "a verdict is given where this interval excludes zero."
         )
     ]
     if any(row.difference is not None for row in found.rows):
         blocks.append(_plot(found, name))
     if untold:
-        reason = f"Metrics of new and of known users are not told: one of the two has {fewer_than(inputs.floor)} users."
+        reason = f"Metrics of new and of known users are not shown: one of them has {fewer_than(inputs.floor)} users."
         blocks.append(Paragraph(reason))
     blocks.append(_table(found))
     blocks.extend(Paragraph(f"Left out: {skipped.arm}, {skipped.reason}.") for skipped in found.skipped)
@@ -130,7 +130,7 @@ def _plot(found: ComparisonDocument, baseline: str) -> Plot:
             axes.axvline(0, color=plotting.INK, linewidth=1)
             for height, row in enumerate(rows):
                 _paint_row(axes, height, row)
-            # Columns that stand side by side share the names of the arms.
+            # Neighbouring columns share the names of the arms.
             is_first = place % columns == 0
             axes.set_yticks(range(len(rows)), [row.name if is_first else "" for row in rows])
             axes.tick_params(axis="y", length=0, labelcolor=plotting.INK)

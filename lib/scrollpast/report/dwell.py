@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.documents.examination import DwellMixtureDocument, Surface
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import DwellMixtureDocument, Surface
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 TITLE = "How long ads without a click were in view"
 _MOST_SURFACES = 4
 _TAIL = 0.0005
-"""Share of the impressions beyond either end of the picture."""
+"""Share of the impressions beyond each end of the plot."""
 _BINS_IN_TABLE = 24
 _OPTIONS = ("min_dwell_ms", "max_dwell_ms")
 
 
 def dwell(inputs: Inputs) -> ReportSection:
-    """The distribution of dwell by surface, with the thresholds that were used and those that are offered."""
+    """Section with the distribution of dwell by surface, with the used and the offered thresholds."""
     found = inputs.examined
     surfaces = (
         {
@@ -39,21 +39,23 @@ def dwell(inputs: Inputs) -> ReportSection:
         else {}
     )
     if not surfaces:
-        reason = "The distribution of dwell is counted where examination is estimated, and none was named "
+        reason = (
+            "The distribution of dwell is part of an estimated examination, and no examination was named "
+        )
         "with --examination."
         if found is not None and found.estimates is not None:
             reason = "No impression without a click has a known dwell."
         return ReportSection("dwell", TITLE, [Missing(reason, inputs.day.examination)])
     blocks: list[Block] = [_thresholds(inputs, surfaces)]
     if len(surfaces) > _MOST_SURFACES:
-        blocks.append(Paragraph(f"Drawn are the first {_MOST_SURFACES} of {len(surfaces)} surfaces."))
+        blocks.append(Paragraph(f"The plots show the first {_MOST_SURFACES} of {len(surfaces)} surfaces."))
     for number, (name, surface) in enumerate(list(surfaces.items())[:_MOST_SURFACES]):
         blocks.append(_plot(number, name, surface, used_ms(inputs, name)))
     return ReportSection("dwell", TITLE, blocks)
 
 
 def used_ms(inputs: Inputs, surface: str) -> dict[str, float]:
-    """The thresholds of a surface that the day was mined with, by option."""
+    """Thresholds of a surface that the day was mined with, by option."""
     examined: Mapping[str, Any] = inputs.day.examined
     of_surfaces = examined.get("surfaces")
     own = of_surfaces.get(surface) if isinstance(of_surfaces, dict) else None
@@ -74,7 +76,7 @@ def _thresholds(inputs: Inputs, surfaces: Mapping[str, Surface]) -> ReportTable:
         )
     columns = ("surface", *(f"{option}, used" for option in _OPTIONS), *(f"{o}, offered" for o in _OPTIONS))
     return ReportTable(
-        "Thresholds in ms: those that the day was mined with, and those that the distribution offers",
+        "Thresholds in ms: used in mining the day, and offered by the distribution",
         columns,
         rows,
     )
@@ -83,7 +85,7 @@ def _thresholds(inputs: Inputs, surfaces: Mapping[str, Surface]) -> ReportTable:
 def _plot(number: int, name: str, surface: Surface, used: Mapping[str, float]) -> Plot:
     histogram = surface.dwell_histogram
     at, counts = np.array(histogram.dwell_ms), np.array(histogram.num_impressions)
-    parts = "" if surface.dwell is None else f" They fall apart into {len(surface.dwell.means)} components."
+    parts = "" if surface.dwell is None else f" The mixture has {len(surface.dwell.means)} components."
     offered = "; ".join(f"{option} {value:,} ms" for option, value in surface.thresholds_ms.items())
     median = at[int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))]
     description = (
@@ -106,10 +108,10 @@ def _plot(number: int, name: str, surface: Surface, used: Mapping[str, float]) -
 
 
 def _bins(at: NDArray[np.float64], counts: NDArray[np.float64]) -> Iterator[tuple[str, ...]]:
-    """The distribution in few bins, each many of the histogram's."""
+    """Distribution in few bins, each of which joins many bins of the histogram."""
     first, last = _visible(counts)
     edges = np.unique(np.linspace(first, last + 1, _BINS_IN_TABLE + 1).astype(int))
-    # Everything is counted: the outer bins reach to the ends.
+    # All impressions are counted: the outer bins are unbounded.
     edges[0], edges[-1] = 0, len(counts)
     half = (at[1:] - at[:-1]) / 2
     bounds = np.concatenate([[0.0], at[:-1] + half, [at[-1] + half[-1]]])
@@ -124,7 +126,7 @@ def _bins(at: NDArray[np.float64], counts: NDArray[np.float64]) -> Iterator[tupl
 
 
 def _visible(counts: NDArray[np.float64]) -> tuple[int, int]:
-    """The first and the last bin that are drawn."""
+    """First and last bin of the plot."""
     passed = np.cumsum(counts) / counts.sum()
     return int(np.searchsorted(passed, _TAIL)), int(np.searchsorted(passed, 1 - _TAIL))
 
@@ -179,7 +181,7 @@ def _threshold(axes: Axes, value: float, label: str, colour: str, is_lower: bool
 
 
 def _densities(mixture: DwellMixtureDocument, at: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Of every component the share in each bin: its normal density of log(1 + dwell), times the bin's width."""
+    """Share of every component in each bin: its normal density of log(1 + dwell) times the bin's width."""
     logarithm = np.log1p(at)
     width = np.gradient(logarithm)
     for share, mean, spread in zip(mixture.shares, mixture.means, mixture.spreads, strict=True):

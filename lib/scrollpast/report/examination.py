@@ -1,4 +1,4 @@
-"""Curves of examination: how probable it is that an ad at a position was looked at."""
+"""Curves of examination: the probability that a position is examined."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
+from scrollpast.documents.examination import EstimateDocument, Surface
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import EstimateDocument, Surface
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
 
@@ -21,7 +21,7 @@ _LEVELS = {"dwell": "dwell", "first": "the first position, taken as certain"}
 
 
 def examination(inputs: Inputs) -> ReportSection:
-    """P(examined | surface, position) with 95 % intervals, and why some surfaces have none."""
+    """Section with P(examined | surface, position) and 95 % intervals, and reasons for surfaces without a curve."""
     found = inputs.examined
     if found is None:
         reason = (
@@ -44,7 +44,7 @@ def examination(inputs: Inputs) -> ReportSection:
 
 
 def _surfaces(surfaces: Mapping[str, Surface]) -> ReportTable:
-    """Basis of each surface's curve, or the reason why there is none."""
+    """Basis of each surface's curve, or the reason for a missing curve."""
     rows = []
     for name, surface in surfaces.items():
         curve = None if surface.chosen is None else surface.estimates[surface.chosen]

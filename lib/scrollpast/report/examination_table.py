@@ -1,22 +1,23 @@
-"""The table of examination that days are mined with, where nothing else is left of its estimation."""
+"""Table of examination that days are mined with, for days whose estimation is not available."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scrollpast.documents.document import checked
+from scrollpast.documents.examination import EstimateDocument
 from scrollpast.errors import UserError
-from scrollpast.report.documents import EstimateDocument, checked
 from scrollpast.shards import filesystem as files
 
 _REMEDY = "name the folder that estimate_examination wrote"
 
 
 def read_examination_table(uri: str) -> dict[str, EstimateDocument]:
-    """The curve of every surface; where the table has no intervals they are as wide as the curve.
+    """Read the curve of every surface; intervals missing from the table have width 0.
 
     Raises:
-        UserError: there is no such table, or it lacks surface, position or probability.
+        UserError: the table is missing, or lacks surface, position or probability.
     """
     filesystem, path = files.resolve(uri)
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scrollpast.documents.exposure import ExposureDocument, Lorenz, Slice
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import ExposureDocument, Lorenz, Slice
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.k_anonymity import are_few, fewer_than, held_back, told_number
 from scrollpast.report.sections import Block, Missing, Paragraph, ReportSection, ReportTable
@@ -29,7 +29,7 @@ _BY_AGE = ("old", "new", "not_listed")
 
 
 def exposure(inputs: Inputs) -> ReportSection:
-    """The Lorenz curve with the Gini coefficient and the share of the top 1 %, and the slices of the catalogue."""
+    """Section with the Lorenz curve, the Gini coefficient, the share of the top 1 %, and slices of the catalogue."""
     found = inputs.day.exposure
     if found is None:
         return ReportSection(
@@ -54,10 +54,10 @@ def exposure(inputs: Inputs) -> ReportSection:
         update={"slices": {name: part for name, part in found.slices.items() if name not in hidden}}
     )
     if found.lorenz is None:
-        blocks.append(Paragraph("There are no negatives to share."))
+        blocks.append(Paragraph("The day has no negatives."))
     elif found.num_ads < inputs.floor:
         blocks.append(
-            Paragraph(f"The catalogue has {fewer_than(inputs.floor)} ads: how they share is not told.")
+            Paragraph(f"The catalogue has {fewer_than(inputs.floor)} ads: the distribution is not shown.")
         )
     else:
         blocks.append(_plot(found, _thinned(found.lorenz, found.num_ads, inputs.floor), inputs.floor))
@@ -75,19 +75,19 @@ def exposure(inputs: Inputs) -> ReportSection:
     if hidden:
         names = wording.listed(_SLICES.get(name, wording.words(name)).partition(":")[0] for name in hidden)
         blocks.append(
-            Paragraph(f"Not told, so that no figure rests on {fewer_than(inputs.floor)} ads: {names}.")
+            Paragraph(f"Not shown, so that no figure rests on {fewer_than(inputs.floor)} ads: {names}.")
         )
     columns = ("ads", "number", "positives", "negatives", "of all negatives", "ads with a negative")
     return ReportSection("exposure", TITLE, [*blocks, ReportTable("Slices of the catalogue", columns, rows)])
 
 
 def top_1_percent_share(found: ExposureDocument, floor: int) -> float | None:
-    """The share of the negatives that the top 1 % of the ads have, where those are not few."""
+    """Share of the negatives of the top 1 % of the ads; None where these ads are fewer than the floor."""
     return None if found.num_ads < 100 * floor else found.top_1_percent_share
 
 
 def _hidden(found: ExposureDocument, floor: int) -> list[str]:
-    """Slices that are not told; those by age and those by positives make up the catalogue each."""
+    """Slices that are not shown; the slices by age and the slices by positives each partition the catalogue."""
     held = frozenset[str]().union(
         *(held_back({name: part.num_ads for name, part in whole.items()}, floor) for whole in _wholes(found))
     )
@@ -95,7 +95,7 @@ def _hidden(found: ExposureDocument, floor: int) -> list[str]:
 
 
 def _without_split(found: ExposureDocument, hidden: Sequence[str], floor: int) -> frozenset[str]:
-    """Slices of which it is not told how many ads have a negative: one split gives away the others of its whole."""
+    """Slices whose number of ads with a negative is not shown: one split would reveal the others of its partition."""
     untold: frozenset[str] = frozenset()
     for whole in _wholes(found):
         splits = [_split(part) for name, part in whole.items() if name not in hidden]
@@ -107,13 +107,13 @@ def _without_split(found: ExposureDocument, hidden: Sequence[str], floor: int) -
 
 
 def _split(part: ExposureDocument | Slice) -> tuple[int, int]:
-    """The ads with a negative, and those without."""
+    """Numbers of ads with and without a negative."""
     having = round(part.num_ads * (part.share_of_ads_with_negatives or 0.0))
     return having, part.num_ads - having
 
 
 def _wholes(found: ExposureDocument) -> list[dict[str, Slice]]:
-    """The slices by positives, and those by age: either make up the catalogue."""
+    """Slices by positives, and slices by age: each set partitions the catalogue."""
     return [
         {name: part for name, part in found.slices.items() if (name in _BY_AGE) is is_by_age}
         for is_by_age in (False, True)
@@ -121,7 +121,7 @@ def _wholes(found: ExposureDocument) -> list[dict[str, Slice]]:
 
 
 def _thinned(lorenz: Lorenz, num_ads: int, floor: int) -> Lorenz:
-    """The curve with so few points that as many ads as the floor, or more, lie between two of them."""
+    """Curve thinned to points with at least ``floor`` ads between neighbours."""
     kept = [0]
     for place in range(1, len(lorenz.ads) - 1):
         beside = (lorenz.ads[place] - lorenz.ads[kept[-1]], 1 - lorenz.ads[place])

@@ -1,4 +1,4 @@
-"""The day's figures, where the gate expected them, and where they were."""
+"""Day metrics with the ranges that the gate expects."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scrollpast.config import FIGURES
+from scrollpast.documents.health import Band, Health, shown
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import BandDocument, HealthDocument
 from scrollpast.report.inputs import Inputs, ReportedDay
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "The gate"
-_COUNTS = {"impressions", "recorded"}
 _FARTHEST = 1.6
-"""Half-widths of a band from its middle at which a figure is drawn at most."""
+"""Largest distance of a plotted metric from the middle of its band, in half-widths."""
 
 
 def gate(inputs: Inputs) -> ReportSection:
-    """Every figure of the day's health with its band, its bound and whether it was inside."""
+    """Section with every metric of the day, its band, its limit and its verdict."""
     day = inputs.day
     if day.health is None:
         return ReportSection(
@@ -36,34 +35,36 @@ def gate(inputs: Inputs) -> ReportSection:
     return ReportSection("gate", TITLE, blocks)
 
 
-def verdict(health: HealthDocument | None) -> tuple[str, str]:
+def verdict(health: Health | None) -> tuple[str, str]:
     """Verdict of the gate in a few words, and the limits that it used."""
     if health is None or health.gate is None:
         return "not judged", "no gate when it was mined"
     days = len(health.gate.trailing_days)
-    went_by = f"held against {wording.plural(days, 'day')}" if days else "bounds alone: too few days before"
+    went_by = (
+        f"compared with {wording.plural(days, 'day')}" if days else "fixed limits only: too few days before"
+    )
     if not health.gate.breaches:
         return "passed", went_by
     return f"{len(health.gate.breaches)} out", went_by
 
 
-def _told(health: HealthDocument) -> str:
+def _told(health: Health) -> str:
     if health.gate is None:
-        return "The gate was switched off when the day was mined; these are the figures that it goes by."
+        return "The gate was switched off when the day was mined; these are the figures that it compares."
     days = health.gate.trailing_days
     if not days:
-        text = "Too few comparable days were published before this one to make bands: only bounds held."
+        text = "Too few comparable days were published before this day to make bands: only fixed limits were checked."
     else:
         text = (
             f"Bands were made from {wording.plural(len(days), 'trailing day')}, {min(days)} to {max(days)}."
         )
     if not health.gate.breaches:
-        return f"{text} Every figure was where it was expected."
+        return f"{text} Every figure was in its expected range."
     names = wording.listed([wording.words(breach.figure) for breach in health.gate.breaches])
-    return f"{text} Not where it was expected: {names}."
+    return f"{text} Outside the expected range: {names}."
 
 
-def _table(day: ReportedDay, health: HealthDocument, bands: Mapping[str, BandDocument]) -> ReportTable:
+def _table(day: ReportedDay, health: Health, bands: Mapping[str, Band]) -> ReportTable:
     breached = {breach.figure for breach in health.gate.breaches} if health.gate is not None else set()
     judged = health.gate is not None
     rows = []
@@ -75,13 +76,13 @@ def _table(day: ReportedDay, health: HealthDocument, bands: Mapping[str, BandDoc
         bound = _bound(day.manifest.config, name)
         is_held = judged and (band is not None or bound is not None)
         around = (
-            _shown(name, band.median) if band else wording.NONE,
-            f"{_shown(name, band.low)} to {_shown(name, band.high)}" if band else wording.NONE,
+            shown(name, band.median) if band else wording.NONE,
+            f"{shown(name, band.low)} to {shown(name, band.high)}" if band else wording.NONE,
         )
         rows.append(
             (
                 wording.words(name),
-                _shown(name, figure.value),
+                shown(name, figure.value),
                 wording.count(figure.cases),
                 *(around if bands else ()),
                 bound or wording.NONE,
@@ -95,25 +96,21 @@ def _table(day: ReportedDay, health: HealthDocument, bands: Mapping[str, BandDoc
 
 
 def _bound(config: Mapping[str, Any], name: str) -> str | None:
-    """A configured bound of a figure, in words."""
+    """Text of a metric's configured limit."""
     options = config.get("gate")
     bounds = options.get("bounds") if isinstance(options, dict) else None
     bound = bounds.get(name) if isinstance(bounds, dict) else None
     if not isinstance(bound, dict):
         return None
     ends = [
-        f"{word} {_shown(name, bound[end])}"
+        f"{word} {shown(name, bound[end])}"
         for end, word in (("low", "at least"), ("high", "at most"))
         if isinstance(bound.get(end), int | float)
     ]
     return ", ".join(ends) or None
 
 
-def _shown(name: str, value: float) -> str:
-    return wording.count(value) if name in _COUNTS else f"{value:.3%}"
-
-
-def _plot(health: HealthDocument, bands: Mapping[str, BandDocument]) -> Plot:
+def _plot(health: Health, bands: Mapping[str, Band]) -> Plot:
     places = {name: _place(health.figures[name].value, band) for name, band in bands.items()}
     num_out = sum(abs(place) > 1 for place in places.values())
     description = f"{len(places)} figures with a band, {num_out} of them outside."
@@ -153,7 +150,7 @@ def _plot(health: HealthDocument, bands: Mapping[str, BandDocument]) -> Plot:
     )
 
 
-def _place(value: float, band: BandDocument) -> float:
+def _place(value: float, band: Band) -> float:
     end = band.high if value >= band.median else band.low
     width = abs(end - band.median)
     return (value - band.median) / width if width else 0.0

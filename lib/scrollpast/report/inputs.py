@@ -11,26 +11,21 @@ from typing import Any
 from pyarrow import fs
 
 from scrollpast.config import Privacy
+from scrollpast.documents.comparison import ComparisonDocument
+from scrollpast.documents.document import checked, read_document, read_text
+from scrollpast.documents.evaluation import Metrics
+from scrollpast.documents.examination import EstimateDocument, ExaminationDocument
+from scrollpast.documents.exposure import ExposureDocument
+from scrollpast.documents.health import Health
+from scrollpast.documents.purity import Purity
 from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.job_commands import job_command, mine_command, program_command, table_options
-from scrollpast.report.documents import (
-    ComparisonDocument,
-    EstimateDocument,
-    ExaminationDocument,
-    ExposureDocument,
-    HealthDocument,
-    Metrics,
-    Purity,
-    checked,
-    read_document,
-    read_text,
-)
 from scrollpast.report.examination_table import read_examination_table
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import Manifest, day_folder, read_manifest
 
 MOST_DAYS = 92
-"""Days beside the one that is reported on, the latest ones."""
+"""Largest number of days beside the reported day; the latest days are used."""
 _EXAMINATION, _COMPARISON, _CURVE, _METRICS = (
     "examination.json",
     "comparison.json",
@@ -41,32 +36,32 @@ _EXAMINATION, _COMPARISON, _CURVE, _METRICS = (
 
 @dataclass(frozen=True)
 class ReportedDay:
-    """A published day, or one that is held."""
+    """Published or held day."""
 
     uri: str
     manifest: Manifest
     exposure: ExposureDocument | None
-    health: HealthDocument | None
+    health: Health | None
 
     @property
     def mined_again(self) -> str:
-        """The command that mines the day again."""
+        """Command that mines the day again."""
         return self._mine_command(self.manifest.ds, "--overwrite")
 
     @property
     def day_before(self) -> str:
-        """The command that mines the day before into the same folder."""
+        """Command that mines the day before into the same folder."""
         return self._mine_command((date.fromisoformat(self.manifest.ds) - timedelta(days=1)).isoformat())
 
     @property
     def examination(self) -> str:
-        """The command that estimates the examination of the day."""
+        """Command that estimates the examination of the day."""
         words = table_options(self.manifest.config, "impressions", "engagements")
         return job_command("estimate_examination", "--date", self.manifest.ds, *words, "--out", self._folder)
 
     @property
     def revocation(self) -> str:
-        """The command that looks for engagements that contradict the negatives of the day."""
+        """Command that searches for engagements that contradict the negatives of the day."""
         return job_command("revoke_negatives", self.uri, *table_options(self.manifest.config, "engagements"))
 
     def _mine_command(self, ds: str, *options: str) -> str:
@@ -82,20 +77,20 @@ class ReportedDay:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The section ``mining`` of the configuration that it was mined with."""
+        """Section ``mining`` of the configuration that the day was mined with."""
         mining = self.manifest.config.get("mining")
         return mining if isinstance(mining, dict) else {}
 
     @property
     def examined(self) -> Mapping[str, Any]:
-        """The section ``mining.examined``."""
+        """Section ``mining.examined`` of the day's configuration."""
         examined = self.options.get("examined")
         return examined if isinstance(examined, dict) else {}
 
 
 @dataclass(frozen=True)
 class ExaminationInput:
-    """Curves of examination: every estimate, or only the table that is mined with."""
+    """Curves of examination: every estimate, or only the table used in mining."""
 
     uri: str
     estimates: ExaminationDocument | None
@@ -104,7 +99,7 @@ class ExaminationInput:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A training run: the points of its curve, and the last evaluation of one of its checkpoints."""
+    """Training run: the points of its curve, and the evaluation of its last evaluated checkpoint."""
 
     name: str
     uri: str
@@ -114,21 +109,21 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that a report says something of."""
+    """All inputs of a report."""
 
     day: ReportedDay
     days: Sequence[Manifest]
-    """All that the trend is made of, in order; the day among them"""
+    """Days of the trend, in order, including the reported day"""
     left_out: Sequence[str]
     """Folders beside the day whose manifests cannot be read"""
     are_days_named: bool
-    """Else the days are those that were found beside the one"""
+    """True: the days were named; False: the days were found beside the reported day"""
     examined: ExaminationInput | None
     runs: Sequence[TrainedRun]
     comparison: ComparisonDocument | None
     purity: Purity | None
     floor: int
-    """Users, or ads, that a figure has to rest on"""
+    """Smallest number of users, or ads, of a shown figure"""
 
 
 def read_inputs(
@@ -139,13 +134,15 @@ def read_inputs(
     purity: str | None,
     floor: int | None = None,
 ) -> Inputs:
-    """Read what the command line names; the report is on the latest day, which says the floor unless it is given.
+    """Read the inputs named on the command line. The report is on the latest day, whose options hold the default floor.
 
     Raises:
-        UserError: something is not there or not what it should be.
+        UserError: an input is missing or malformed.
     """
     if floor is not None and floor < 1:
-        raise UserError("--floor", expected="1 or more", found=str(floor), remedy="1 tells every figure")
+        raise UserError(
+            "--floor", expected="1 or more", found=str(floor), remedy="pass --floor 1 to show every figure"
+        )
     found = {folder: _read_day(folder) for folder in dict.fromkeys(map(day_folder, days))}
     uri, manifest = max(found.items(), key=lambda item: (item[1].ds, item[0]))
     others, left_out = ([], []) if len(found) > 1 else _beside(uri, manifest.ds)
@@ -169,7 +166,7 @@ def read_inputs(
 
 
 def _floor_of(manifest: Manifest) -> int:
-    """The option of the day's configuration; days of older versions have none."""
+    """Floor in the day's configuration; days of older versions have the default."""
     privacy = manifest.config.get("privacy")
     found = privacy.get("report_floor") if isinstance(privacy, dict) else None
     return found if isinstance(found, int) and found >= 1 else Privacy().report_floor
@@ -185,7 +182,7 @@ def _read_day(uri: str) -> Manifest:
 
 
 def _beside(uri: str, ds: str) -> tuple[list[Manifest], list[str]]:
-    """The other published days of the folder, and the names of those that cannot be read."""
+    """Other published days of the folder, and names of days that cannot be read."""
     parent = files.absolute(uri).rpartition("/")[0]
     parent = parent.removesuffix("/held")
     filesystem, folder = files.resolve(parent)
@@ -210,14 +207,14 @@ def _exposure_of(uri: str, manifest: Manifest) -> ExposureDocument | None:
     return read_document(ExposureDocument, place, "mine the day again with --overwrite")
 
 
-def _health_of(uri: str, manifest: Manifest) -> HealthDocument | None:
+def _health_of(uri: str, manifest: Manifest) -> Health | None:
     if manifest.health is None:
         return None
-    return checked(HealthDocument, manifest.health, f"{uri}/manifest.json, health", "mine the day again")
+    return checked(Health, manifest.health, f"{uri}/manifest.json, health", "mine the day again")
 
 
 def _examination_of(uri: str | None, day: ReportedDay) -> ExaminationInput | None:
-    """From the folder that is named, else from where the day's table was."""
+    """Read the examination from the named folder, else from the place of the day's table."""
     configured = day.examined.get("table")
     if uri is None and configured is None:
         return None
@@ -229,9 +226,7 @@ def _examination_of(uri: str | None, day: ReportedDay) -> ExaminationInput | Non
         return ExaminationInput(document, read_document(ExaminationDocument, document, remedy), {})
     table = given if given.endswith(".parquet") else files.join(folder, "table.parquet")
     if uri is None and not _is_there(table):
-        return (
-            None  # the table that the day was mined with has gone since: that is no mistake of this command
-        )
+        return None  # the table that the day was mined with was removed since: no error of this command
     return ExaminationInput(table, None, read_examination_table(table))
 
 
@@ -264,7 +259,7 @@ def _read_curve(run_uri: str) -> list[dict[str, float]]:
 
 
 def _last_metrics(run_uri: str) -> Metrics | None:
-    """Of the latest checkpoint that was evaluated."""
+    """Metrics of the latest evaluated checkpoint."""
     filesystem, folder = files.resolve(files.join(run_uri, "checkpoints"))
     selector = fs.FileSelector(folder, allow_not_found=True)
     steps = sorted(info.base_name for info in filesystem.get_file_info(selector))

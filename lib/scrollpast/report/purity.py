@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrollpast.documents.purity import Purity
 from scrollpast.job_commands import program_command
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Purity
 from scrollpast.report.inputs import Inputs
 from scrollpast.report.sections import Missing, Paragraph, Plot, ReportSection, ReportTable
 
@@ -17,12 +17,10 @@ TITLE = "How pure such negatives are"
 
 
 def purity(inputs: Inputs) -> ReportSection:
-    """Of the negatives that are kept, the share that was looked at and not wanted; by yield, beside plain rules."""
+    """Section with the share of kept negatives that were seen and not wanted, by yield, beside plain rules."""
     found = inputs.purity
     if found is None:
-        reason = (
-            "Only a simulation knows what its users looked at and wanted, and no figures of one were named."
-        )
+        reason = "Purity is known for simulated logs only, and no results of a simulation were named."
         return ReportSection(
             "purity", TITLE, [Missing(reason, program_command("scripts/bench/bench_quality.py"))]
         )
@@ -41,8 +39,9 @@ def purity(inputs: Inputs) -> ReportSection:
     )
     text = (
         f"Not of this day: {wording.plural(found.num_logs, 'simulated log')} of {wording.count(found.num_rows)} "
-        "impressions, medians. Whoever keeps fewer is easily purer, so the ways are held at equal yields: parts of "
-        "what was served and not engaged with. A negative is pure if the user looked at the ad and did not want it."
+        "impressions, medians. A way that keeps fewer negatives is easily purer, so the ways are compared at equal "
+        "yields: parts of the impressions without engagement. A negative is pure if the user saw the ad and did "
+        "not want it."
     )
     return ReportSection("purity", TITLE, [Paragraph(text), _plot(found), arms])
 

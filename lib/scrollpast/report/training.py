@@ -1,13 +1,13 @@
-"""Training runs: loss, what the sources of negatives push, and what the checkpoints are worth on later days."""
+"""Training runs: loss, gradient shares of the sources of negatives, and metrics of checkpoints on later days."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scrollpast.documents.evaluation import Estimated, IndexDocument, Metrics
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
-from scrollpast.report.documents import Estimated, IndexDocument, Metrics
 from scrollpast.report.inputs import Inputs, TrainedRun
 from scrollpast.report.k_anonymity import NEW_USERS, fewer_than, is_of_part, told_number, untold_user_parts
 from scrollpast.report.sections import Block, Missing, Paragraph, Plot, ReportSection, ReportTable
@@ -22,7 +22,7 @@ _MOST_RUNS = len(plotting.SERIES)
 
 
 def training(inputs: Inputs) -> ReportSection:
-    """Curves of the runs, and the metrics of their last evaluated checkpoints."""
+    """Section with curves of the runs, and the metrics of their last evaluated checkpoints."""
     if not inputs.runs:
         command = job_command("train_two_tower", inputs.day.uri, "--out", "RUN")
         return ReportSection(
@@ -31,7 +31,7 @@ def training(inputs: Inputs) -> ReportSection:
     blocks: list[Block] = []
     runs = inputs.runs[:_MOST_RUNS]
     if len(inputs.runs) > len(runs):
-        blocks.append(Paragraph(f"Drawn are the first {len(runs)} of {len(inputs.runs)} runs."))
+        blocks.append(Paragraph(f"The plots show the first {len(runs)} of {len(inputs.runs)} runs."))
     curves = {run.name: _curve(run, _LOSS) for run in runs}
     if any(curves.values()):
         told = "; ".join(
@@ -57,7 +57,7 @@ def training(inputs: Inputs) -> ReportSection:
 
 
 def _is_told(run: TrainedRun, metric: str, floor: int) -> bool:
-    """Whether a metric while training is told: not where it is known to rest on few users at the end."""
+    """True if a metric during training is shown: its final number of users is not known to be below the floor."""
     if run.metrics is None:
         return True
     value = run.metrics.metrics.get(metric)
@@ -92,7 +92,7 @@ def _plot(
     curves = {run: curve for run, curve in curves.items() if curve}
     steps = sorted({step for curve in curves.values() for step, _ in curve})
     every = -(-len(steps) // _MOST_ROWS)
-    # From the end, so that the last step is there whatever is left out.
+    # Thinned from the end, so that the last step is kept.
     shown = steps[::-1][::every][::-1]
     by_step = {run: dict(curve) for run, curve in curves.items()}
     caption = title if every == 1 else f"{title}; one of {every} steps"
@@ -155,7 +155,7 @@ def _evaluated(runs: Sequence[TrainedRun], floor: int) -> list[Block]:
 
 
 def _untold_parts(found: Metrics, floor: int) -> frozenset[str]:
-    """New and known users, where either are few."""
+    """New and known users, where either group is below the floor."""
     of_new = [
         value.num_users for name, value in found.metrics.items() if value and is_of_part(name, {NEW_USERS})
     ]
@@ -163,7 +163,7 @@ def _untold_parts(found: Metrics, floor: int) -> frozenset[str]:
 
 
 def _metric(name: str, index: IndexDocument | None) -> str:
-    """``slices/recall@100, tail ads`` without its section; what is not exact says so."""
+    """Label of a metric such as ``slices/recall@100, tail ads`` without its section; an inexact search is named."""
     section, _, label = name.rpartition("/")
     if section != "quantised":
         return label

@@ -63,7 +63,10 @@ def test_every_estimator_gives_the_curve_of_its_own_counts() -> None:
 
 def test_the_one_that_assumes_least_is_used_where_it_is_precise() -> None:
     found = estimate(counts_of(random=0.1, harvested=0.1, scored=0.5), max_relative_width=1.0)
-    assert (found.chosen, found.why) == (RANDOMISED, "fewest assumptions of the estimators that are precise enough")
+    assert (found.chosen, found.why) == (
+        RANDOMISED,
+        "fewest assumptions of the estimators that are precise enough",
+    )
 
 
 def test_the_most_precise_is_used_where_none_is_precise_enough() -> None:

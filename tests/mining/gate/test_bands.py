@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrollpast.config import GateOptions
-from scrollpast.mining.gate.bands import Band, Breach, Verdict, band_of, judge, shown, spell_days
-from scrollpast.mining.gate.day_metrics import DayMetric, Health
+from scrollpast.documents.health import Band, Breach, DayMetric, GateVerdict, Health, shown
+from scrollpast.mining.gate.bands import band_of, judge, spell_days
 
 GATE = GateOptions()
 RATE, CASES = 0.01, 100_000
@@ -21,9 +21,10 @@ RATE, CASES = 0.01, 100_000
 def health(cases: int | None = CASES, **values: float) -> Health:
     """The health of a day with these figures, every share one of so many cases."""
     figures = {
-        name: DayMetric(value, None if name == "impressions" else cases) for name, value in values.items()
+        name: DayMetric(value=value, cases=None if name == "impressions" else cases)
+        for name, value in values.items()
     }
-    return Health(figures, 72.0, ())
+    return Health(figures=figures, lag_h=72.0, sketch=())
 
 
 def trailing(num_days: int, **values: float) -> dict[str, Health]:
@@ -34,7 +35,9 @@ def trailing(num_days: int, **values: float) -> dict[str, Health]:
 def band(
     values: list[float], cases: int | None = CASES, name: str = "engagement_rate", **options: Any
 ) -> Band:
-    return band_of(name, [DayMetric(value, cases) for value in values], cases, GateOptions(**options))
+    return band_of(
+        name, [DayMetric(value=value, cases=cases) for value in values], cases, GateOptions(**options)
+    )
 
 
 # Bands
@@ -122,7 +125,7 @@ def test_normal_days_are_rarely_out_of_their_band() -> None:
 def test_a_day_like_the_others_may_pass() -> None:
     verdict = judge(health(engagement_rate=RATE), trailing(28, engagement_rate=RATE), GATE)
     assert verdict.breaches == ()
-    assert len(verdict.days) == 28
+    assert len(verdict.trailing_days) == 28
 
 
 def test_a_figure_out_of_its_band_is_a_breach_with_the_band_and_the_median() -> None:
@@ -139,22 +142,22 @@ def test_a_verdict_keeps_the_bands_that_figures_were_held_against() -> None:
 
 def test_too_few_trailing_days_make_no_band() -> None:
     verdict = judge(health(engagement_rate=RATE / 2), trailing(6, engagement_rate=RATE), GATE)
-    assert verdict == Verdict()
+    assert verdict == GateVerdict()
 
 
 def test_bounds_hold_without_trailing_days() -> None:
     day = health(engagement_rate=0.000001, duplicate_share=0.4, matched_share=0.01, prompt_share=0.0)
-    assert judge(day, {}, GATE) == Verdict(
-        (
-            Breach("engagement_rate", 0.000001, 0.00001, 0.9),
-            Breach("duplicate_share", 0.4, None, 0.3),
-            Breach("matched_share", 0.01, 0.1, None),
+    assert judge(day, {}, GATE) == GateVerdict(
+        breaches=(
+            Breach(figure="engagement_rate", value=0.000001, low=0.00001, high=0.9),
+            Breach(figure="duplicate_share", value=0.4, low=None, high=0.3),
+            Breach(figure="matched_share", value=0.01, low=0.1, high=None),
         )
     )
 
 
 def test_a_day_that_may_be_without_engagements_has_no_lower_bound_of_them() -> None:
-    assert judge(health(engagement_rate=0.0), {}, GATE, engagements_required=False) == Verdict()
+    assert judge(health(engagement_rate=0.0), {}, GATE, engagements_required=False) == GateVerdict()
 
 
 def test_a_figure_out_of_bounds_and_band_is_told_once() -> None:
@@ -184,9 +187,12 @@ def test_impressions_that_came_before_have_a_bound_and_no_band() -> None:
 
 
 def test_a_breach_is_told_with_what_was_expected() -> None:
-    assert str(Breach("bot_share", 0.6, None, 0.5)) == "bot_share 60.000% (at most 50.000%)"
-    assert str(Breach("matched_share", 0.01, 0.1, None)) == "matched_share 1.000% (at least 10.000%)"
-    assert str(Breach("impressions", 5000, 8000.4, 12000.0, 9e3)) == "impressions 5,000 (8,000 to 12,000)"
+    def text(figure: str, value: float, low: float | None, high: float | None) -> str:
+        return str(Breach(figure=figure, value=value, low=low, high=high))
+
+    assert text("bot_share", 0.6, None, 0.5) == "bot_share 60.000% (at most 50.000%)"
+    assert text("matched_share", 0.01, 0.1, None) == "matched_share 1.000% (at least 10.000%)"
+    assert text("impressions", 5000, 8000.4, 12000.0) == "impressions 5,000 (8,000 to 12,000)"
     assert shown("engagement_rate", 0.00456789) == "0.457%"
 
 
@@ -198,6 +204,6 @@ def test_days_are_spelt_as_runs() -> None:
 
 def test_a_verdict_is_json() -> None:
     verdict = judge(health(engagement_rate=RATE / 2), trailing(7, engagement_rate=RATE), GATE)
-    content = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    content = json.loads(json.dumps(verdict.model_dump(mode="json"), allow_nan=False))
     assert content["trailing_days"] == [f"2026-11-0{day}" for day in range(1, 8)]
     assert content["breaches"][0]["figure"] == "engagement_rate"

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrollpast.config import FIGURES
-from scrollpast.mining.gate.day_metrics import SKETCH_SIZE, BucketSigns, DayMetric, Health, hardness, smallest
+from scrollpast.documents.health import DayMetric, Health
+from scrollpast.mining.gate.day_metrics import SKETCH_SIZE, BucketSigns, hardness, smallest, with_seen_before
 from scrollpast.mining.rules.attributes import AdAttributes
 from scrollpast.mining.rules.ledger import Ledger
 from scrollpast.mining.rules.rules import Rules
@@ -64,7 +65,7 @@ def cases(figure: DayMetric) -> tuple[int, int]:
 def test_every_figure_is_explained(health: Any) -> None:
     known = AdAttributes.of([{"ad": np.array([1]), "created_at": np.array([5])}], ["created_at"])
     found = health([impression(1), impression(2)], [click(1)], attributes=known)
-    found = found.with_seen_before([found.sketch])
+    found = with_seen_before(found, [found.sketch])
     assert set(found.figures) <= set(FIGURES)
     # The quarantine's share, and those of rules that nothing was left for.
     assert set(FIGURES) - set(found.figures) == set()
@@ -74,7 +75,7 @@ def test_the_engagement_rate_is_of_all_sound_impressions(health: Any) -> None:
     rows = [impression(1), impression(2), impression(3, user_id=2), impression(4, dwell_ms=-1)]
     found = health(rows, [click(1)]).figures
     assert cases(found["engagement_rate"]) == (1, 3)
-    assert found["impressions"] == DayMetric(4.0, None)
+    assert found["impressions"] == DayMetric(value=4.0, cases=None)
 
 
 def test_an_outcomes_share_is_of_the_impressions_that_none_before_it_took(health: Any) -> None:
@@ -205,14 +206,14 @@ def test_the_smallest_are_the_first_of_all_in_order(values: list[int], count: in
 
 
 def sketched(values: list[int]) -> Health:
-    return Health({}, 72.0, tuple(smallest(np.array(values), SKETCH_SIZE).tolist()))
+    return Health(figures={}, lag_h=72.0, sketch=tuple(smallest(np.array(values), SKETCH_SIZE).tolist()))
 
 
 def test_a_days_impressions_are_recognised_on_another_day() -> None:
     random = np.random.default_rng(0)
     today, other = random.integers(-(2**63), 2**63 - 1, (2, 20_000)).tolist()
     half = today[:10_000] + other[:30_000]
-    seen = [sketched(today).with_seen_before([sketched(day).sketch]).figures["seen_before_share"].value
+    seen = [with_seen_before(sketched(today), [sketched(day).sketch]).figures["seen_before_share"].value
             for day in (today, half, other)]  # fmt: skip
     assert seen[0] == 1.0
     assert seen[1] == pytest.approx(0.5, abs=0.12)
@@ -221,9 +222,9 @@ def test_a_days_impressions_are_recognised_on_another_day() -> None:
 
 def test_the_day_that_is_most_alike_tells() -> None:
     days = [sketched([1, 2, 3, 9]), sketched([4, 5, 6, 7]), sketched([1])]
-    found = sketched([1, 2, 3, 4]).with_seen_before([day.sketch for day in days])
-    assert found.figures["seen_before_share"] == DayMetric(0.75, 4)
-    assert sketched([1]).with_seen_before([]) == sketched([1])
+    found = with_seen_before(sketched([1, 2, 3, 4]), [day.sketch for day in days])
+    assert found.figures["seen_before_share"] == DayMetric(value=0.75, cases=4)
+    assert with_seen_before(sketched([1]), []) == sketched([1])
 
 
 def test_signs_add_up_in_any_order() -> None:
@@ -237,4 +238,4 @@ def test_signs_add_up_in_any_order() -> None:
 def test_health_reads_back_from_json_as_it_was(health: Any) -> None:
     found = health([impression(ad, request_id=n) for n in range(200) for ad in (1, 2)], [click(1)])
     assert len(found.sketch) > 1
-    assert Health.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert Health.model_validate(json.loads(json.dumps(found.model_dump(mode="json")))) == found

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from scrollpast.config import Config, load_config
+from scrollpast.documents.health import Breach, GateVerdict
 from scrollpast.errors import UserError
 from scrollpast.job_commands import job_command
 from scrollpast.mining.gate import held_days
-from scrollpast.mining.gate.bands import Breach, Verdict
 from scrollpast.shards.manifest import Manifest, is_published, publish_manifest, read_manifest
 from tests.mining.published import DAY, write_day
 
@@ -127,10 +127,10 @@ def test_without_a_place_for_days_there_is_none_for_held_ones() -> None:
 
 def test_the_reason_names_figure_band_days_and_the_command(config: Config) -> None:
     breaches = (
-        Breach("engagement_rate", 0.004, 0.0075, 0.0133, 0.01),
-        Breach("matched_share", 0.05, 0.1, None),
+        Breach(figure="engagement_rate", value=0.004, low=0.0075, high=0.0133, median=0.01),
+        Breach(figure="matched_share", value=0.05, low=0.1, high=None),
     )
-    verdict = Verdict(breaches, ("2026-11-12", "2026-11-13", "2026-11-15"))
+    verdict = GateVerdict(breaches=breaches, trailing_days=("2026-11-12", "2026-11-13", "2026-11-15"))
     out = config.output.path
     assert held_days.why_held(config, DAY, verdict, overwrite=False) == {
         "place": f"{out}/held/ds=2026-11-20",
@@ -140,6 +140,6 @@ def test_the_reason_names_figure_band_days_and_the_command(config: Config) -> No
         "remedy": "nothing was published; mend the logs and mine the day again, or publish it as it is: "
         + job_command("mine_negatives", "--date", "2026-11-20", "--out", out, "--release"),
     }
-    by_bound = held_days.why_held(config, DAY, Verdict(breaches[1:]), overwrite=True)
+    by_bound = held_days.why_held(config, DAY, GateVerdict(breaches=breaches[1:]), overwrite=True)
     assert by_bound["expected"] == "matched_share at least 10.000% (gate.bounds.matched_share)"
     assert by_bound["remedy"].endswith(" --release --overwrite")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scrollpast.config import Config, load_config
-from scrollpast.mining.gate.day_metrics import Health
+from scrollpast.documents.health import Health
 from scrollpast.mining.gate.trailing_days import Trailing, read_trailing
 from tests.mining.published import DAY, health_of, publish_days, window_of
 

@@ -357,9 +357,8 @@ def refused(world: World, days: Sequence[str], out: Path, *settings: str) -> str
 
 def test_the_folder_of_the_served_day_is_no_place_for_it(world: World, days: list[str]) -> None:
     root = Path(days[0]).parent
-    assert (
-        f"expected a folder other than the day's own, found the folder of {days[0]}"
-        in refused(world, days[:1], root)
+    assert f"expected a folder other than the day's own, found the folder of {days[0]}" in refused(
+        world, days[:1], root
     )
 
 

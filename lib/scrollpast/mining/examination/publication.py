@@ -6,20 +6,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from scrollpast.config import Config
+from scrollpast.documents.examination import (
+    DwellHistogram,
+    DwellMixtureDocument,
+    EstimateDocument,
+    ExaminationDocument,
+    Surface,
+)
 from scrollpast.mining.examination.dwell import bin_middles
 from scrollpast.mining.examination.estimates import Estimate, SurfaceEstimate
 from scrollpast.mining.examination.table import PROBABILITY, write_examination
 from scrollpast.mining.rules.rules import Window
 from scrollpast.shards import filesystem
-
-if TYPE_CHECKING:
-    pass
 
 
 def publish(
@@ -30,14 +34,13 @@ def publish(
     Returns the table's URI, or None where no estimate was chosen.
     """
     store, root = filesystem.resolve(folder)
-    document = {
-        "schema_version": 1,
-        "ds": last_day.isoformat(),
-        "window": asdict(window),
-        "options": config.examination.model_dump(mode="json"),
-        "surfaces": {found.surface: as_json(found) for found in surfaces},
-    }
-    content = json.dumps(document, indent=1).encode()
+    document = ExaminationDocument(
+        ds=last_day.isoformat(),
+        window=asdict(window),
+        options=config.examination.model_dump(mode="json"),
+        surfaces={found.surface: surface_document(found) for found in surfaces},
+    )
+    content = json.dumps(document.model_dump(mode="json"), indent=1).encode()
     filesystem.write_atomically(store, filesystem.join(root, "examination.json"), content)
     rows = {found.surface: found.estimates[found.chosen] for found in surfaces if found.chosen is not None}
     if not rows:
@@ -65,21 +68,21 @@ def _table(estimates: Mapping[str, Estimate]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def as_json(found: SurfaceEstimate) -> dict[str, Any]:
-    """Result of a surface as JSON values."""
-    return {
-        "num_impressions": found.num_impressions,
-        "chosen": found.chosen,
-        "why": found.why,
-        "estimates": {name: _plain(vars(estimate)) for name, estimate in found.estimates.items()},
-        "abstained": found.abstained,
-        "dwell": None if found.dwell is None else _plain(vars(found.dwell)),
-        "dwell_histogram": {
-            "dwell_ms": np.expm1(bin_middles()).round(1).tolist(),
-            "num_impressions": found.unclicked_dwell.tolist(),
-        },
-        "thresholds_ms": found.thresholds_ms,
-    }
+def surface_document(found: SurfaceEstimate) -> Surface:
+    """Result of a surface as a document."""
+    return Surface(
+        num_impressions=found.num_impressions,
+        chosen=found.chosen,
+        why=found.why,
+        estimates={name: EstimateDocument(**_plain(vars(one))) for name, one in found.estimates.items()},
+        abstained=found.abstained,
+        dwell=None if found.dwell is None else DwellMixtureDocument(**_plain(vars(found.dwell))),
+        dwell_histogram=DwellHistogram(
+            dwell_ms=np.expm1(bin_middles()).round(1).tolist(),
+            num_impressions=found.unclicked_dwell.tolist(),
+        ),
+        thresholds_ms=found.thresholds_ms,
+    )
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

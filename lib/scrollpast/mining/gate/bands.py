@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import date
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.config import FIGURES, GateOptions
-from scrollpast.mining.gate.day_metrics import DayMetric, Health
+from scrollpast.documents.health import Band, Breach, DayMetric, GateVerdict, Health
 
 Floats = NDArray[np.float64]
 
@@ -34,66 +32,14 @@ _FEW_DAYS = 40.0
 metrics leave 5 deviations once in 3,000 days from the first band on (m = 7), once in 10,000 when m = 28."""
 _WIDEST = 100.0
 """Largest half-width of a band in logarithms: e¹⁰⁰ is no bound in practice."""
-COUNTS = {"impressions", "recorded"}
-"""Metrics that are numbers, not shares."""
 _SMALL_BY_NATURE = {"engagement_rate"}
 _NO_BAND = {"recorded", "seen_before_share"}
 """Metrics compared with fixed limits only: shares already cover ``recorded``, and the first days cannot repeat rows."""
 
 
-@dataclass(frozen=True)
-class Band:
-    """Expected range of a metric: ``median`` of the trailing days, and the distance from it."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Breach:
-    """Metric outside its expected range. ``median`` is None where a configured limit is broken, not a band."""
-
-    figure: str
-    value: float
-    low: float | None
-    high: float | None
-    median: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.figure} {shown(self.figure, self.value)} ({self.expected})"
-
-    @property
-    def expected(self) -> str:
-        """Expected range in words."""
-        low, high = (None if end is None else shown(self.figure, end) for end in (self.low, self.high))
-        if low is None or high is None:
-            return f"at least {low}" if high is None else f"at most {high}"
-        return f"{low} to {high}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Verdict of the gate. Without breaches the day may be published."""
-
-    breaches: tuple[Breach, ...] = ()
-    days: tuple[str, ...] = ()
-    """Trailing days whose metrics made the bands; empty if they were too few."""
-    bands: Mapping[str, Band] = field(default_factory=dict)
-    """Bands that metrics were compared with, by metric."""
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON of the verdict in the manifest, beside the metrics."""
-        return {
-            "trailing_days": list(self.days),
-            "breaches": [asdict(breach) for breach in self.breaches],
-            "bands": {name: asdict(band) for name, band in self.bands.items()},
-        }
-
-
 def judge(
     health: Health, trailing: Mapping[str, Health], options: GateOptions, *, engagements_required: bool = True
-) -> Verdict:
+) -> GateVerdict:
     """Compare a day's metrics with the fixed limits and, if they are enough, with the trailing days.
 
     Args:
@@ -102,7 +48,7 @@ def judge(
     """
     breaches = list(_out_of_bounds(health, options, engagements_required))
     if len(trailing) < options.min_trailing_days:
-        return Verdict(tuple(breaches))
+        return GateVerdict(breaches=tuple(breaches))
     known = {breach.figure for breach in breaches}
     bands = {}
     for name, figure in _judged(health, options):
@@ -111,8 +57,8 @@ def judge(
             continue
         bands[name] = band = band_of(name, past, figure.cases, options)
         if not band.low <= figure.value <= band.high:
-            breaches.append(Breach(name, figure.value, band.low, band.high, band.median))
-    return Verdict(tuple(breaches), tuple(trailing), bands)
+            breaches.append(Breach(figure=name, value=figure.value, **band.model_dump()))
+    return GateVerdict(trailing_days=tuple(trailing), breaches=tuple(breaches), bands=bands)
 
 
 def band_of(name: str, past: Sequence[DayMetric], cases: int | None, options: GateOptions) -> Band:
@@ -127,7 +73,7 @@ def band_of(name: str, past: Sequence[DayMetric], cases: int | None, options: Ga
     if cases is None:
         middle, spread = _centre(np.log(np.maximum(value, 0.5)))
         half = min(options.deviations * max(spread, least), _WIDEST)
-        return Band(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
+        return Band(median=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))
     past_cases = np.array([figure.cases or 0 for figure in past], np.float64)
     # Half a case more on either side: a share of 0 then has a finite logit.
     with_case, without = value * past_cases + 0.5, (1 - value) * past_cases + 0.5
@@ -144,12 +90,7 @@ def band_of(name: str, past: Sequence[DayMetric], cases: int | None, options: Ga
     if name not in _SMALL_BY_NATURE:
         ends.append((median - options.least_difference, median + options.least_difference))
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    return Band(median, max(low, 0.0), min(high, 1.0))
-
-
-def shown(name: str, value: float) -> str:
-    """Text of a metric's value for messages."""
-    return f"{value:,.0f}" if name in COUNTS else f"{value:.3%}"
+    return Band(median=median, low=max(low, 0.0), high=min(high, 1.0))
 
 
 def spell_days(days: Iterable[str]) -> str:
@@ -185,7 +126,7 @@ def _out_of_bounds(health: Health, options: GateOptions, engagements_required: b
         if (low is not None and figure.value < low) or (
             bounds.high is not None and figure.value > bounds.high
         ):
-            yield Breach(name, figure.value, low, bounds.high)
+            yield Breach(figure=name, value=figure.value, low=low, high=bounds.high)
 
 
 def _centre(values: Floats) -> tuple[float, float]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.documents.health import DayMetric, Health
 from scrollpast.hashing import seeded_hash
 from scrollpast.mining.exposure import Exposure
 from scrollpast.mining.rules.bucket import Bucket
@@ -125,75 +125,41 @@ def smallest(values: Ints, count: int) -> Ints:
     return np.unique(values)[:count]
 
 
-@dataclass(frozen=True)
-class DayMetric:
-    """One number of a day: a share of ``cases``, or a count where ``cases`` is None."""
+def health_of(ledger: Ledger, signs: BucketSigns, exposure: Exposure, rules: Rules) -> Health:
+    """Metrics of a day."""
+    totals = ledger.totals()
+    num_impressions = sum(totals.values())
+    num_sound = num_impressions - totals[Outcome.INVALID] - totals[Outcome.SUPPRESSED]
+    candidates = (Outcome.TOO_NEW, Outcome.REPEAT, Outcome.OVER_CAP, Outcome.NEGATIVE)
+    num_candidates = sum(totals[outcome] for outcome in candidates)
+    shares = {
+        "engagement_rate": (totals[Outcome.POSITIVE], num_sound),
+        **_outcome_shares(totals),
+        "matched_share": (signs.num_matched, signs.num_engaged),
+        "prompt_share": (signs.num_prompt, signs.num_attributed),
+        "false_negative_rate": (signs.num_only_far, signs.num_only_far + num_candidates),
+        "hardness": hardness(ledger),
+        "new_ad_share": (exposure.num_of_new_ads, exposure.num_of_known_ads),
+        "unknown_ad_share": (exposure.num_of_unknown_ads, exposure.num_items),
+    }
+    recorded = (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE)
+    counts = {"impressions": num_impressions, "recorded": sum(totals[outcome] for outcome in recorded)}
+    figures = {name: DayMetric(value=float(count), cases=None) for name, count in counts.items()}
+    figures |= {
+        name: DayMetric(value=count / cases, cases=cases) for name, (count, cases) in shares.items() if cases
+    }
+    window = rules.window
+    lag_us = min(max(window.as_of_us - window.end_us, 0), rules.longest_reach_us)
+    return Health(figures=figures, lag_h=round(lag_us / HOUR_US, 3), sketch=signs.sketch)
 
-    value: float
-    cases: int | None
 
-
-@dataclass(frozen=True)
-class Health:
-    """Metrics of a day, by name; a metric without cases or input is left out."""
-
-    figures: Mapping[str, DayMetric]
-    lag_h: float
-    """Hours from the end of the window to ``--as-of``, at most the longest reach of an engagement."""
-    sketch: tuple[int, ...]
-
-    @staticmethod
-    def of(ledger: Ledger, signs: BucketSigns, exposure: Exposure, rules: Rules) -> Health:
-        totals = ledger.totals()
-        num_impressions = sum(totals.values())
-        num_sound = num_impressions - totals[Outcome.INVALID] - totals[Outcome.SUPPRESSED]
-        candidates = (Outcome.TOO_NEW, Outcome.REPEAT, Outcome.OVER_CAP, Outcome.NEGATIVE)
-        num_candidates = sum(totals[outcome] for outcome in candidates)
-        shares = {
-            "engagement_rate": (totals[Outcome.POSITIVE], num_sound),
-            **_outcome_shares(totals),
-            "matched_share": (signs.num_matched, signs.num_engaged),
-            "prompt_share": (signs.num_prompt, signs.num_attributed),
-            "false_negative_rate": (signs.num_only_far, signs.num_only_far + num_candidates),
-            "hardness": hardness(ledger),
-            "new_ad_share": (exposure.num_of_new_ads, exposure.num_of_known_ads),
-            "unknown_ad_share": (exposure.num_of_unknown_ads, exposure.num_items),
-        }
-        recorded = (Outcome.POSITIVE, Outcome.EXPLICIT_NEGATIVE, Outcome.NEGATIVE)
-        figures = {
-            "impressions": DayMetric(float(num_impressions), None),
-            "recorded": DayMetric(float(sum(totals[outcome] for outcome in recorded)), None),
-        }
-        figures |= {name: DayMetric(count / cases, cases) for name, (count, cases) in shares.items() if cases}
-        window = rules.window
-        lag_us = min(max(window.as_of_us - window.end_us, 0), rules.longest_reach_us)
-        return Health(figures, round(lag_us / HOUR_US, 3), signs.sketch)
-
-    def with_seen_before(self, earlier: Iterable[tuple[int, ...]]) -> Health:
-        """Add the share of impressions that an earlier day had too: the largest over the earlier days' sketches."""
-        found = [_overlap(self.sketch, sketch) for sketch in earlier]
-        if not found:
-            return self
-        return replace(
-            self, figures={**self.figures, "seen_before_share": max(found, key=lambda figure: figure.value)}
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON of the metrics in the manifest."""
-        figures = {name: asdict(figure) for name, figure in self.figures.items()}
-        sketch = np.array(self.sketch, ">i8").tobytes().hex()
-        return {"figures": figures, "lag_h": self.lag_h, "sketch": sketch}
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> Health:
-        """Read the JSON of `to_json`.
-
-        Raises:
-            ValueError, KeyError, TypeError, AttributeError: the content is not JSON of `to_json`.
-        """
-        figures = {name: DayMetric(**figure) for name, figure in content["figures"].items()}
-        sketch = np.frombuffer(bytes.fromhex(content["sketch"]), ">i8").tolist()
-        return Health(figures, float(content["lag_h"]), tuple(sketch))
+def with_seen_before(health: Health, earlier: Iterable[tuple[int, ...]]) -> Health:
+    """Add the share of impressions that an earlier day had too: the largest over the earlier days' sketches."""
+    found = [_overlap(health.sketch, sketch) for sketch in earlier]
+    if not found:
+        return health
+    seen_before = max(found, key=lambda metric: metric.value)
+    return health.model_copy(update={"figures": {**health.figures, "seen_before_share": seen_before}})
 
 
 def _outcome_shares(totals: Mapping[Outcome, int]) -> dict[str, tuple[int, int]]:
@@ -239,4 +205,4 @@ def _overlap(today: tuple[int, ...], earlier: tuple[int, ...]) -> DayMetric:
     known_to = min(sketch[-1] if len(sketch) == SKETCH_SIZE else 2**63 for sketch in (today, earlier))
     compared = [value for value in today if value <= known_to]
     seen = len(set(compared) & set(earlier))
-    return DayMetric(seen / max(len(compared), 1), len(compared))
+    return DayMetric(value=seen / max(len(compared), 1), cases=len(compared))

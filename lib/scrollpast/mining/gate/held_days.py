@@ -6,9 +6,10 @@ from contextlib import suppress
 from datetime import date
 
 from scrollpast.config import Config
+from scrollpast.documents.health import Breach, GateVerdict, shown
 from scrollpast.errors import UserError
 from scrollpast.job_commands import job_command
-from scrollpast.mining.gate.bands import Breach, Verdict, shown, spell_days
+from scrollpast.mining.gate.bands import spell_days
 from scrollpast.privacy.forgetting import publish_obeying
 from scrollpast.privacy.suppression import HELD_FOLDER
 from scrollpast.shards import filesystem
@@ -135,7 +136,7 @@ def release(config: Config, day: date, *, overwrite: bool = False) -> Manifest:
     return manifest
 
 
-def why_held(config: Config, day: date, verdict: Verdict, *, overwrite: bool) -> dict[str, str]:
+def why_held(config: Config, day: date, verdict: GateVerdict, *, overwrite: bool) -> dict[str, str]:
     """Parts of the error of a held day: the metric, its limits, and the remedy."""
     first, *others = verdict.breaches
     also = f"; and {', '.join(map(str, others))}" if others else ""
@@ -149,11 +150,11 @@ def why_held(config: Config, day: date, verdict: Verdict, *, overwrite: bool) ->
     }
 
 
-def _held_against(breach: Breach, verdict: Verdict) -> str:
+def _held_against(breach: Breach, verdict: GateVerdict) -> str:
     if breach.median is None:
         return f"gate.bounds.{breach.figure}"
-    median = shown(breach.figure, breach.median)
-    return f"the median of {len(verdict.days)} trailing days, {spell_days(verdict.days)}, is {median}"
+    median, days = shown(breach.figure, breach.median), verdict.trailing_days
+    return f"the median of {len(days)} trailing days, {spell_days(days)}, is {median}"
 
 
 def _copy(from_uri: str, to_uri: str, manifest: Manifest) -> None:

@@ -10,8 +10,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from scrollpast.config import Config
+from scrollpast.documents.health import Health
 from scrollpast.errors import CorruptShardError, UserError
-from scrollpast.mining.gate.day_metrics import Health
 from scrollpast.mining.publication import what_decided, what_decides
 from scrollpast.mining.rules.rules import DAY_US, Window, epoch_us
 from scrollpast.shards import filesystem
@@ -93,8 +93,8 @@ def _read(uri: str) -> Manifest | Exception | None:
 
 def _health_of(manifest: Manifest) -> Health | None:
     try:
-        return None if manifest.health is None else Health.from_json(manifest.health)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return None if manifest.health is None else Health.model_validate(manifest.health)
+    except ValueError:
         return None
 
 
