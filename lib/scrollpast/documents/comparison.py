@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scrollpast.documents.document import Count, Document
+from scrollpast.documents.document import Count, Document, Share
 
 
 class CellDocument(Document):
@@ -26,19 +26,24 @@ class Direction(Document):
 
 
 class Row(Document):
-    """One arm in one metric."""
+    """One arm in one metric; None where no user has the metric, or nothing is compared."""
 
     metric: str
     arm: str
     ratio: Count
-    value: float | None
-    low: float | None
-    high: float | None
-    num_users: Count
-    difference: float | None
-    joint_low: float | None
-    joint_high: float | None
-    verdict: str | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    num_users: Count = 0
+    num_seeds: Count | None = None
+    seed_deviation: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    joint_low: float | None = None
+    """Ends of the interval that holds for all differences at once."""
+    joint_high: float | None = None
+    verdict: str | None = None
 
     @property
     def name(self) -> str:
@@ -49,14 +54,21 @@ class Row(Document):
 class ComparisonDocument(Document):
     """The comparison of all arms with the baseline."""
 
+    schema_version: int = 1
     baseline: CellDocument
+    level: Share
+    """Confidence level of the intervals."""
     num_verdicts: Count
+    metrics: dict[str, Direction]
     seeds: list[int]
     num_users: Count
     num_new_users: Count
     num_ads: Count
+    days: dict[str, list[str]]
+    """Training days by the rules that they were mined with."""
     evaluated_on: list[str]
-    metrics: dict[str, Direction]
-    skipped: list[SkippedDocument]
+    vocabulary: str
+    """Version of the vocabulary."""
     notes: list[str]
+    skipped: list[SkippedDocument]
     rows: list[Row]

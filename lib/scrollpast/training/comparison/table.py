@@ -49,12 +49,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scrollpast.documents.comparison import (
+    CellDocument,
+    ComparisonDocument,
+    Direction,
+    Row,
+    SkippedDocument,
+)
 from scrollpast.shards import filesystem as files
 from scrollpast.training.comparison.arms import Cell, Planned
 from scrollpast.training.comparison.verdicts import FEWEST_USERS, LEVEL, Judged
 from scrollpast.training.evaluation.metric_registry import METRICS, trivial_cuts
 
-SCHEMA_VERSION = 1
 JSON_NAME, PARQUET_NAME, TEXT_NAME = "comparison.json", "comparison.parquet", "comparison.txt"
 
 _ROW = pa.schema(
@@ -104,21 +110,22 @@ class ComparisonTable:
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows as described in the module's docstring; every row has every field."""
-        return [self._row(cell, metric) for metric in self.metrics for cell in self.planned.cells]
+        return [
+            self._row(cell, metric).model_dump() for metric in self.metrics for cell in self.planned.cells
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """JSON as described in the module's docstring."""
-        planned, baseline = self.planned, self.planned.baseline
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "baseline": asdict(baseline),
-            "level": LEVEL,
-            "num_verdicts": self._num_verdicts,
-            "metrics": {name: {"better": _direction(name)} for name in self.metrics},
+        planned = self.planned
+        return ComparisonDocument(
+            baseline=CellDocument(**asdict(planned.baseline)),
+            level=LEVEL,
+            num_verdicts=self._num_verdicts,
+            metrics={name: Direction(better=_direction(name)) for name in self.metrics},
             **asdict(self.about),
-            "skipped": [asdict(skipped) for skipped in planned.skipped],
-            "rows": self.rows(),
-        }
+            skipped=[SkippedDocument(**asdict(skipped)) for skipped in planned.skipped],
+            rows=[self._row(cell, metric) for metric in self.metrics for cell in planned.cells],
+        ).model_dump(mode="json")
 
     def text(self) -> str:
         """Aligned text of at most 100 columns."""
@@ -141,13 +148,12 @@ class ComparisonTable:
     def _num_verdicts(self) -> int:
         return sum(judged is not None and judged.difference is not None for judged in self.judged.values())
 
-    def _row(self, cell: Cell, metric: str) -> dict[str, Any]:
+    def _row(self, cell: Cell, metric: str) -> Row:
         judged = self.judged[cell.name, metric]
-        row: dict[str, Any] = dict.fromkeys(_ROW.names)
-        row |= {"metric": metric, "arm": cell.arm, "ratio": cell.ratio, "num_users": 0}
+        row = Row(metric=metric, arm=cell.arm, ratio=cell.ratio)
         if judged is None:
             return row
-        row |= {
+        found: dict[str, Any] = {
             "value": judged.value,
             "low": judged.interval.low,
             "high": judged.interval.high,
@@ -156,7 +162,7 @@ class ComparisonTable:
             "seed_deviation": judged.seed_deviation,
         }
         if (difference := judged.difference) is not None:
-            row |= {
+            found |= {
                 "difference": difference.value,
                 "difference_low": difference.interval.low,
                 "difference_high": difference.interval.high,
@@ -164,7 +170,7 @@ class ComparisonTable:
                 "joint_high": difference.joint_interval.high,
                 "verdict": difference.verdict,
             }
-        return row
+        return Row(**{**row.model_dump(), **found})
 
     def _lines(self) -> Iterator[str]:
         about, baseline = self.about, self.planned.baseline.name
