@@ -5,13 +5,14 @@ from __future__ import annotations
 from scrollpast.documents.document import Count, Document
 
 
-class Estimated(Document):
-    """A metric: its mean over users, and the 95 % interval."""
+class MeanEstimate(Document):
+    """Mean over users with its 95 % interval over samples of users."""
 
     mean: float
     low: float
     high: float
     num_users: Count
+    """Users that the number is defined for."""
 
 
 class IndexDocument(Document):
@@ -27,6 +28,6 @@ class Metrics(Document):
     step: Count
     num_users: Count
     evaluated_on: list[str]
-    metrics: dict[str, Estimated | None]
+    metrics: dict[str, MeanEstimate | None]
     index: IndexDocument | None = None
     notes: list[str] = []

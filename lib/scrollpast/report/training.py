@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from scrollpast.documents.evaluation import Estimated, IndexDocument, Metrics
+from scrollpast.documents.evaluation import IndexDocument, MeanEstimate, Metrics
 from scrollpast.job_commands import job_command
 from scrollpast.report import plotting, wording
 from scrollpast.report.inputs import Inputs, TrainedRun
@@ -170,7 +170,7 @@ def _metric(name: str, index: IndexDocument | None) -> str:
     return f"{label}, through the " + (f"exported index ({index.kind})" if index else "quantised index")
 
 
-def _cells(value: Estimated | None, floor: int) -> tuple[str, str, str]:
+def _cells(value: MeanEstimate | None, floor: int) -> tuple[str, str, str]:
     if value is None:
         return wording.NONE, wording.NONE, wording.NONE
     if value.num_users < floor:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.documents.evaluation import MeanEstimate
+
 _CELLS_AT_ONCE = 1 << 23
-
-
-@dataclass(frozen=True)
-class MeanEstimate:
-    """Mean over users with its 95 % interval over samples of users."""
-
-    mean: float
-    low: float
-    high: float
-    num_users: int
-    """Users that the number is defined for."""
 
 
 def estimates(
@@ -45,7 +35,9 @@ def estimates(
             continue
         drawn = means[~np.isnan(means[:, at]), at]
         low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (own.mean(), own.mean())
-        found[name] = MeanEstimate(float(own.mean()), float(low), float(high), len(own))
+        found[name] = MeanEstimate(
+            mean=float(own.mean()), low=float(low), high=float(high), num_users=len(own)
+        )
     return found
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.documents.evaluation import MeanEstimate
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.evaluation.bootstrap import MeanEstimate, estimates
+from scrollpast.training.evaluation.bootstrap import estimates
 from scrollpast.training.evaluation.held_out import HeldOut
 from scrollpast.training.evaluation.metric_registry import CUTS, METRICS, Metric, trivial_cuts
 from scrollpast.training.evaluation.metrics import recall
@@ -48,7 +49,7 @@ class Report:
             "num_users": len(self.user_id),
             "index": self.index_kind and {"kind": self.index_kind},
             "notes": list(self.notes),
-            "metrics": {name: found and asdict(found) for name, found in self.estimates.items()},
+            "metrics": {name: found and found.model_dump() for name, found in self.estimates.items()},
         }
 
     def table(self) -> str:
