@@ -29,7 +29,16 @@ class TrainingData(Section):
     explicit_boost: float = Field(1.0, ge=0)
     """Factor of the weight by which a hide or report is drawn as a hard negative; 0 = never drawn."""
     max_history: int = Field(64, ge=0)
-    """Most past positives of an anchor, the latest ones; 0 = none."""
+    """Most past positives of an anchor that the user tower reads, the latest ones; 0 = none."""
+    max_passed: int = Field(0, ge=0)
+    """Most served ads that the user passed over before the anchor and that the user tower reads, the latest ones; 0 =
+    none, and no table for them."""
+    merge_repeats: bool = False
+    """Make one anchor of all positives of a user and an ad in a record, the first of them, and take repeats out of
+    histories; false = every positive is an anchor."""
+    kind_weights: dict[str, PositiveRate] = {}
+    """Factor of the weight of anchors by kind of engagement, such as ``conversion: 3``; kinds that are not named have
+    1. A merged anchor has the largest factor of its positives."""
     shuffle: bool = True
     """Read shards, blocks and the anchors of a block in an order of (seed, epoch); false = as they lie in the files."""
     num_lanes: int | None = Field(None, ge=1)
@@ -80,6 +89,11 @@ class Model(Section):
     temperature: float = Field(0.07, gt=0, le=10)
     """Divisor of the cosines; the initial value where it is learned. A smaller value puts more of the gradient on the
     hardest negatives."""
+    ad_row_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the ads of a step whose own row is replaced by the row of unknown ads, so that the tower learns to
+    embed an ad by its features. A larger value favours new ads over known ones."""
+    min_ad_positives: int = Field(0, ge=0)
+    """Ads with fewer positives in the vocabulary are embedded by their features alone; 0 = every ad has its own row."""
     is_temperature_learned: bool = False
     """Let the optimizer change the temperature."""
     compile: bool = False

@@ -113,7 +113,7 @@ def _recall(run: Trainer, vocabulary: Any, day: str, device: torch.device, optio
     towers = run.step_model.towers
     from scrollpast.training.model.features import AdFeatures
 
-    features = AdFeatures(vocabulary)
+    features = AdFeatures(vocabulary, options.model)
     rows = torch.arange(min(vocabulary.num_rows, 1_000_000))
     ads = torch.cat([towers.ads(features.of(part).to(device)) for part in rows.split(65_536)])
     found = total = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
 from tests.training.data.days import DAY_MS
@@ -13,9 +15,10 @@ from tests.training.data.days import DAY_MS
 def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
     """A batch as one dict an anchor; ragged lists cut."""
     rows: list[dict[str, Any]] = []
-    history_at, known_at = 0, 0
+    history_at, passed_at, known_at = 0, 0, 0
     for i in range(len(batch)):
         history_end = history_at + int(batch.history_lengths[i])
+        passed_end = passed_at + int(batch.passed_lengths[i])
         known_end = known_at + int(batch.known_lengths[i])
         rows.append(
             {
@@ -23,6 +26,7 @@ def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
                 "user_row": int(batch.user_row[i]),
                 "age": int(batch.user_features["age"][i]),
                 "history": batch.history_rows[history_at:history_end].tolist(),
+                "passed": batch.passed_rows[passed_at:passed_end].tolist(),
                 "ad_row": int(batch.ad_row[i]),
                 "request": int(batch.request_hash[i]),
                 "served_at_ms": int(batch.served_at_ms[i]),
@@ -49,8 +53,9 @@ def rows_of(batch: AnchorBatch) -> list[dict[str, Any]]:
                 ],
             }
         )
-        history_at, known_at = history_end, known_end
+        history_at, passed_at, known_at = history_end, passed_end, known_end
     assert history_at == len(batch.history_rows) and known_at == len(batch.known_rows)
+    assert passed_at == len(batch.passed_rows)
     return rows
 
 
@@ -59,25 +64,55 @@ def anchors_of(shards: list[list[dict[str, Any]]]) -> list[int]:
     return sorted(request for rows in shards for row in rows for request in row["positive_request_hash"])
 
 
-def expected_of(record: dict[str, Any], at: int, vocabulary: Vocabulary, max_history: int) -> dict[str, Any]:
+def anchors_in(record: dict[str, Any], merge_repeats: bool) -> list[int]:
+    """Numbers of a record's positives that are anchors: all, or the first of every ad."""
+    ads = record["positive_ad_id"]
+    return [at for at, ad in enumerate(ads) if not (merge_repeats and ad in ads[:at])]
+
+
+def listed_before(
+    record: dict[str, Any], side: str, moment: int, most: int, merge_repeats: bool
+) -> list[int]:
+    """The latest ads of a side that were served before a moment, oldest first; of repeats the last where merged."""
+    items = zip(record[f"{side}_ad_id"], record[f"{side}_served_at_ms"], record[f"{side}_kind"], strict=True)
+    ads = [ad for ad, served_at, kind in items if served_at < moment and kind != 100]
+    if merge_repeats:
+        ads = [ad for at, ad in enumerate(ads) if ad not in ads[at + 1 :]]
+    return ads[max(0, len(ads) - most) :]
+
+
+def expected_of(
+    record: dict[str, Any],
+    at: int,
+    vocabulary: Vocabulary,
+    *,
+    max_history: int,
+    max_passed: int = 0,
+    merge_repeats: bool = False,
+    kind_weights: dict[int, float] | None = None,
+) -> dict[str, Any]:
     """Everything of the anchor ``at`` but its draws."""
     row_of = {int(ad): row for row, ad in enumerate(vocabulary.ad_ids) if row}
     ages = {int(text): code for code, text in enumerate(vocabulary.values["user_age"], 1)}
-    served = record["positive_served_at_ms"]
-    history = [
-        row_of.get(ad, 0)
-        for ad, moment in zip(record["positive_ad_id"], served, strict=True)
-        if moment < served[at]
-    ]
+    ad, moment = record["positive_ad_id"][at], record["positive_served_at_ms"][at]
+    factors = [(kind_weights or {}).get(kind, 1.0) for kind in record["positive_kind"]]
+    same = [i for i, other in enumerate(record["positive_ad_id"]) if other == ad] if merge_repeats else [at]
+    strongest = max(same, key=lambda i: (factors[i], -i))
+
+    def rows(side: str, most: int) -> list[int]:
+        ads = listed_before(record, side, moment, most, merge_repeats)
+        return [row_of.get(ad, 0) for ad in ads]
+
     return {
         "user_id": record["user_id"],
         "age": ages.get(record["user_age"], 0),
-        "history": history[max(0, len(history) - max_history) :],
-        "ad_row": row_of.get(record["positive_ad_id"][at], 0),
+        "history": rows("positive", max_history),
+        "passed": rows("negative", max_passed),
+        "ad_row": row_of.get(ad, 0),
         "request": record["positive_request_hash"][at],
-        "served_at_ms": served[at],
-        "kind": record["positive_kind"][at],
-        "weight": record["positive_weight"][at],
+        "served_at_ms": moment,
+        "kind": record["positive_kind"][strongest],
+        "weight": float(np.float32(record["positive_weight"][at]) * np.float32(factors[strongest])),
         "known": [row_of.get(ad, 0) for ad in record["positive_ad_id"]],
     }
 

@@ -12,9 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scrollpast.errors import UserError
 from scrollpast.training.data.stream import AnchorStream
-from tests.training.data.days import DAY_MS, START_MS, reading, record, records, vocabulary, write_day
-from tests.training.data.reference import check_draws, expected_of, neighbours_of, pool_of, rows_of
+from tests.training.data.days import DAY_MS, KINDS, START_MS, reading, record, records, vocabulary, write_day
+from tests.training.data.reference import (
+    anchors_in,
+    check_draws,
+    expected_of,
+    neighbours_of,
+    pool_of,
+    rows_of,
+)
 
 
 @settings(max_examples=25)
@@ -24,6 +32,9 @@ from tests.training.data.reference import check_draws, expected_of, neighbours_o
     num_neighbours=st.integers(0, 3),
     explicit_boost=st.sampled_from([0.0, 1.0, 3.0]),
     max_history=st.integers(0, 4),
+    max_passed=st.integers(0, 4),
+    merge_repeats=st.booleans(),
+    kind_weights=st.sampled_from([{}, {"save": 2.5}, {"click": 0.5, "save": 0.25}]),
     num_workers=st.integers(0, 2),
 )
 def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
@@ -33,6 +44,9 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
     num_neighbours: int,
     explicit_boost: float,
     max_history: int,
+    max_passed: int,
+    merge_repeats: bool,
+    kind_weights: dict[str, float],
     num_workers: int,
 ) -> None:
     random = np.random.Generator(np.random.Philox(seed))
@@ -45,10 +59,14 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
         num_neighbours=num_neighbours,
         explicit_boost=explicit_boost,
         max_history=max_history,
+        max_passed=max_passed,
+        merge_repeats=merge_repeats,
+        kind_weights=kind_weights,
         num_workers=num_workers,
         block_records=5,
     )
     stream = AnchorStream([write_day(tmp_path_factory.mktemp("day"), shards)], words, *options)
+    seen = []
     for batch in stream:
         for row in rows_of(batch):
             shard, number = row.pop("origin")
@@ -57,10 +75,26 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
             check_draws(row.pop("hard"), source, pool_of(source, at, explicit_boost), words)
             check_draws(row.pop("neighbours"), source, neighbours_of(source), words)
             assert row.pop("user_row") == words.user_rows(np.array([row["user_id"]]))[0]
-            expected = expected_of(source, at, words, max_history)
+            expected = expected_of(
+                source,
+                at,
+                words,
+                max_history=max_history,
+                max_passed=max_passed,
+                merge_repeats=merge_repeats,
+                kind_weights={KINDS[name]: weight for name, weight in kind_weights.items()},
+            )
             if row["weight"] == 0:  # fills up the last batch
                 expected["weight"] = 0
+            else:
+                seen.append((shard, number, at))
             assert row == expected
+    assert sorted(seen) == [
+        (shard, number, at)
+        for shard, rows in enumerate(shards)
+        for number, source in enumerate(rows)
+        for at in anchors_in(source, merge_repeats)
+    ]
 
 
 def _as_stored(row: dict[str, Any]) -> dict[str, Any]:
@@ -234,3 +268,57 @@ def test_the_stated_q_makes_the_estimate_of_a_sum_over_the_pool_unbiased(tmp_pat
     for estimates in (by_first, by_second):
         error = np.std(estimates) / math.sqrt(len(estimates))
         assert abs(np.mean(estimates) - sum(value.values())) < 4 * error
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), merge_repeats=st.booleans())
+def test_no_list_of_an_anchor_holds_anything_later(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, merge_repeats: bool
+) -> None:
+    """Items served at or after the anchor change neither its history nor the ads that it passed over."""
+    random = np.random.Generator(np.random.Philox(seed))
+    source = record(random, 7, 4, 12)
+    moment = source["positive_served_at_ms"][int(random.integers(4))]
+    past = dict(source)
+    for side, latest in (("positive", moment), ("negative", moment - 1)):
+        is_kept = [served <= latest for served in source[f"{side}_served_at_ms"]]
+        for name in source:
+            if name.startswith(f"{side}_"):
+                past[name] = [value for value, kept in zip(source[name], is_kept, strict=True) if kept]
+
+    def lists(row: dict[str, Any]) -> list[Any]:
+        options = reading(batch_size=1, num_workers=0, max_passed=9, merge_repeats=merge_repeats, num_hard=0)
+        known = _one_anchor({"ad_id": [2]})
+        day = write_day(tmp_path_factory.mktemp("day"), [[row, known]])
+        rows = [found for batch in AnchorStream([day], vocabulary(), *options) for found in rows_of(batch)]
+        own = [found for found in rows if found["user_id"] == 7 and found["weight"]]
+        return [(found["history"], found["passed"]) for found in own if found["served_at_ms"] <= moment]
+
+    assert sorted(lists(source)) == sorted(lists(past))
+    assert lists(past)
+
+
+def test_an_anchor_of_a_repeated_pair_is_the_first_with_the_kind_of_the_largest_weight(
+    tmp_path: Path,
+) -> None:
+    row = _one_anchor({"ad_id": []}) | {
+        "positive_ad_id": [1, 2, 1, 1],
+        "positive_kind": [1, 1, 3, 1],
+        "positive_served_at_ms": [START_MS + second for second in range(4)],
+        "positive_request_hash": [50, 51, 52, 53],
+        "positive_weight": [0.5, 1.0, 1.0, 1.0],
+    }
+    options = reading(
+        batch_size=2, num_workers=0, shuffle=False, num_hard=0, merge_repeats=True, kind_weights={"save": 4.0}
+    )
+    (batch,) = AnchorStream([write_day(tmp_path, [[row]])], vocabulary(), *options)
+    assert batch.request_hash.tolist() == [50, 51]
+    assert (batch.kind.tolist(), batch.weight.tolist()) == ([3, 1], [2.0, 1.0])
+    assert batch.history_lengths.tolist() == [0, 1]
+
+
+def test_a_kind_that_no_day_has_is_a_mistake(tmp_path: Path) -> None:
+    day = write_day(tmp_path, [[_one_anchor({"ad_id": [2]})]])
+    expected = r"training.data.kind_weights.buy: expected a kind of engagement of the days \(click, hide"
+    with pytest.raises(UserError, match=expected):
+        AnchorStream([day], vocabulary(), *reading(kind_weights={"buy": 2.0}))

@@ -40,6 +40,7 @@ def held_out() -> HeldOut:
         user_row=np.array([1, 2, 3]),
         user_features={},
         history=ragged([9], [], []),
+        passed=ragged([], [], []),
         known=ragged([9], [], []),
         targets=ragged([1, 8], [0], [3]),
         served=ragged([2], [4], []),

@@ -105,12 +105,22 @@ class Queries:
         return {"age": vocabulary().user_codes("age", self.ages)}
 
     @property
-    def history_rows(self) -> Any:
-        return vocabulary().ad_rows(np.array([ad for ads in self.history for ad in ads], np.int64))
+    def lists(self) -> dict[str, tuple[Any, Any]]:
+        return {"history": _rows(self.history), "passed": _rows(self.passed)}
+
+    @property
+    def passed(self) -> list[list[int]]:
+        """Other ads, fewer of them."""
+        return [[ad + 1 for ad in ads[::2]] for ads in self.history]
 
     @property
     def history_offsets(self) -> Any:
         return np.cumsum([0, *map(len, self.history)])
+
+
+def _rows(lists: list[list[int]]) -> tuple[Any, Any]:
+    ads = np.array([ad for ads in lists for ad in ads], np.int64)
+    return vocabulary().ad_rows(ads), np.cumsum([0, *map(len, lists)])
 
 
 def queries(count: int = 50) -> Queries:
@@ -124,7 +134,8 @@ def queries(count: int = 50) -> Queries:
 
 
 def embedded(tower: UserTower, asked: Queries) -> torch.Tensor:
-    found: torch.Tensor = tower(asked.user_ids, asked.history, {"age": asked.ages})
+    passed = asked.passed if tower.max_passed else None
+    found: torch.Tensor = tower(asked.user_ids, asked.history, {"age": asked.ages}, passed)
     return found
 
 
@@ -217,6 +228,20 @@ def test_only_the_latest_of_a_history_count(tmp_path: Path) -> None:
     assert not torch.equal(tower(users, [[2, 3], [5]], ages)[0], short[0])
 
 
+def test_a_tower_that_reads_passed_ads_gives_the_same_embeddings_without_torchrec(tmp_path: Path) -> None:
+    checkpoint = trained(tmp_path / "trained", "max_steps=2", "data.max_passed=5", "data.merge_repeats=true")
+    export(checkpoint, str(tmp_path / "export"))
+    tower = UserTower.load(str(tmp_path / "export"))
+    assert tower.max_passed == 5
+    assert_same_users(checkpoint, tower)
+    users, ages = [1], {"age": [20]}
+    assert not torch.equal(tower(users, [[1]], ages, [[2, 3]]), tower(users, [[1]], ages, [[4]]))
+    long = tower(users, [[1]], ages, [[9, 1, 2, 3, 4, 5]])
+    assert torch.equal(long, tower(users, [[1]], ages, [[1, 2, 3, 4, 5]]))
+    with pytest.raises(ValueError, match="passed_ad_ids must be given for this tower"):
+        tower(users, [[1]], ages)
+
+
 def test_no_users_are_no_embeddings(tower: UserTower) -> None:
     assert tower([], [], {"age": []}).shape == (0, 4)
 
@@ -226,6 +251,7 @@ def test_no_users_are_no_embeddings(tower: UserTower) -> None:
     [
         (([1, 2], [[]], {"age": [1, 2]}), "history_ad_ids must be of 2 users, got 1"),
         (([1], [[]], {"age": [1, 2]}), "must be of 1 users, got 2"),
+        (([1], [[]], {"age": [1]}, [[]]), "passed_ad_ids must be left out for this tower"),
         (([1], [[]], None), r"features must be \['age'\], got \[\]"),
         (([1], [[]], {"age": [1], "sex": [1]}), "got .*sex"),
         (([1.5], [[]], {"age": [1]}), "user_ids must be a list of integers"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scrollpast.config.training_options import Model
+from scrollpast.config.training_options import Model, TrainingData
 from scrollpast.training.model.features import AdFeatures, user_features
 from scrollpast.training.model.initialization import fill_tables
 from scrollpast.training.model.towers import TableShapes, TwoTower
@@ -17,7 +17,7 @@ OPTIONS = Model(embedding_dim=4, output_dim=3, user_layers=[5], ad_layers=[])
 @pytest.fixture
 def towers() -> TwoTower:
     torch.manual_seed(0)
-    built = TwoTower(TableShapes.of(vocabulary()), OPTIONS)
+    built = TwoTower(TableShapes.of(vocabulary(), TrainingData()), OPTIONS)
     fill_tables(built.state_dict(), seed=0, bound=0.5)
     return built
 
@@ -27,14 +27,16 @@ def weights(towers: TwoTower, name: str) -> torch.Tensor:
 
 
 def test_every_feature_has_a_table_of_its_own() -> None:
-    shapes = TableShapes.of(vocabulary())
+    shapes = TableShapes.of(vocabulary(), TrainingData())
     assert shapes.user_side == {"user": 100, "user_age": 3, "history": 41}
     assert shapes.ad_side == {"ad": 41, "ad_advertiser": 4}
 
 
 def test_a_user_is_its_row_its_codes_and_the_mean_of_its_history(towers: TwoTower) -> None:
     features = user_features(
-        torch.tensor([7, 9]), {"age": torch.tensor([2, 0])}, torch.tensor([3, 5]), torch.tensor([2, 0])
+        torch.tensor([7, 9]),
+        {"age": torch.tensor([2, 0])},
+        {"history": (torch.tensor([3, 5]), torch.tensor([2, 0]))},
     )
     history = weights(towers, "history")
     pooled = torch.stack(
@@ -55,14 +57,59 @@ def test_an_ad_is_its_row_and_the_codes_of_its_features(towers: TwoTower) -> Non
     pooled = torch.cat([weights(towers, "ad")[rows], weights(towers, "ad_advertiser")[codes]], dim=1)
     outputs = towers.ad_tower.layers(pooled)
     torch.testing.assert_close(
-        towers.ads(AdFeatures(known).of(rows)), outputs / outputs.norm(dim=1, keepdim=True)
+        towers.ads(AdFeatures(known, OPTIONS).of(rows)), outputs / outputs.norm(dim=1, keepdim=True)
     )
 
 
 def test_embeddings_are_float32_of_length_1_also_from_reduced_arithmetic() -> None:
     torch.manual_seed(0)
-    towers = TwoTower(TableShapes.of(vocabulary()), OPTIONS, precision=torch.bfloat16)
+    towers = TwoTower(TableShapes.of(vocabulary(), TrainingData()), OPTIONS, precision=torch.bfloat16)
     fill_tables(towers.state_dict(), seed=0, bound=0.5)
-    embedded = towers.ads(AdFeatures(vocabulary()).of(torch.arange(41)))
+    embedded = towers.ads(AdFeatures(vocabulary(), OPTIONS).of(torch.arange(41)))
     assert embedded.dtype == torch.float32
     torch.testing.assert_close(embedded.norm(dim=1), torch.ones(41))
+
+
+def test_ads_that_the_user_passed_over_have_a_table_of_their_own() -> None:
+    shapes = TableShapes.of(vocabulary(), TrainingData(max_passed=8))
+    assert list(shapes.user_side.items())[-2:] == [("history", 41), ("passed", 41)]
+    torch.manual_seed(0)
+    towers = TwoTower(shapes, OPTIONS)
+    fill_tables(towers.state_dict(), seed=0, bound=0.5)
+    assert towers.user_lists == ["history", "passed"]
+    one, two = torch.tensor([1]), torch.tensor([2])
+    lists = {"history": (torch.tensor([3]), one), "passed": (torch.tensor([5, 6]), two)}
+    pooled = torch.cat(
+        [
+            weights(towers, "user")[7],
+            weights(towers, "user_age")[2],
+            weights(towers, "history")[3],
+            weights(towers, "passed")[[5, 6]].mean(0),
+        ]
+    )
+    expected = torch.nn.functional.normalize(towers.user_tower.layers(pooled[None]), dim=1)
+    found = towers.users(user_features(torch.tensor([7]), {"age": torch.tensor([2])}, lists))
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_ad_with_few_positives_is_embedded_by_its_features_alone() -> None:
+    known = vocabulary()  # row r has r positives
+    rows = torch.tensor([1, 4, 5, 40])
+    keys = AdFeatures(known, Model(min_ad_positives=5)).of(rows).to_dict()
+    assert keys["ad"].values().tolist() == [0, 0, 5, 40]
+    assert keys["ad_advertiser"].values().tolist() == known.feature_codes["advertiser"][rows].tolist()
+
+
+def test_dropped_rows_are_a_share_of_the_ads_the_same_ones_in_every_place_of_a_step() -> None:
+    known = vocabulary()
+    features = AdFeatures(known, Model(ad_row_dropout=0.25), seed=3)
+    rows = torch.arange(41).repeat(2)
+    found = torch.stack([features.of(rows, step).to_dict()["ad"].values().view(2, 41) for step in range(400)])
+    assert torch.equal(found[:, 0], found[:, 1])
+    assert torch.equal(features.of(rows, 7).to_dict()["ad"].values(), found[7].view(-1))
+    is_dropped = found[:, 0, 1:] == 0
+    assert abs(is_dropped.float().mean() - 0.25) < 4 * (0.25 * 0.75 / is_dropped.numel()) ** 0.5
+    assert is_dropped.float().mean(0).max() < 0.4, "every ad is kept in most steps"
+    assert torch.equal(features.of(rows).to_dict()["ad"].values(), rows), (
+        "outside of training none is dropped"
+    )

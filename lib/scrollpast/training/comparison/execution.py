@@ -1,7 +1,6 @@
-"""The runs of a comparison: each one trained, measured and left as a result, unless its result is there already.
+"""Runs of a comparison: each run is trained, measured and written as a result, unless its result exists.
 
-Runs follow each other in one process (or on the ranks of torchrun), which reads the later days and imports PyTorch
-once.
+Runs are sequential in one process (or on the ranks of torchrun), which reads the later days and imports PyTorch once.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from scrollpast.training.model.embedding import embed_ads, embed_users, read_tow
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run, and where it leaves what."""
+    """Run with the places of its files."""
 
     cell: Cell
     options: Training
@@ -48,10 +47,10 @@ def planned_runs(
     vocabulary: Vocabulary,
     out: str,
 ) -> list[PlannedRun]:
-    """All runs, in the order in which they are done: every arm with the first seed, then with the next.
+    """All runs in order: every arm with the first seed, then every arm with the next seed.
 
     Raises:
-        UserError: an arm of the configuration's own has options that do not fit.
+        UserError: a configured arm has invalid options.
     """
     name = result_name(options, days.evaluation, days.history)
     runs = []
@@ -65,7 +64,7 @@ def planned_runs(
 
 
 class Execution:
-    """Does what is left to do of some runs. All ranks have one, with the same arguments."""
+    """Execution of unfinished runs. All ranks have an instance with the same arguments."""
 
     def __init__(
         self,
@@ -77,14 +76,14 @@ class Execution:
     ) -> None:
         self._options, self._days, self._device = options, days, device
         self._vocabulary, self._vocabulary_uri = vocabulary, vocabulary_uri
-        self._held_out: dict[int, HeldOut] = {}
+        self._held_out: dict[tuple[int, int, bool], HeldOut] = {}
         self._is_first = dist.get_rank() == 0
 
     def finish(self, runs: list[PlannedRun]) -> bool:
-        """Train and measure what has no result; returns False where SIGTERM stopped it on the way.
+        """Train and measure runs without a result; returns False after SIGTERM.
 
         Raises:
-            ScrollpastError: a run failed; the results of those before it stay.
+            ScrollpastError: a run failed; the results of earlier runs stay.
         """
         for number, run in enumerate(runs, 1):
             name = f"{run.cell.name}, seed {run.options.seed} ({number} of {len(runs)})"
@@ -104,7 +103,7 @@ class Execution:
         with raise_on_all_ranks():
             checkpoint = chosen_checkpoint(run.folder, run.options.evaluation.metric)
             towers, held_out = read_towers(checkpoint, self._vocabulary), self._later_users(run)
-        # As the evaluation job does it, on the CPU: a checkpoint's numbers are the same wherever it was trained.
+        # On the CPU, as in the evaluation job: metrics do not depend on the device of the training.
         device = torch.device("cpu")
         users, ads = embed_users(towers, held_out, device), embed_ads(towers, self._vocabulary, device)
         with raise_on_all_ranks():
@@ -122,19 +121,20 @@ class Execution:
                 Result(facts, held_out.user_id, numbers).write(run.result)
 
     def _later_users(self, run: PlannedRun) -> HeldOut:
-        """The users to measure on: read once, as long as arms look at histories of the same length."""
-        most = run.options.data.max_history
-        if most not in self._held_out:
+        """The users to measure on: read once, as long as arms look at lists of the same length."""
+        data = run.options.data
+        key = (data.max_history, data.max_passed, data.merge_repeats)
+        if key not in self._held_out:
             self._held_out = {
-                most: read_held_out(
+                key: read_held_out(
                     self._days.history,
                     self._days.evaluation,
                     self._vocabulary,
-                    max_history=most,
+                    data=data,
                     max_users=self._options.max_users,
                 )
             }
-        return self._held_out[most]
+        return self._held_out[key]
 
     def _say(self, text: str) -> None:
         if self._is_first:
@@ -142,11 +142,11 @@ class Execution:
 
 
 def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
-    """The results of runs that are finished, all of the same users.
+    """Read the results of finished runs, which have to cover the same users.
 
     Raises:
         CorruptShardError: a file is not a result.
-        ScrollpastError: results are of other users than each other.
+        ScrollpastError: the users of two results differ.
     """
     results = [Result.read(run.result) for run in runs]
     for run, result in zip(runs, results, strict=True):
@@ -155,13 +155,13 @@ def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
                 run.result,
                 expected=f"the users of {runs[0].result}",
                 found="others",
-                remedy="move it away and run again: it is computed anew",
+                remedy="move the file away and run again to compute it",
             )
     return results
 
 
 def _agreed(value: bool) -> bool:
-    """Result of the first rank: a file that it has just written the others may not see yet."""
+    """Value of the first rank on all ranks: other ranks may not see a file that the first rank has just written."""
     values = [value]
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(values)

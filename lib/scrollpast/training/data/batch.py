@@ -1,6 +1,6 @@
 """Batch of anchors, with their context and the negatives of their users.
 
-Shapes: B anchors, K hard negatives and J neighbours an anchor, ΣH and ΣP the values of a ragged list of all
+Shapes: B anchors, K hard negatives and J neighbours an anchor, ΣH, ΣS and ΣP the values of a ragged list of all
 anchors together.
 """
 
@@ -58,6 +58,10 @@ class AnchorBatch:
     history_rows: torch.Tensor
     """int64 [ΣH]: ads of the record's positives that were served before the anchor, oldest first"""
     history_lengths: torch.Tensor
+    """int64 [B]"""
+    passed_rows: torch.Tensor
+    """int64 [ΣS]: served ads of the record's negatives before the anchor, oldest first"""
+    passed_lengths: torch.Tensor
     """int64 [B]"""
     ad_row: torch.Tensor
     """int64 [B]: the positive"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ _UNREAD = {"negative_position", "negative_dwell_ms"}
 
 Integers = NDArray[np.int64]
 
+NEVER_MS = np.iinfo(np.int64).max
+
 
 def block_features(vocabulary: Vocabulary) -> list[str]:
     """The features of a record that training reads."""
@@ -44,6 +46,9 @@ class Side:
     requests: Integers
     weights: NDArray[np.float32]
     """float32 [M]"""
+    superseded_ms: Integers
+    """int64 [M]: when the record's next item of the same ad was served; far ahead where none follows. An item is the
+    latest of its ad at a time t if served_at_ms < t <= superseded_ms"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Block:
     """int64 [positives]"""
     record_of: Integers
     """int64 [positives]: which of the R records a positive belongs to"""
+    anchor_positives: Integers
+    """int64 [A], ascending: the positives that are anchors"""
     negatives: Side
     latest_negative_ms: Integers
     """int64 [R]: when the last negative of a record was served; far back where it has none"""
@@ -96,6 +103,8 @@ def block_of(
     sample_by_weight: bool,
     explicit_boost: float,
     has_neighbours: bool,
+    merge_repeats: bool = False,
+    kind_weights: NDArray[np.float32] | None = None,
 ) -> Block:
     """Map decoded records to rows, and find what may be drawn as a hard negative and what as a neighbour.
 
@@ -106,6 +115,9 @@ def block_of(
         sample_by_weight: else every hard negative is drawn as if its weight were 1.
         explicit_boost: a hide or report is drawn as if its weight were this many times as large.
         has_neighbours: whether neighbours will be drawn.
+        merge_repeats: all positives of one ad in a record are one anchor, the first of them, with the kind of the
+            largest weight; and lists hold an ad once, where it was served last.
+        kind_weights: float32 by code of the kind of a positive: factor of the anchor's weight; all 1 if left out.
     """
     (positives, positive_ads), (negatives, negative_ads) = (
         _side(batch, side, vocabulary) for side in ("positive", "negative")
@@ -116,7 +128,16 @@ def block_of(
         values = batch.column(USER_FEATURE_PREFIX + name).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
         codes[at] = vocabulary.user_codes(name, values)
     num_positives = np.diff(positives.offsets)
+    record_of = np.repeat(np.arange(batch.num_rows), num_positives)
+    positives, anchor_positives = _anchors(positives, positive_ads, record_of, kind_weights, merge_repeats)
     is_neighbour = negatives.kinds == NEIGHBOUR_CODE
+    negative_of = np.repeat(np.arange(batch.num_rows), np.diff(negatives.offsets))
+    superseded_ms = (
+        _superseded(negatives, negative_ads, negative_of, ~is_neighbour)
+        if merge_repeats
+        else np.where(is_neighbour, np.iinfo(np.int64).min, NEVER_MS)
+    )
+    negatives = replace(negatives, superseded_ms=frozen(superseded_ms, np.int64))
     is_positive = np.zeros(len(negative_ads), np.bool_)
     _mark_positives(positives.offsets, positive_ads, negatives.offsets, negative_ads, is_positive)
     hard_weights = _draw_weights(negatives, ~is_neighbour & ~is_positive)
@@ -134,12 +155,72 @@ def block_of(
         user_codes=frozen(codes, np.int64),
         positives=positives,
         positive_ad_ids=positive_ads,
-        record_of=frozen(np.repeat(np.arange(batch.num_rows), num_positives), np.int64),
+        record_of=frozen(record_of, np.int64),
+        anchor_positives=frozen(anchor_positives, np.int64),
         negatives=negatives,
         latest_negative_ms=frozen(_latest(negatives), np.int64),
         hard_draw_weights=frozen(hard_weights, np.float64),
         neighbour_draw_weights=frozen(neighbour_weights, np.float64),
     )
+
+
+def _anchors(
+    positives: Side,
+    ad_ids: Integers,
+    record_of: Integers,
+    kind_weights: NDArray[np.float32] | None,
+    merge_repeats: bool,
+) -> tuple[Side, Integers]:
+    """Positives with the kind and the weight of their anchor, and the numbers of those that are anchors."""
+    weights, kinds = positives.weights, positives.kinds
+    factors = np.ones(len(kinds), np.float32) if kind_weights is None else kind_weights[kinds]
+    if not merge_repeats:
+        return replace(positives, weights=frozen(weights * factors, np.float32)), np.arange(len(kinds))
+    order = np.lexsort((np.arange(len(ad_ids)), ad_ids, record_of))
+    is_first = np.ones(len(order), np.bool_)
+    is_first[1:] = (np.diff(ad_ids[order]) != 0) | (np.diff(record_of[order]) != 0)
+    firsts = np.flatnonzero(is_first)
+    anchors = order[firsts]
+    # Of each pair the largest factor, and the kind of the first positive that has it.
+    by_factor = np.lexsort((order, -factors[order], np.cumsum(is_first)))
+    strongest = order[by_factor[firsts]]
+    kinds, weights = kinds.copy(), weights.copy()
+    kinds[anchors] = positives.kinds[strongest]
+    weights[anchors] = positives.weights[anchors] * factors[strongest]
+    side = replace(
+        positives,
+        kinds=frozen(kinds, np.int64),
+        weights=frozen(weights, np.float32),
+        superseded_ms=frozen(_superseded(positives, ad_ids, record_of), np.int64),
+    )
+    return side, np.sort(anchors)
+
+
+def _superseded(
+    side: Side, ad_ids: Integers, record_of: Integers, is_listed: NDArray[np.bool_] | None = None
+) -> Integers:
+    """When each item's ad was served next in its record, int64 [M]; far back for what is never listed."""
+    listed = np.arange(len(ad_ids)) if is_listed is None else np.flatnonzero(is_listed)
+    found = np.full(len(ad_ids), np.iinfo(np.int64).min)
+    order = listed[np.lexsort((listed, ad_ids[listed], record_of[listed]))]
+    found[order] = NEVER_MS
+    is_followed = (np.diff(ad_ids[order]) == 0) & (np.diff(record_of[order]) == 0)
+    found[order[:-1][is_followed]] = side.served_at_ms[order[1:][is_followed]]
+    return found
+
+
+def anchor_offsets(lists: pa.Array, *, merge_repeats: bool) -> Integers:
+    """int64 [R + 1]: anchors before each record, where ``lists`` are the positive ads of R records."""
+    offsets = list_offsets(lists)
+    if not merge_repeats:
+        return offsets
+    ads = lists.flatten().to_numpy()
+    record_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((ads, record_of))
+    is_first = np.ones(len(ads), np.bool_)
+    is_first[1:] = (np.diff(ads[order]) != 0) | (np.diff(record_of[order]) != 0)
+    counts = np.bincount(record_of[order][is_first], minlength=len(offsets) - 1)
+    return frozen(np.append(0, np.cumsum(counts)), np.int64)
 
 
 def _draw_weights(negatives: Side, is_wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -171,6 +252,7 @@ def _side(batch: pa.RecordBatch, side: str, vocabulary: Vocabulary) -> tuple[Sid
         served_at_ms=values("served_at_ms", np.int64),
         requests=values("request_hash", np.int64),
         weights=values("weight", np.float32),
+        superseded_ms=frozen(np.full(len(ad_ids), NEVER_MS), np.int64),
     )
     return columns, ad_ids
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from scrollpast.shards.reader import PublishedShard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.data.block import anchor_offsets
 from scrollpast.training.data.shard_blocks import positive_ads
 
 
@@ -17,13 +18,14 @@ def count_anchors(
     shards: Sequence[PublishedShard],
     vocabulary: Vocabulary,
     *,
+    merge_repeats: bool = False,
     rank: int = 0,
     num_ranks: int = 1,
     num_threads: int = 2,
 ) -> NDArray[np.int64]:
     """Read the shards ``rank``, ``rank + num_ranks``, … and count: int64 [2, S], zeros for the others.
 
-    Row 0 counts the anchors, row 1 those whose ad the vocabulary knows. The sum over ranks (one all-reduce) is
+    Row 0 counts the anchors, row 1 the positives whose ad the vocabulary knows. The sum over ranks (one all-reduce) is
     what `AnchorStream` takes as ``counts``; with one rank it is complete as it is. Payloads are not verified
     here, as every one is when it is read for training.
 
@@ -34,8 +36,9 @@ def count_anchors(
 
     def count(number: int) -> None:
         content, frames = read_shard_content(shards[number], verify=False)
-        ads = positive_ads(content, frames, shards[number]).flatten().to_numpy()
-        counts[:, number] = len(ads), np.count_nonzero(vocabulary.ad_rows(ads))
+        lists = positive_ads(content, frames, shards[number])
+        num_known = np.count_nonzero(vocabulary.ad_rows(lists.flatten().to_numpy()))
+        counts[:, number] = anchor_offsets(lists, merge_repeats=merge_repeats)[-1], num_known
 
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(count, range(rank, len(shards), num_ranks)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, inlined
-from scrollpast.training.data.block import Block, Integers
+from scrollpast.training.data.block import Block, Integers, Side
 
 _DAY_MS = 86_400_000
 _NO_END_MS = np.iinfo(np.int64).max
@@ -49,6 +49,8 @@ class AnchorPiece:
     """float32 [2, n, J]: weight, log Q"""
     history_rows: Integers
     history_lengths: Integers
+    passed_rows: Integers
+    passed_lengths: Integers
     known_rows: Integers
     known_lengths: Integers
 
@@ -59,6 +61,7 @@ class AnchorPiece:
         """The piece in parts of these sizes, which add up to it; views of the same memory."""
         bounds = np.cumsum([0, *sizes])
         history = np.append(0, np.cumsum(self.history_lengths))[bounds]
+        passed = np.append(0, np.cumsum(self.passed_lengths))[bounds]
         known = np.append(0, np.cumsum(self.known_lengths))[bounds]
         return [
             AnchorPiece(
@@ -70,6 +73,8 @@ class AnchorPiece:
                 neighbour_weights=self.neighbour_weights[:, first:stop],
                 history_rows=self.history_rows[history[at] : history[at + 1]],
                 history_lengths=self.history_lengths[first:stop],
+                passed_rows=self.passed_rows[passed[at] : passed[at + 1]],
+                passed_lengths=self.passed_lengths[first:stop],
                 known_rows=self.known_rows[known[at] : known[at + 1]],
                 known_lengths=self.known_lengths[first:stop],
             )
@@ -90,6 +95,8 @@ def concatenate(pieces: Sequence[AnchorPiece]) -> AnchorPiece:
         neighbour_weights=_joined([piece.neighbour_weights for piece in pieces]),
         history_rows=np.concatenate([piece.history_rows for piece in pieces]),
         history_lengths=np.concatenate([piece.history_lengths for piece in pieces]),
+        passed_rows=np.concatenate([piece.passed_rows for piece in pieces]),
+        passed_lengths=np.concatenate([piece.passed_lengths for piece in pieces]),
         known_rows=np.concatenate([piece.known_rows for piece in pieces]),
         known_lengths=np.concatenate([piece.known_lengths for piece in pieces]),
     )
@@ -109,6 +116,7 @@ def expand(
     num_hard: int,
     num_neighbours: int,
     max_history: int,
+    max_passed: int = 0,
     seed: int,
     epoch: int,
     is_padding: bool = False,
@@ -120,6 +128,7 @@ def expand(
         num_hard: K.
         num_neighbours: J; if more than 0, the block has to be one with neighbours.
         max_history: positives of the history at most, the latest.
+        max_passed: ads that the user passed over before the anchor at most, the latest.
         seed: with ``epoch``, the user and the anchor it decides the draws; neither batch nor rank does.
         is_padding: give every anchor the weight 0.
     """
@@ -131,15 +140,12 @@ def expand(
         positives.requests, positives.served_at_ms, positives.kinds, block.shard,
         block.first_record, numbers,
     )  # fmt: skip
-    served, offsets = positives.served_at_ms, positives.offsets
-    history_lengths, known_lengths = np.empty(num_anchors, np.int64), np.empty(num_anchors, np.int64)
-    _measure(anchors, block.record_of, offsets, served, max_history, history_lengths, known_lengths)
-    history_rows = np.empty(history_lengths.sum(), np.int64)
+    history_rows, history_lengths = _before(block, anchors, positives, max_history)
+    passed_rows, passed_lengths = _before(block, anchors, block.negatives, max_passed)
+    known_lengths = np.empty(num_anchors, np.int64)
+    _measure_known(anchors, block.record_of, positives.offsets, known_lengths)
     known_rows = np.empty(known_lengths.sum(), np.int64)
-    _copy_lists(
-        anchors, block.record_of, offsets, served, positives.ad_rows, history_lengths,
-        history_rows, known_rows,
-    )  # fmt: skip
+    _copy_known(anchors, block.record_of, positives.offsets, positives.ad_rows, known_rows)
     hard_numbers, hard_weights = _drawn(
         block, anchors, numbers, block.hard_draw_weights, num_values=2, num_draws=num_hard,
         ends_with_day=True, stream=_HARD_STREAM, seed=seed, epoch=epoch,
@@ -159,6 +165,8 @@ def expand(
         neighbour_weights,
         history_rows,
         history_lengths,
+        passed_rows,
+        passed_lengths,
         known_rows,
         known_lengths,
     )
@@ -228,49 +236,84 @@ def _copy_numbers(
 
 
 @compiled
-def _measure(
-    anchors: Integers,
-    record_of: Integers,
-    offsets: Integers,
-    served_at_ms: Integers,
-    max_history: int,
-    history_lengths: Integers,
-    known_lengths: Integers,
-) -> None:
+def _measure_known(anchors: Integers, record_of: Integers, offsets: Integers, lengths: Integers) -> None:
     for i in range(len(anchors)):
         record = record_of[anchors[i]]
-        count = 0
-        for positive in range(offsets[record], offsets[record + 1]):
-            count += served_at_ms[positive] < served_at_ms[anchors[i]]
-        history_lengths[i] = min(count, max_history)
-        known_lengths[i] = offsets[record + 1] - offsets[record]
+        lengths[i] = offsets[record + 1] - offsets[record]
 
 
 @compiled
-def _copy_lists(
-    anchors: Integers,
-    record_of: Integers,
-    offsets: Integers,
-    served_at_ms: Integers,
-    ad_rows: Integers,
-    history_lengths: Integers,
-    history_rows: Integers,
-    known_rows: Integers,
+def _copy_known(
+    anchors: Integers, record_of: Integers, offsets: Integers, ad_rows: Integers, rows: Integers
 ) -> None:
-    history_end, known_end = 0, 0
+    end = 0
     for i in range(len(anchors)):
         record = record_of[anchors[i]]
         for positive in range(offsets[record], offsets[record + 1]):
-            known_rows[known_end] = ad_rows[positive]
-            known_end += 1
-        # From the latest backwards until the history is full: what is cut off is the oldest.
-        history_end += history_lengths[i]
-        at, positive = history_end, offsets[record + 1]
-        while at > history_end - history_lengths[i]:
-            positive -= 1
-            if served_at_ms[positive] < served_at_ms[anchors[i]]:
+            rows[end] = ad_rows[positive]
+            end += 1
+
+
+def _before(block: Block, anchors: Integers, side: Side, most: int) -> tuple[Integers, Integers]:
+    """Rows and lengths of a side's items that were served before each anchor: the latest ``most``, oldest first."""
+    lengths = np.zeros(len(anchors), np.int64)
+    if not most:
+        return np.zeros(0, np.int64), lengths
+    places = (
+        block.record_of,
+        block.positives.served_at_ms,
+        side.offsets,
+        side.served_at_ms,
+        side.superseded_ms,
+    )
+    _measure_before(anchors, *places, most, lengths)
+    rows = np.empty(lengths.sum(), np.int64)
+    _copy_before(anchors, *places, side.ad_rows, lengths, rows)
+    return rows, lengths
+
+
+@compiled
+def _measure_before(
+    anchors: Integers,
+    record_of: Integers,
+    anchor_ms: Integers,
+    offsets: Integers,
+    served_at_ms: Integers,
+    superseded_ms: Integers,
+    most: int,
+    lengths: Integers,
+) -> None:
+    for i in range(len(anchors)):
+        record, at_ms = record_of[anchors[i]], anchor_ms[anchors[i]]
+        count = 0
+        for item in range(offsets[record], offsets[record + 1]):
+            count += served_at_ms[item] < at_ms and at_ms <= superseded_ms[item]
+        lengths[i] = min(count, most)
+
+
+@compiled
+def _copy_before(
+    anchors: Integers,
+    record_of: Integers,
+    anchor_ms: Integers,
+    offsets: Integers,
+    served_at_ms: Integers,
+    superseded_ms: Integers,
+    ad_rows: Integers,
+    lengths: Integers,
+    rows: Integers,
+) -> None:
+    end = 0
+    for i in range(len(anchors)):
+        record, at_ms = record_of[anchors[i]], anchor_ms[anchors[i]]
+        # From the latest backwards until the list is full: what is cut off is the oldest.
+        end += lengths[i]
+        at, item = end, offsets[record + 1]
+        while at > end - lengths[i]:
+            item -= 1
+            if served_at_ms[item] < at_ms and at_ms <= superseded_ms[item]:
                 at -= 1
-                history_rows[at] = ad_rows[positive]
+                rows[at] = ad_rows[item]
 
 
 @inlined

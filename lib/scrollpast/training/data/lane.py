@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from scrollpast.config.training_options import TrainingData
 from scrollpast.shards.reader import PublishedShard
@@ -44,6 +45,8 @@ class LaneReader:
     options: TrainingData
     sampling: Sampling
     cache: BlockCache
+    kind_weights: NDArray[np.float32]
+    """Factor of the weight of an anchor, by the code of its kind"""
 
     def pieces(
         self, segments: Sequence[Segment], epoch: int, position: int, size: int
@@ -81,6 +84,7 @@ class LaneReader:
                 num_hard=sampling.num_hard,
                 num_neighbours=sampling.num_neighbours,
                 max_history=self.options.max_history,
+                max_passed=self.options.max_passed,
                 seed=sampling.seed,
                 epoch=epoch,
                 is_padding=run.is_padding,
@@ -113,6 +117,8 @@ class LaneReader:
             sample_by_weight=self.sampling.sample_by_weight,
             explicit_boost=options.explicit_boost,
             has_neighbours=self.sampling.num_neighbours > 0,
+            merge_repeats=options.merge_repeats,
+            kind_weights=self.kind_weights,
             verify=options.verify,
         )
 
@@ -132,5 +138,6 @@ class LaneReader:
             anchors = np.arange(first, stop) - offsets[bounds[number]]
             if self.options.shuffle:
                 anchors = anchors[permutation(len(anchors), seed, *keys, number)]
-            yield AnchorRun(shard.block(number), np.ascontiguousarray(anchors[skipped:]), segment.is_padding)
+            block = shard.block(number)
+            yield AnchorRun(block, block.anchor_positives[anchors[skipped:]], segment.is_padding)
             skipped = 0

@@ -27,7 +27,13 @@ def open_stream(
     if num_ranks > 1:
         with raise_on_all_ranks():
             shards = ShardReader(days, features=block_features(vocabulary)).shards
-            counts = count_anchors(shards, vocabulary, rank=rank, num_ranks=num_ranks)
+            counts = count_anchors(
+                shards,
+                vocabulary,
+                merge_repeats=options.data.merge_repeats,
+                rank=rank,
+                num_ranks=num_ranks,
+            )
         dist.all_reduce(torch.from_numpy(counts))
     with raise_on_all_ranks():
         return AnchorStream(

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from scrollpast.record_schema import POSITIVE_FEATURES
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.framing import Frames
 from scrollpast.shards.reader import PublishedShard, decode_shard, read_shard_content
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.data.block import Block, Integers, block_of, list_offsets
+from scrollpast.training.data.block import Block, Integers, anchor_offsets, block_of
 
 _ENTRY_BYTES = 4096
 """Bytes of Python objects around the arrays of a block, approximately."""
@@ -79,16 +80,19 @@ class ShardBlocks:
         sample_by_weight: bool,
         explicit_boost: float,
         has_neighbours: bool,
+        merge_repeats: bool,
+        kind_weights: NDArray[np.float32],
         verify: bool,
     ) -> None:
         self.number = number
         self._shard, self._schema, self._vocabulary, self._cache = shard, schema, vocabulary, cache
         self._sample_by_weight, self._explicit_boost = sample_by_weight, explicit_boost
         self._has_neighbours, self._verify = has_neighbours, verify
+        self._merge_repeats, self._kind_weights = merge_repeats, kind_weights
         self._content: tuple[pa.Buffer, Frames] | None = None
         offsets = cache.offsets(number)
         if offsets is None:
-            offsets = list_offsets(positive_ads(*self._read(), shard))
+            offsets = anchor_offsets(positive_ads(*self._read(), shard), merge_repeats=merge_repeats)
             cache.keep_offsets(number, offsets)
         self.anchor_offsets: Integers = offsets
         """int64 [R + 1]: anchors before each record of the shard."""
@@ -112,6 +116,8 @@ class ShardBlocks:
                 sample_by_weight=self._sample_by_weight,
                 explicit_boost=self._explicit_boost,
                 has_neighbours=self._has_neighbours,
+                merge_repeats=self._merge_repeats,
+                kind_weights=self._kind_weights,
             )
             self._cache.keep_block(self.number, number, block)
         return block
@@ -123,7 +129,7 @@ class ShardBlocks:
 
 
 def positive_ads(content: Any, frames: Frames, shard: PublishedShard) -> pa.Array:
-    """The lists of positive ads of all records of a shard; each of them is an anchor."""
+    """The lists of positive ads of all records of a shard: their anchors."""
     name = next(iter(POSITIVE_FEATURES))
     schema = pa.schema([pa.field(name, POSITIVE_FEATURES[name])])
     return decode_frames(content, frames, schema, shard.uri, remedy=shard.remedy).column(name)

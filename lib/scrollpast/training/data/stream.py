@@ -66,7 +66,7 @@ class AnchorStream:
         self._fingerprint = str(reader.state()["shards"])
         self._vocabulary = vocabulary
         if counts is None:
-            counts = count_anchors(self.shards, vocabulary)
+            counts = count_anchors(self.shards, vocabulary, merge_repeats=options.merge_repeats)
         assert counts.shape == (2, len(self.shards)), counts.shape
         num_negatives = sum(day.num_negatives for day in reader.days)
         _check_content(counts, num_negatives, manifests, vocabulary, sampling)
@@ -76,7 +76,13 @@ class AnchorStream:
         )
         self._own_lanes = self._lanes.of_rank(rank, num_ranks)
         self._reader = LaneReader(
-            self.shards, reader.schema, vocabulary, options, sampling, BlockCache(options.cache_bytes)
+            self.shards,
+            reader.schema,
+            vocabulary,
+            options,
+            sampling,
+            BlockCache(options.cache_bytes),
+            _kind_weights(options.kind_weights, [day.kinds for day in reader.days]),
         )
         self._epoch = 0
         self._position = 0
@@ -207,6 +213,8 @@ class AnchorStream:
             user_features={name: torch.from_numpy(row) for name, row in codes},
             history_rows=torch.from_numpy(piece.history_rows),
             history_lengths=torch.from_numpy(piece.history_lengths),
+            passed_rows=torch.from_numpy(piece.passed_rows),
+            passed_lengths=torch.from_numpy(piece.passed_lengths),
             weight=torch.from_numpy(piece.weights),
             hard=Draws(row=hard[0], request=hard[1], weight=hard[2], log_q=hard[3]),
             neighbour=Draws(row=neighbour[0], weight=neighbour[1], log_q=neighbour[2]),
@@ -230,9 +238,30 @@ class AnchorStream:
             "seed": self._sampling.seed,
             "shuffle": self._options.shuffle,
             "block_records": self._options.block_records,
+            "merge_repeats": self._options.merge_repeats,
             "epoch": epoch,
             "lane_position": position,
         }
+
+
+def _kind_weights(weights: Mapping[str, float], kinds: Sequence[Mapping[str, int]]) -> NDArray[np.float32]:
+    """Factor of the weight of an anchor, by the code of its kind.
+
+    Raises:
+        UserError: a kind that no day has.
+    """
+    codes = {name: code for day in kinds for name, code in day.items()}
+    found = np.ones(max(codes.values(), default=0) + 1, np.float32)
+    for name, weight in weights.items():
+        if name not in codes:
+            raise UserError(
+                f"training.data.kind_weights.{name}",
+                expected=f"a kind of engagement of the days ({', '.join(codes)})",
+                found=repr(name),
+                remedy="name one of these, or remove it",
+            )
+        found[codes[name]] = weight
+    return found
 
 
 def _check_content(

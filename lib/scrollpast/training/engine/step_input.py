@@ -14,7 +14,7 @@ from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.loss.terms.registry import terms_of
-from scrollpast.training.model.features import AdFeatures, user_features
+from scrollpast.training.model.features import AdFeatures, lists_of, user_features
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class StepInput(Pipelineable):
     rows: dict[str, torch.Tensor]
     """int64 [M] by source of negatives: what `NegativeSource.rows` returned"""
     step: int
-    """Counted from 0."""
+    """Number of the step, counted from 0."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> StepInput:
         """The same input on ``device``."""
@@ -52,7 +52,7 @@ class StepInput(Pipelineable):
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
-        """Keep the memory until ``stream`` has done what it was given so far."""
+        """Keep the memory until ``stream`` has finished its present work."""
         for part in (self.users, self.ads, self.anchors, *self.rows.values()):
             part.record_stream(stream)
 
@@ -61,21 +61,22 @@ class Preparation:
     """Preparation of batches for steps: rows of every source of negatives, and the features of every ad."""
 
     def __init__(self, vocabulary: Vocabulary, options: Training) -> None:
-        self._ad_features = AdFeatures(vocabulary)
+        self._ad_features = AdFeatures(vocabulary, options.model, options.seed)
+        self._data = options.data
         self._sources = [source for term in terms_of(options, vocabulary) for source in term.sources]
 
     def of(self, batch: AnchorBatch, step: int) -> StepInput:
-        """The input of step ``step``."""
+        """Prepare the input of step ``step``."""
         rows = {source.name: source.rows(batch, step) for source in self._sources}
-        users = user_features(batch.user_row, batch.user_features, batch.history_rows, batch.history_lengths)
-        ads = self._ad_features.of(torch.cat([batch.ad_row, *rows.values()]))
+        users = user_features(batch.user_row, batch.user_features, lists_of(batch, self._data))
+        ads = self._ad_features.of(torch.cat([batch.ad_row, *rows.values()]), step)
         # How long the parts of the keys are: told here, or else asked of the device, which all would wait for.
         return StepInput(users.sync(), ads.sync(), batch, rows, step)
 
     def steps(
         self, batches: Iterable[AnchorBatch], first_step: int, *, is_pinned: bool = False
     ) -> Generator[StepInput]:
-        """The inputs of consecutive steps; in page-locked memory if asked, from which a GPU copies by itself."""
+        """Inputs of consecutive steps; optionally in page-locked memory, from which a GPU copies asynchronously."""
         for step, batch in enumerate(batches, first_step):
             made = self.of(batch, step)
             yield made.pin_memory() if is_pinned else made

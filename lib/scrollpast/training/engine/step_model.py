@@ -1,4 +1,4 @@
-"""Towers and loss as one module that is sharded, pipelined and differentiated."""
+"""Towers and loss as one module, for sharding, pipelining and differentiation."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class StepModel(nn.Module):
 def build(
     options: Training, vocabulary: Vocabulary, device: torch.device, group: dist.ProcessGroup
 ) -> DistributedModelParallel:
-    """The sharded model with its first weights: the same ones on any number of ranks.
+    """Build the sharded model with its initial weights, which are the same on any number of ranks.
 
     Raises:
         UserError: the tables cannot be placed.
     """
-    shapes = TableShapes.of(vocabulary)
+    shapes = TableShapes.of(vocabulary, options.data)
     torch.manual_seed(options.seed)
     precision = precision_of(options.model.precision, device)
     towers = TwoTower(shapes, options.model, table_device="meta", precision=precision)
@@ -56,7 +56,7 @@ def build(
         )
     if options.model.compile:
         for tower in (towers.user_tower, towers.ad_tower):
-            tower.layers.compile()  # in place: names in the state stay what they are
+            tower.layers.compile()  # in place: names in the state stay the same
     contrast = ContrastiveLoss(options, vocabulary, device=device, group=group)
     dim = options.model.embedding_dim
     model = shard(

@@ -1,4 +1,4 @@
-"""The command line of the evaluation: a checkpoint and later days in, a table and metrics.json out."""
+"""Command line of the evaluation: measures a checkpoint on later days, prints a table and writes metrics.json."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pyarrow import fs
 
+from scrollpast.config.training_options import TrainingData
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import day_folder
 from scrollpast.training.engine.checkpoint import chosen_checkpoint, vocabulary_of
@@ -28,11 +29,11 @@ BuildSearch = Callable[[NDArray[np.float32]], Search]
 
 
 def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, index_kind: str) -> int:
-    """Evaluate as the command line says, print the table and write metrics.json; returns the exit code.
+    """Evaluate with the given arguments, print the table and write metrics.json; returns the exit code.
 
     Args:
         exported: builds the index that ``jobs/export_towers.py`` writes by default.
-        index_kind: its kind, as the export's ``index`` names it.
+        index_kind: kind of this index, as in the export's ``index``.
     """
     if not arguments.debug:
         silence_libraries()
@@ -45,7 +46,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, in
         history,
         days,
         vocabulary,
-        max_history=facts["config"]["data"]["max_history"],
+        data=TrainingData.model_validate(facts["config"]["data"]),
         max_users=arguments.max_users,
         seed=arguments.seed,
     )
@@ -88,7 +89,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, in
 
 
 def _says_the_same(filesystem: fs.FileSystem, path: str, content: Mapping[str, Any]) -> bool:
-    """Whether an earlier evaluation found the same: it then keeps its date."""
+    """True if an earlier evaluation has the same content; its file and date are then kept."""
     try:
         before = json.loads(files.read_all(filesystem, path).to_pybytes())
     except (OSError, ValueError):

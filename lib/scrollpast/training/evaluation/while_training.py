@@ -1,4 +1,4 @@
-"""The evaluation of a run under way: some users of later days, between two steps."""
+"""Evaluation during training: a sample of users of later days, between two steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scrollpast.training.model.embedding import embed_ads, embed_users
 
 
 class HeldOutEvaluator:
-    """Means over held-out users. The ranks share the embedding; the first one ranks, and tells the others."""
+    """Evaluator of held-out users. All ranks compute embeddings; the first rank ranks and broadcasts the metrics."""
 
     def __init__(
         self, held_out: HeldOut, vocabulary: Vocabulary, device: torch.device, metric: Metric
@@ -28,7 +28,7 @@ class HeldOutEvaluator:
         self._metric = metric
 
     def __call__(self, model: StepModel) -> Mapping[str, float | None]:
-        """Metrics by the names of `measure`, without slices but the chosen one; None where no user has the number."""
+        """Metrics by the names of `measure`, without slices except the chosen metric; None if undefined."""
         ads = embed_ads(model.towers, self._vocabulary, self._device)
         users = embed_users(model.towers, self._held_out, self._device)
         found: list[dict[str, float | None]] = [{}]
@@ -47,7 +47,7 @@ class HeldOutEvaluator:
 def evaluator_of(
     options: Training, days: Sequence[str], vocabulary: Vocabulary, device: torch.device
 ) -> HeldOutEvaluator | None:
-    """Evaluator of a run; None where the configuration names no days to do it on.
+    """Evaluator of a run; None where the configuration names no evaluation days.
 
     Raises:
         UserError, CorruptShardError: as `read_held_out`.
@@ -60,7 +60,7 @@ def evaluator_of(
         days,
         evaluation.days,
         vocabulary,
-        max_history=options.data.max_history,
+        data=options.data,
         max_users=evaluation.max_users,
         seed=options.seed,
     )

@@ -1,4 +1,4 @@
-"""The towers of a checkpoint for those who serve: ads' embeddings, an index of them, and the user tower."""
+"""Export of a checkpoint's towers for serving: ads' embeddings, an index of them, and the user tower."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 from safetensors.torch import save_file
 
-from scrollpast.config.training_options import Model
+from scrollpast.config.training_options import Model, TrainingData
 from scrollpast.errors import UserError
 from scrollpast.record_schema import USER_FEATURE_PREFIX
 from scrollpast.shards import filesystem as files
@@ -44,10 +44,10 @@ from scrollpast.training.serving.export_files import (
 
 
 class SavableIndex(Protocol):
-    """An index of ads, ready to be saved."""
+    """Protocol of an index of ads that can be saved."""
 
     def save(self, path: str) -> None:
-        """Write it to a file of this machine."""
+        """Write the index to a local file."""
         ...
 
 
@@ -60,11 +60,11 @@ def write_export(
 ) -> dict[str, Any]:
     """Write all files of an export and publish it by ``export.json``, whose content is returned.
 
-    An export that is there already is unpublished just before its first file is replaced. ``metrics`` are those of the
+    An existing export is unpublished just before its first file is replaced. ``metrics`` are those of the
     checkpoint's ``metrics.json``, with the days in ``evaluated_on``; without that file, those of the training run.
 
     Args:
-        vocabulary: the checkpoint's own.
+        vocabulary: the checkpoint's vocabulary.
 
     Raises:
         ScrollpastError: the checkpoint cannot be read.
@@ -103,18 +103,18 @@ def write_export(
 
 
 def _check_free(out_uri: str, *, is_overwriting: bool) -> None:
-    """Refuse a place that cannot take an export, before anything is computed."""
+    """Refuse a folder that cannot hold the export, before any computation."""
     filesystem, folder = files.resolve(out_uri)
     if filesystem.get_file_info(folder).type == fs.FileType.File:
         raise UserError(
-            out_uri, expected="a folder to export to", found="a file", remedy="name another --out"
+            out_uri, expected="a folder to export to", found="a file", remedy="pass another --out"
         )
     if files.exists(filesystem, files.join(folder, EXPORT_NAME)) and not is_overwriting:
         raise UserError(
             files.join(out_uri, EXPORT_NAME),
             expected="a folder without an export",
             found="one",
-            remedy="name another --out, or pass --overwrite to replace it",
+            remedy="pass another --out, or --overwrite to replace the export",
         )
 
 
@@ -122,17 +122,19 @@ def _about_user_tower(checkpoint: Checkpoint, vocabulary: Vocabulary) -> dict[st
     """Metadata that `UserTower` needs beside the weights."""
     config = checkpoint.facts["config"]
     options = Model.model_validate(config["model"])
+    data = TrainingData.model_validate(config["data"])
     return {
         "vocabulary_version": vocabulary.version,
         "embedding_dim": options.embedding_dim,
         "output_dim": options.output_dim,
         "layers": list(options.user_layers),
         "activation": "silu",
-        "tables": dict(TableShapes.of(vocabulary).user_side),
+        "tables": dict(TableShapes.of(vocabulary, data).user_side),
         "history_pooling": "mean",
-        "max_history": config["data"]["max_history"],
+        "max_history": data.max_history,
+        "max_passed": data.max_passed,
         "num_user_rows": vocabulary.num_user_rows,
-        # Values are text, as in the vocabulary: not every reader of JSON has integers of 64 bits.
+        # Values are text, as in the vocabulary: some readers of JSON lack 64-bit integers.
         "user_features": {
             name: list(vocabulary.values[USER_FEATURE_PREFIX + name]) for name in vocabulary.user_features
         },
@@ -141,7 +143,7 @@ def _about_user_tower(checkpoint: Checkpoint, vocabulary: Vocabulary) -> dict[st
 
 
 def _temperature(checkpoint: Checkpoint) -> float:
-    """The one that the loss divided by: configured, or learned."""
+    """Temperature of the loss: configured, or learned."""
     holder = torch.nn.Module()
     holder.contrast = torch.nn.Module()
     holder.contrast.register_buffer("log_scale", torch.zeros(()))
@@ -150,7 +152,7 @@ def _temperature(checkpoint: Checkpoint) -> float:
 
 
 def _user_weights(towers: TwoTower) -> dict[str, torch.Tensor]:
-    """Weights of the user's side, by the names that `UserTower` has for them."""
+    """Weights of the user tower, by the parameter names of `UserTower`."""
     weights = {}
     for name, value in towers.state_dict().items():
         side, _, rest = name.partition(".")
@@ -175,12 +177,12 @@ def _ads_table(ad_RD: NDArray[np.float32], vocabulary: Vocabulary) -> pa.Table:
 
 
 def _place(filesystem: fs.FileSystem, path: str, write: Callable[[str], None]) -> None:
-    """Let a library write a file under another name, and then put it where a reader sees it whole."""
+    """Let a library write a temporary file, and move it atomically to its place."""
     if isinstance(filesystem, fs.LocalFileSystem):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         temporary = files.temporary_name(path)
         try:
-            # Made here first, for the rights that the umask leaves: safetensors' 0o600 would lock out who serves.
+            # Created here first with the rights of the umask: safetensors' 0o600 would exclude the serving user.
             Path(temporary).touch()
             rights = os.stat(temporary).st_mode
             write(temporary)

@@ -1,4 +1,4 @@
-"""User tower and ad tower: rows of tables, through an MLP, to embeddings of length 1."""
+"""User tower and ad tower: rows of tables → MLP → embeddings of length 1."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from scrollpast.config.training_options import Model
+from scrollpast.config.training_options import Model, TrainingData
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.nonfinite_guard import NonFiniteGuard
 from scrollpast.training.model.layers import layers_of
 
-USER, HISTORY, AD = "user", "history", "ad"
+USER, HISTORY, PASSED, AD = "user", "history", "passed", "ad"
+LISTS = (HISTORY, PASSED)
+"""Features of a user that are lists of ads; their rows are averaged."""
 
 
 @dataclass(frozen=True)
 class TableShapes:
-    """Rows of every table, by the feature that reads it. The order is that of the keys of every batch."""
+    """Rows of every table, by the feature that reads the table, in the order of the keys of every batch."""
 
     user_side: Mapping[str, int]
-    """``user``, ``user_<feature>`` …, ``history``"""
+    """``user``, ``user_<feature>`` …, ``history``, ``passed``"""
     ad_side: Mapping[str, int]
     """``ad``, ``ad_<feature>`` …"""
 
     @staticmethod
-    def of(vocabulary: Vocabulary) -> TableShapes:
-        """The tables that a vocabulary asks for; each feature has a table of its own name."""
+    def of(vocabulary: Vocabulary, data: TrainingData) -> TableShapes:
+        """The tables that a vocabulary and the options of the data ask for; each feature has a table of its name."""
         features = vocabulary.features
         return TableShapes(
             user_side={
                 USER: vocabulary.num_user_rows,
                 **{f"{USER}_{name}": count for name, count in vocabulary.user_features.items()},
                 HISTORY: vocabulary.num_rows,
+                **({PASSED: vocabulary.num_rows} if data.max_passed else {}),
             },
             ad_side={
                 AD: vocabulary.num_rows,
@@ -55,7 +58,7 @@ class Tower(nn.Module):
         self.layers = layers_of([num_inputs, *widths, num_outputs])
         self._precision = precision
         self.soundness: NonFiniteGuard | None = None
-        """Keeps gradients of a loss that is not finite from the tables, where it is set."""
+        """Guard that zeroes the tables' gradients after a non-finite loss; None = no guard."""
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         if self.soundness is not None:
@@ -82,6 +85,7 @@ class TwoTower(nn.Module):
         precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        self.options = options
         self.user_tables = _tables(shapes.user_side, options.embedding_dim, table_device)
         self.ad_tables = _tables(shapes.ad_side, options.embedding_dim, table_device)
         dim, output_dim = options.embedding_dim, options.output_dim
@@ -89,15 +93,20 @@ class TwoTower(nn.Module):
         self.ad_tower = Tower(len(shapes.ad_side) * dim, options.ad_layers, output_dim, precision)
         self._user_keys, self._ad_keys = list(shapes.user_side), list(shapes.ad_side)
 
+    @property
+    def user_lists(self) -> list[str]:
+        """Names of the lists of ads that the user tower reads."""
+        return [name for name in LISTS if name in self._user_keys]
+
     def users(self, features: KeyedJaggedTensor) -> torch.Tensor:
-        """float32 [B, output_dim]; ``features`` as `user_features` makes them."""
+        """Embeddings of users: float32 [B, output_dim]; ``features`` from `user_features`."""
         pooled = self.user_tables(features)
         # By name: a sharded collection returns its columns in the order of the plan.
         embedded: torch.Tensor = self.user_tower(torch.cat([pooled[key] for key in self._user_keys], dim=1))
         return embedded
 
     def ads(self, features: KeyedJaggedTensor) -> torch.Tensor:
-        """float32 [N, output_dim]; ``features`` as `AdFeatures` makes them."""
+        """Embeddings of ads: float32 [N, output_dim]; ``features`` from `AdFeatures`."""
         pooled = self.ad_tables(features)
         embedded: torch.Tensor = self.ad_tower(torch.cat([pooled[key] for key in self._ad_keys], dim=1))
         return embedded
@@ -111,7 +120,7 @@ def _tables(num_rows: Mapping[str, int], dim: int, device: str) -> EmbeddingBagC
                 num_embeddings=count,
                 embedding_dim=dim,
                 feature_names=[name],
-                pooling=PoolingType.MEAN if name == HISTORY else PoolingType.SUM,
+                pooling=PoolingType.MEAN if name in LISTS else PoolingType.SUM,
             )
             for name, count in num_rows.items()
         ],

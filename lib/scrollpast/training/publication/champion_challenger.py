@@ -1,4 +1,4 @@
-"""A new model beside the one in use: the same users of the same later days, and what differs between the two."""
+"""Comparison of a new model with the current model on the same users of the same later days."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scrollpast.config.training_options import TrainingData
 from scrollpast.training.comparison.verdicts import FEWEST_USERS, WORSE, Judged, judge
 from scrollpast.training.engine.checkpoint import Checkpoint, vocabulary_of
 from scrollpast.training.evaluation.held_out import read_held_out
@@ -23,12 +24,12 @@ NEW, CURRENT = "new", "current"
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The numbers of the users of some later days with one model."""
+    """Metrics of the users of later days with one model."""
 
     user_id: NDArray[np.int64]
     """int64 [U], ascending"""
     numbers: Mapping[str, NDArray[np.float64]]
-    """float64 [U] by metric; NaN where a user has no such number"""
+    """float64 [U] by metric; NaN where a user lacks the metric"""
 
 
 def measure_checkpoint(
@@ -42,19 +43,19 @@ def measure_checkpoint(
     """Measure a checkpoint on later days.
 
     Args:
-        history: days that users' histories come from, the same for both models: a model that serves sees what
-            happened since it was trained.
-        max_users: as many users, chosen by a hash.
+        history: days of the users' histories, the same for both models: a serving model reads engagements after its
+            training too.
+        max_users: number of users, chosen by a hash.
 
     Raises:
-        UserError: days that are not later, another vocabulary, no users, or a metric that there is not.
+        UserError: the days are not later, the vocabulary differs, no user is left, or a metric is unknown.
         ScrollpastError: the checkpoint cannot be read.
     """
     for name in metrics:
         maximised(name, "--metric")
     vocabulary = vocabulary_of(checkpoint, None)
-    most = checkpoint.facts["config"]["data"]["max_history"]
-    held_out = read_held_out(history, days, vocabulary, max_history=most, max_users=max_users)
+    data = TrainingData.model_validate(checkpoint.facts["config"]["data"])
+    held_out = read_held_out(history, days, vocabulary, data=data, max_users=max_users)
     towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
     users, ads = embed_users(towers, held_out, device), embed_ads(towers, vocabulary, device)
     numbers = measure(Embeddings(users, ads), held_out, vocabulary)
@@ -66,17 +67,17 @@ class Contest:
     """Differences of a new model from the current one, metric by metric."""
 
     num_users: int
-    """Users that were asked with both models"""
+    """Number of users measured with both models"""
     current: Mapping[str, Judged | None]
     new: Mapping[str, Judged | None]
-    """The differences are from the current model, and so are the verdicts"""
+    """Metrics of the new model; differences and verdicts are relative to the current model"""
 
     @staticmethod
     def of(new: Measured, current: Measured | None) -> Contest:
-        """Hold a new model against the one in use, if there is one, with a paired bootstrap over users.
+        """Compare a new model with the current model, if any, by a paired bootstrap over users.
 
-        Users are those that both models were asked about. Where vocabularies differ, an ad that only one of them
-        knows is the other one's loss, also where the user had engaged with it before.
+        The users are those measured with both models. An ad in only one of the two vocabularies counts as a miss of the
+        other model, also where the user engaged with the ad before.
         """
         numbers = {}
         common = new.user_id if current is None else np.intersect1d(new.user_id, current.user_id)
@@ -92,13 +93,13 @@ class Contest:
         return Contest(len(common), of[CURRENT], of[NEW])
 
     def why_not(self, largest_loss: float) -> str | None:
-        """Why the new model should not take the place of the current one; None where it may.
+        """Reason against replacing the current model by the new model; None where the replacement is allowed.
 
-        It may unless it is shown to be worse (the intervals that hold for all metrics at once, 95 %), or loses so
-        much that not having shown it is no excuse.
+        The replacement is refused where the new model is shown to be worse (joint 95 % intervals of all metrics), or
+        where its loss exceeds ``largest_loss``, shown or not.
 
         Args:
-            largest_loss: part of the current model's value that may be lost unproven.
+            largest_loss: relative loss of the current model's value that is allowed unless it is shown.
         """
         reasons = []
         for metric, judged in self.new.items():
@@ -116,7 +117,7 @@ class Contest:
         return "; ".join(reasons) or None
 
     def to_json(self) -> dict[str, Any]:
-        """The new model's metrics, each with its difference from the current one."""
+        """Metrics of the new model, each with its difference from the current model."""
         found: dict[str, Any] = {}
         for metric, judged in self.new.items():
             found[metric] = judged and {
@@ -135,7 +136,7 @@ class Contest:
         return found
 
     def table(self) -> str:
-        """A line a metric, for people."""
+        """Text table with one line for each metric."""
         lines = [
             f"{f'{self.num_users:,} users':<28}{'new':>8}{'current':>10}{'difference':>12}{'95 %':>20}  verdict"
         ]

@@ -1,4 +1,4 @@
-"""The user tower of an export: ids, histories and features as the log has them → embeddings, in plain PyTorch."""
+"""User tower of an export: ids, histories and features of the log → embeddings, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.model.layers import layers_of
 from scrollpast.training.serving.export_files import ADS_NAME, WEIGHTS_NAME, Export, damaged, read_export
 
-USER_TABLE, HISTORY_TABLE = "user", "history"
+USER_TABLE, HISTORY_TABLE, PASSED_TABLE = "user", "history", "passed"
 
 Integers = NDArray[np.int64]
 Ragged = Sequence[Any] | tuple[Any, Any]
@@ -29,11 +29,11 @@ Ragged = Sequence[Any] | tuple[Any, Any]
 
 
 class UserTower(nn.Module):
-    """Users → embeddings of length 1, whose inner products with the ads' are the scores.
+    """Users → embeddings of length 1; their inner products with the ads' embeddings are the scores.
 
     Args:
-        about: what ``user_tower.json`` says.
-        ad_ids: int64 [num_rows] by row; entry 0 means nothing.
+        about: content of ``user_tower.json``.
+        ad_ids: int64 [num_rows] by row; entry 0 is unused.
     """
 
     def __init__(self, about: Mapping[str, Any], ad_ids: Integers) -> None:
@@ -41,9 +41,11 @@ class UserTower(nn.Module):
         self.temperature = float(about["temperature"])
         """Divisor of the scores in the softmax of training."""
         self.max_history = int(about["max_history"])
-        """Ads of a history that are looked at, the latest."""
+        """Largest number of ads of a history that are read, the latest."""
+        self.max_passed = int(about.get("max_passed", 0))
+        """Ads that a user passed over that are looked at, the latest; 0 = the tower reads none."""
         self.vocabulary_version = str(about["vocabulary_version"])
-        # Ids, users and values find their rows by the code that found them in training.
+        # Ids, users and values map to rows by the same code as in training.
         self._vocabulary = Vocabulary(
             ad_ids=ad_ids,
             counts=np.zeros(len(ad_ids), np.int64),
@@ -54,7 +56,7 @@ class UserTower(nn.Module):
             num_user_rows=about["num_user_rows"],
         )
         widths = [len(about["tables"]) * about["embedding_dim"], *about["layers"], about["output_dim"]]
-        # Without memory of their own: `load` puts the weights there.
+        # On the "meta" device, without memory: `load` assigns the weights.
         with torch.device("meta"):
             self.tables = nn.ParameterDict(
                 {
@@ -66,11 +68,11 @@ class UserTower(nn.Module):
 
     @staticmethod
     def load(folder_uri: str) -> UserTower:
-        """Read the export in a folder, onto the CPU.
+        """Load the export in a folder, onto the CPU.
 
         Raises:
-            UserError: there is none, or its writing was not finished.
-            ScrollpastError: it is not what was written, or of another version.
+            UserError: the folder has no export, or an unfinished one.
+            ScrollpastError: the export is corrupt, or has another version.
         """
         export = read_export(folder_uri)
         try:
@@ -88,24 +90,30 @@ class UserTower(nn.Module):
 
     @property
     def user_features(self) -> list[str]:
-        """Names of the features that a call has to give."""
+        """Names of the required features of a call."""
         return list(self._vocabulary.user_features)
 
     def ad_ids(self, rows: NDArray[np.int64]) -> Integers:
-        """Ids of the ads in these rows, in the same shape; −1 stays −1: an index has no more ads there."""
+        """Ids of the ads in these rows, in the same shape; −1, an empty place of a search, stays −1."""
         return np.where(rows > 0, self._vocabulary.ad_ids[rows], -1)
 
     @torch.no_grad()
     def forward(
-        self, user_ids: Any, history_ad_ids: Ragged, features: Mapping[str, Any] | None = None
+        self,
+        user_ids: Any,
+        history_ad_ids: Ragged,
+        features: Mapping[str, Any] | None = None,
+        passed_ad_ids: Ragged | None = None,
     ) -> torch.Tensor:
-        """float32 [B, D], on the device of the tower; whatever was not seen in training is taken for unknown.
+        """Embeddings float32 [B, D], on the tower's device; ids and values that training did not see count as unknown.
 
         Ids that are strings in the log are ``hash_column(ids) & ID_MASK`` of `scrollpast.hashing`.
 
         Args:
-            user_ids: int64 [B], as a tensor, an array or a list, as are all others.
+            user_ids: int64 [B], as a tensor, an array or a list, like all other arguments.
             history_ad_ids: ads that each user engaged with, oldest first; the latest `max_history` count.
+            passed_ad_ids: ads that each user was served and passed over, oldest first; the latest `max_passed` count.
+                Only for a tower with a `max_passed` above 0, which needs them.
             features: int64 [B] of values as in the log by name, without ``user_``; −1 = unknown.
 
         Raises:
@@ -122,21 +130,29 @@ class UserTower(nn.Module):
             if len(values) != count:
                 raise ValueError(f"features[{name!r}] must be of {count} users, got {len(values)}")
             columns[USER_FEATURE_PREFIX + name] = known.user_codes(name, values)
-        ads, offsets = _latest(*_ragged(history_ad_ids, count), self.max_history)
+        lists = {HISTORY_TABLE: (history_ad_ids, self.max_history)}
+        if (passed_ad_ids is not None) != (self.max_passed > 0):
+            raise ValueError(
+                f"passed_ad_ids must be {'given' if self.max_passed else 'left out'} for this tower"
+            )
+        if passed_ad_ids is not None:
+            lists[PASSED_TABLE] = (passed_ad_ids, self.max_passed)
         device = self.layers[0].weight.device
         pooled = [
             nn.functional.embedding(torch.as_tensor(rows).to(device), self.tables[name])
             for name, rows in columns.items()
         ]
-        pooled.append(
-            nn.functional.embedding_bag(
-                torch.as_tensor(known.ad_rows(ads)).to(device),
-                self.tables[HISTORY_TABLE],
-                torch.as_tensor(offsets).to(device),
-                mode="mean",
-                include_last_offset=True,
+        for name, (given_list, most) in lists.items():
+            ads, offsets = _latest(*_ragged(given_list, count, f"{name}_ad_ids"), most)
+            pooled.append(
+                nn.functional.embedding_bag(
+                    torch.as_tensor(known.ad_rows(ads)).to(device),
+                    self.tables[name],
+                    torch.as_tensor(offsets).to(device),
+                    mode="mean",
+                    include_last_offset=True,
+                )
             )
-        )
         embedded: torch.Tensor = nn.functional.normalize(self.layers(torch.cat(pooled, dim=1)), dim=1)
         return embedded
 
@@ -168,26 +184,26 @@ def _integers(values: Any, name: str) -> Integers:
     return array.astype(np.int64)
 
 
-def _ragged(history: Ragged, count: int) -> tuple[Integers, Integers]:
-    """All ids, and where each of ``count`` users begins in them: int64 [Σ], [count + 1]."""
+def _ragged(history: Ragged, count: int, name: str) -> tuple[Integers, Integers]:
+    """All ids, and the start of each of ``count`` users in them: int64 [Σ], [count + 1]."""
     if isinstance(history, tuple):
-        values, offsets = _integers(history[0], "history values"), _integers(history[1], "history offsets")
+        values, offsets = _integers(history[0], f"{name} values"), _integers(history[1], f"{name} offsets")
         is_sound = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
         if not is_sound or (np.diff(offsets) < 0).any():
             raise ValueError(
-                f"history offsets must rise from 0 to {len(values)}, got {offsets.tolist()[:8]} …"
+                f"{name} offsets must rise from 0 to {len(values)}, got {offsets.tolist()[:8]} …"
             )
     else:
-        lists = [_integers(ads, "a history") for ads in history]
+        lists = [_integers(ads, f"a list of {name}") for ads in history]
         values = np.concatenate([np.zeros(0, np.int64), *lists])
         offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
     if len(offsets) != count + 1:
-        raise ValueError(f"history_ad_ids must be of {count} users, got {len(offsets) - 1}")
+        raise ValueError(f"{name} must be of {count} users, got {len(offsets) - 1}")
     return values, offsets
 
 
 def _latest(values: Integers, offsets: Integers, most: int) -> tuple[Integers, Integers]:
-    """The last ``most`` of every list."""
+    """Last ``most`` values of every list."""
     lengths = np.minimum(np.diff(offsets), most)
     ends = np.cumsum(lengths)
     at = np.repeat(offsets[1:] - ends, lengths) + np.arange(lengths.sum())
