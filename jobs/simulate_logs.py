@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a simulated log with a known truth: impressions, engagements, ads, and the truth of every impression."""
+"""Write a simulated log with a known truth: impressions, engagements, ads, users, and the truth of every pair."""
 
 import argparse
 import datetime as dt
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scrollpast.argument_types import day, whole_number
 from scrollpast.cli_runner import run_job
+from scrollpast.simulation.worlds import WORLDS
 
 
 def main() -> int:
@@ -20,6 +21,8 @@ def main() -> int:
     option("--seed", type=whole_number(0), default=0, metavar="S", help="seed of every draw (default: 0)")
     option("--last-day", type=day, default=dt.date(2026, 11, 20), metavar="YYYY-MM-DD",
            help="last day of impressions, UTC (default: 2026-11-20)")  # fmt: skip
+    option("--world", default="plain", metavar="NAME",
+           help=f"preset of the parameters: {', '.join(WORLDS.names)} (default: plain)")  # fmt: skip
     option("--set", action="append", default=[], metavar="NAME=VALUE",
            help="a parameter of scrollpast.simulation.shape, such as broken=0.05; repeatable")  # fmt: skip
     option("--only-day", type=whole_number(0), metavar="N", help="write only this day of the log, from 0 on")
@@ -33,7 +36,8 @@ def simulate(arguments: argparse.Namespace) -> int:
     from scrollpast.simulation.log import LogRequest, simulate_log, summary_of
     from scrollpast.simulation.shape import shape_from
 
-    shape, last_day = shape_from(arguments.set), arguments.last_day
+    world, last_day = WORLDS.find(arguments.world, "--world"), arguments.last_day
+    shape = shape_from(arguments.set, world.settings)
     part = {"only_day": arguments.only_day, "retrieved": arguments.retrieved}
     request = LogRequest(arguments.rows, arguments.days, last_day, arguments.seed, shape, **part)
     started = time.monotonic()

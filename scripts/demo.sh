@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
 # From ad logs to an evaluated retriever and a report, in one command:
 #
-#   scripts/demo.sh [--rows N] [--out DIR]            simulated logs (2 million impressions of 3 days)
+#   scripts/demo.sh [--rows N] [--out DIR]            simulated logs (2 million impressions of 3 days);
+#                   [--world NAME]                    a preset of jobs/simulate_logs.py (tastes)
 #   scripts/demo.sh --log KIND PATH [--out DIR]       a public log: kuairand, ebnerd, openbandit or mind
 #
 # The last day of the log is held out for evaluation; the days before are mined and trained on.
 # All output is written to DIR (demo, or demo/KIND). A second call reuses existing output.
 source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 
-rows=2e6 kind='' source='' out=''
+rows=2e6 world=tastes kind='' source='' out=''
 while (($#)); do
     case $1 in
         --rows)
             (($# >= 2)) || fail "--rows: expected a number of impressions after it, such as 2e6"
             rows=$2 && shift 2
+            ;;
+        --world)
+            (($# >= 2)) || fail "--world: expected a preset of jobs/simulate_logs.py after it, such as plain"
+            world=$2 && shift 2
             ;;
         --out)
             (($# >= 2)) || fail "--out: expected a folder after it"
@@ -23,8 +28,8 @@ while (($#)); do
             (($# >= 3)) || fail "--log: expected kuairand, ebnerd, openbandit or mind after it, and a path"
             kind=$2 source=$3 && shift 3
             ;;
-        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
-        *) fail "$1: expected --log KIND PATH, --rows N or --out DIR (scripts/demo.sh --help)" ;;
+        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+        *) fail "$1: expected --log KIND PATH, --rows N, --world NAME or --out DIR (scripts/demo.sh --help)" ;;
     esac
 done
 case $kind in
@@ -67,7 +72,7 @@ make_logs() {
 }
 
 if [[ -z $kind ]]; then
-    make_logs $python jobs/simulate_logs.py "$out/logs" --rows "$rows" --days 3 --seed 7
+    make_logs $python jobs/simulate_logs.py "$out/logs" --rows "$rows" --days 3 --seed 7 --world "$world"
 else
     make_logs $python jobs/import_public_log.py "$kind" "$source" "$out/logs"
 fi

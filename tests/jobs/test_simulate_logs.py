@@ -1,5 +1,6 @@
 """The job that writes a simulated log, as a user starts it."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def test_a_small_log_is_written_and_summed_up(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert "impressions                       2,000" in done.stdout
     names = {path.name for path in (tmp_path / "log").iterdir()}
-    assert names == {"impressions", "engagements", "ads", "truth", "truth_examination", "simulation.json"}
+    assert names == {
+        "impressions", "engagements", "ads", "users", "truth", "truth_users", "truth_ads", "truth_examination",
+        "simulation.json",
+    }  # fmt: skip
 
 
 def test_numbers_may_have_underscores_but_no_fraction(tmp_path: Path) -> None:
@@ -36,6 +40,23 @@ def test_an_unknown_knob_is_the_users_mistake(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "did you mean duplicates?" in done.stderr
     assert not (tmp_path / "log").exists()
+
+
+def test_a_world_selects_parameters_and_set_changes_them(tmp_path: Path) -> None:
+    done = run(
+        "--rows", "2e3", "--world", "tastes", "--set", "watched_ads=5", "--processes", "1", tmp_path / "log"
+    )
+    assert done.exit_code == 0, done.stderr
+    shape = json.loads((tmp_path / "log" / "simulation.json").read_text())["shape"]
+    assert (shape["relevance_spread"], shape["pool_ads"], shape["watched_ads"]) == (6.0, 512, 5.0)
+
+
+def test_an_unknown_world_is_the_users_mistake(tmp_path: Path) -> None:
+    done = run("--world", "flat", tmp_path / "log")
+    assert done.exit_code == 2
+    assert (
+        "--world: expected a registered world (plain, tastes, campaigns, sparse), found 'flat'" in done.stderr
+    )
 
 
 def test_a_day_is_written_with_the_pools_of_a_file(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_same_request_gives_the_same_bytes_with_one_process_and_with_two(tmp
     request = LogRequest(3_000, 3, LAST_DAY, seed=5, shape=LogShape(rows_per_file=800))
     assert simulate_log(request, tmp_path / "one", 1) == simulate_log(request, tmp_path / "two", 2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert len(contents(tmp_path / "one")) == 3 * 4 + 3
+    assert len(contents(tmp_path / "one")) == 3 * 4 + 6
 
 
 def test_another_seed_gives_another_log(tmp_path: Path) -> None:

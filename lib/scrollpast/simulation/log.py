@@ -1,4 +1,4 @@
-"""Write a whole simulated log: calibrate, make the stretches in a few processes, sum up."""
+"""Write a whole simulated log: calibrate, make the partitions in a few processes, summarise."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from scrollpast.simulation import tables
 from scrollpast.simulation.partition import Plan, make_stretch, plan_of
 from scrollpast.simulation.rows import FINE
 from scrollpast.simulation.shape import LogShape
+from scrollpast.simulation.users import user_facts
 from scrollpast.simulation.world import DAY_US, World, build_world, number_of_bots
 
 RECORD = "simulation.json"
@@ -31,28 +32,28 @@ _EPOCH = dt.date(1970, 1, 1)
 
 @dataclasses.dataclass(frozen=True)
 class LogRequest:
-    """Request for a simulated log: the same request gives the same bytes, with any number of processes.
+    """Request for a simulated log: equal requests give equal bytes, with any number of processes.
 
     Raises:
-        UserError: a number out of bounds.
+        UserError: a number is out of bounds.
     """
 
     num_rows: int
-    """Impressions, broken and duplicate rows included: exactly so many are written."""
+    """Exact number of impressions, invalid and duplicate rows included."""
     num_days: int
     """Days (UTC) of impressions."""
     last_day: dt.date
-    """The last of them."""
+    """Last day of the log."""
     seed: int = 0
-    """Seed of everything that is drawn."""
+    """Seed of all draws."""
     shape: LogShape = dataclasses.field(default_factory=LogShape)
     only_day: int | None = None
-    """Write only the files of this day, from 0 on, as they are in the whole log. Late re-deliveries in them are of
-    the day before, made anew with the pools of this request; without ``shape.duplicates`` there are none."""
+    """Write only the files of this day, from 0 on, equal to those of the whole log. Late re-deliveries in them belong
+    to the day before, and are made again with the pools of this request; ``shape.duplicates`` sets their share."""
     retrieved: Path | None = None
-    """A file of `numpy.save`, int32 [users, shape.pool_ads]: rows of ads (``ad_id`` − 1) that a retriever put into
-    the pool of each user (``user_id`` − 1). -1, and an ad that is not there yet, leave a slot to the funnel's own
-    draw; bots have only that. Users, ads and tastes stay the same."""
+    """File of `numpy.save`, int32 [users, shape.pool_ads]: rows of ads (``ad_id`` − 1) that a retriever put into the
+    pool of each user (``user_id`` − 1). For -1, and for an ad that does not exist yet, the funnel draws the slot; for
+    bots it draws all slots. Users, ads and tastes stay the same."""
 
     def __post_init__(self) -> None:
         bounds = {"num_rows": (1, 10**11), "num_days": (1, 3650), "seed": (0, 2**62)}
@@ -81,7 +82,7 @@ class LogRequest:
                 "--only-day",
                 expected=f"rows and files that {self.num_days} days share evenly",
                 found=f"{self.num_rows:,} rows in {num_files} files",
-                remedy="pass --rows as a multiple of --days, and --set rows_per_file with the rows of a day or a part",
+                remedy="pass --rows as a multiple of --days, and --set rows_per_file to a divisor of a day's rows",
             )
 
     @property
@@ -91,7 +92,7 @@ class LogRequest:
 
     @property
     def until_us(self) -> int:
-        """End of what is known: no engagement from then on is written."""
+        """End of the engagements, microseconds since 1970 (exclusive)."""
         return self.first_us + int((self.num_days + self.shape.engagement_days_after) * DAY_US)
 
 
@@ -101,18 +102,18 @@ def simulate_log(
     """Write the tables of a log into a folder, and ``simulation.json`` last, with all parameters.
 
     Args:
-        request: which log.
-        folder: receives impressions/, engagements/, ads/, truth/ (row for row beside impressions/) and
-            truth_examination/ (the planted curve).
-        num_processes: processes that make stretches side by side.
-        overwrite: replace a log that is there.
+        request: request for the log.
+        folder: receives impressions/, engagements/, ads/, users/, truth/ (row for row beside impressions/),
+            truth_users/ and truth_ads/ (P(want) of any pair) and truth_examination/ (the true curve).
+        num_processes: number of parallel processes.
+        overwrite: replace an existing log.
 
     Returns:
         Counts: impressions, engagements, ads, examined, clicked, unclicked_relevant, duplicates, broken,
         bots (rows shown to bots), and the three rates' denominators are impressions.
 
     Raises:
-        UserError: the folder holds something and ``overwrite`` is not given, or the retrieved ads do not fit.
+        UserError: the folder is not empty and ``overwrite`` is not given, or the retrieved ads do not fit.
     """
     plan = plan_of(request.num_rows, request.shape)
     _check_may_be_cleared(folder, overwrite)
@@ -120,6 +121,11 @@ def simulate_log(
     world = _world(request, intercept)
     _clear(folder)
     tables.write_part(tables.ads_of(world), folder / "ads")
+    tables.write_part(
+        tables.users_of(world, user_facts(world, request.shape, request.seed)), folder / "users"
+    )
+    tables.write_part(tables.truth_users_of(world, request.shape), folder / "truth_users")
+    tables.write_part(tables.truth_ads_of(world), folder / "truth_ads")
     tables.write_part(tables.examination_of(world), folder / "truth_examination")
     counts: Counter[str] = Counter(ads=world.ad_created_us.size)
     num_rows = request.num_rows if request.only_day is None else request.num_rows // request.num_days
@@ -132,10 +138,10 @@ def simulate_log(
 
 
 def calibrate_intercept(request: LogRequest) -> float:
-    """The log-odds to add so that the mean relevance of what is served is ``shape.served_relevance``.
+    """Log-odds offset at which the mean relevance of the served ads is ``shape.served_relevance``.
 
-    A shift changes no ranking, so one sample of served log-odds, spread over the window, decides it; the
-    sample's size is fixed, and so is the log's mean up to sampling error.
+    An offset changes no ranking, so that one sample of served log-odds, spread over the window, determines it. The
+    size of the sample is fixed, and the log's mean is met up to sampling error.
     """
     num_rows = min(request.num_rows, _CALIBRATION_ROWS)
     without = dataclasses.replace(request, retrieved=None)
@@ -149,7 +155,7 @@ def calibrate_intercept(request: LogRequest) -> float:
         middle = (low + high) / 2
         mean = float(np.mean(1 / (1 + np.exp(-(odds + middle)))))
         low, high = (middle, high) if mean < request.shape.served_relevance else (low, middle)
-    # Fewer digits than the arithmetic has: a log must not hang on the last bit of a sum.
+    # Rounded, so that a log does not depend on the last bit of a sum.
     return round((low + high) / 2, 6)
 
 
@@ -183,7 +189,7 @@ def _parts(
         _worlds[request, intercept] = world
         yield from map(_write_stretch, tasks)
         return
-    # A fresh interpreter draws the world again: forking a process that has Arrow's threads can hang.
+    # Processes are spawned and draw the world again: forking a process with Arrow's threads can hang.
     with multiprocessing.get_context("spawn").Pool(num_processes) as pool:
         yield from pool.imap_unordered(_write_stretch, tasks)
 
@@ -222,7 +228,7 @@ def _check_may_be_cleared(folder: Path, overwrite: bool) -> None:
 
 
 def _clear(folder: Path) -> None:
-    # The record first: without it, nobody takes what is left of an interrupted run for a log.
+    # The record is removed first, so that the rest of an interrupted run is not taken for a log.
     (folder / RECORD).unlink(missing_ok=True)
     for name in tables.TABLES:
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -247,7 +253,7 @@ def _write_record(
     if request.only_day is not None:
         record["only_day"] = request.only_day
     if request.retrieved is not None:
-        # What it held, not where it lay: the same request gives the same bytes.
+        # The content of the file, not its place: equal requests give equal bytes.
         record["retrieved_sha256"] = _sha256(request.retrieved)
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -266,7 +272,7 @@ def _show_progress(done: int, total: int, seconds: float) -> None:
 
 
 def summary_of(counts: Counter[str]) -> str:
-    """A short table of what was written."""
+    """Short table of the written counts."""
     total = counts["impressions"]
     lines = [f"{name:<24}{counts[name]:>15,}" for name in ("impressions", "engagements", "ads")]
     shares = {

@@ -1,10 +1,10 @@
-"""The shape of a simulated log: every rate, size and delay, with its unit and its bounds."""
+"""Shape of a simulated log: every rate, size and delay, with its unit and its bounds."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from scrollpast.errors import UserError
 
@@ -20,23 +20,23 @@ class LogShape:
     """Shape of the simulated users, ads, slates and pipeline.
 
     Raises:
-        UserError: a value out of its bounds, or two values that contradict each other.
+        UserError: a value is out of its bounds, or two values contradict each other.
     """
 
     impressions_per_user: float = _within(150.0, 1, 1e6)
     """Mean number of impressions of a user over all days: the number of users is rows over this."""
     ads_exponent: float = _within(0.6, 0.1, 1.0)
-    """The number of ads is rows to this power (2e6 rows: 6,034 ads; 1e8: 63,096), and 50 at least."""
+    """The number of ads is rows to this power (2e6 rows: 6,034 ads; 1e8: 63,096), at least 50."""
     user_skew: float = _within(1.1, 0.0, 3.0)
-    """Exponent of the Zipf-Mandelbrot law of how active users are; its offset is 1 % of the users."""
+    """Exponent of the Zipf-Mandelbrot law of the users' activity; its offset is 1 % of the users."""
     ad_skew: float = _within(0.9, 0.0, 3.0)
-    """Exponent of the Zipf law of how popular ads are."""
+    """Exponent of the Zipf law of the ads' popularity."""
     share_of_users_who_click: float = _within(0.5, 0.0, 1.0)
-    """The others look at ads and, but for accidents, never engage: most users of a real log are like that."""
+    """Share of users who click. Other users look at ads and engage by accident only, as most users of a real log."""
     pool_ads: int = _within(64, 1, 1024)  # type: ignore[assignment]
-    """Ads that campaigns aim at one user at a time: the reason why a user meets an ad again and again."""
+    """Ads that campaigns target at one user at a time, which causes repeated exposures of an ad to a user."""
     pool_days: int = _within(7, 1, 365)  # type: ignore[assignment]
-    """Days after which an ad of the pool makes room for another one; each slot on its own day."""
+    """Days after which an ad of the pool is replaced; each slot is replaced on its own day."""
     min_slate: int = _within(10, 1, 200)  # type: ignore[assignment]
     """Fewest positions of a request."""
     max_slate: int = _within(30, 1, 200)  # type: ignore[assignment]
@@ -45,10 +45,21 @@ class LogShape:
     """Mean probability, over served impressions, that the user wants the ad."""
     relevance_spread: float = _within(2.5, 0.0, 20.0)
     """Effect of taste on the log-odds of relevance; 0 makes every ad as relevant as any other."""
+    user_noise: float = _within(0.5, 0.0, 5.0)
+    """Standard deviation, in each of 8 dimensions, of a user's taste around two categories of length 1. With a larger
+    value, features explain less of the taste."""
+    feature_purity: float = _within(0.0, 0.0, 1.0)
+    """Probability that a feature of the table of users (`interest`, `age_band`) depends on the user's taste; it is
+    uniform otherwise. At 0 the features are independent of taste."""
+    watched_ads: float = _within(0.0, 0.0, 1000.0)
+    """Mean number of ads that a user who clicks engaged with before the log (column `watched` of the table of users);
+    the distribution is geometric."""
+    watched_purity: float = _within(1.0, 0.0, 1.0)
+    """Share of the ads of `watched` that are drawn by popularity and P(want); the others are drawn by popularity."""
     ranker_noise: float = _within(0.7, 0.0, 20.0)
     """Scale of the logistic noise that the ranker adds to the log-odds before it sorts a slate."""
     new_ad_share: float = _within(0.1, 0.0, 0.9)
-    """Share of ads created inside the window; none is served before it is created."""
+    """Share of ads created inside the window; an ad is not served before its creation."""
     random_slot_share: float = _within(0.02, 0.0, 1.0)
     """Share of positions that show a uniformly random ad, with the propensity 1 / number of ads alive."""
     click_given_want: float = _within(0.35, 0.0, 1.0)
@@ -66,31 +77,31 @@ class LogShape:
     organic_given_want: float = _within(0.25, 0.0, 1.0)
     """P(the user comes back to the ad by another way | examined, relevant, not clicked); no request id."""
     organic_cap_days: float = _within(5.0, 0.01, 365.0)
-    """Longest delay of such a return; log-uniform from one minute."""
+    """Longest delay of a return without a request; log-uniform from one minute."""
     save_without_request: float = _within(0.4, 0.0, 1.0)
-    """Share of saves that do not know their request."""
+    """Share of saves without a request id."""
     conversion_without_request: float = _within(0.8, 0.0, 1.0)
-    """Share of conversions that do not know their request."""
+    """Share of conversions without a request id."""
     hide_given_unwanted: float = _within(0.0015, 0.0, 0.5)
     """P(hide | examined, not relevant, not clicked)."""
     report_given_unwanted: float = _within(0.0003, 0.0, 0.5)
     """P(report | examined, not relevant, not clicked)."""
     engagement_days_after: float = _within(7.0, 0.0, 365.0)
-    """Days after the last one whose late engagements are still written: knowledge that ``--as-of`` bounds."""
+    """Days after the last day whose late engagements are written; ``--as-of`` limits their use."""
     dwell_missing: float = _within(0.03, 0.0, 1.0)
     """Share of impressions whose dwell the client never sent."""
     bot_rows: float = _within(0.01, 0.0, 0.5)
-    """Share of impressions shown to bots, which have no eyes and click at random."""
+    """Share of impressions shown to bots, which examine nothing and click at random."""
     bot_impressions_per_day: float = _within(5000.0, 1, 1e9)
-    """Impressions of one bot a day; with the share above it gives the number of bots, one at least."""
+    """Impressions of one bot a day; with the share of bots this gives the number of bots, at least one."""
     bot_click: float = _within(0.05, 0.0, 1.0)
-    """P(click) of a bot, on anything."""
+    """P(click) of a bot on any impression."""
     duplicates: float = _within(0.005, 0.0, 0.2)
     """Share of exact re-deliveries: half of them close by, half as whole slates in the next file."""
     broken: float = _within(0.002, 0.0, 0.5)
     """Share of rows with a null user, ad, request or time, or a negative dwell or position."""
     rows_per_file: int = _within(1_000_000, 100, 10_000_000)  # type: ignore[assignment]
-    """Rows of one Parquet file, about; bounds the memory of a process (300 bytes a row, about)."""
+    """Approximate rows of one Parquet file; bounds the memory of a process (about 300 bytes a row)."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -101,7 +112,7 @@ class LogShape:
                     field.name,
                     expected=f"a value in [{low:g}, {high:g}]",
                     found=f"{value:g}",
-                    remedy="pass --set with a value inside",
+                    remedy="pass --set with a value inside the bounds",
                 )
         if self.min_slate > self.max_slate:
             raise UserError(
@@ -117,14 +128,18 @@ class LogShape:
         return (self.min_slate + self.max_slate) / 2
 
 
-def shape_from(settings: Iterable[str]) -> LogShape:
-    """Build a shape from ``name=value`` texts; what they leave out keeps its default.
+def shape_from(settings: Iterable[str], world: Mapping[str, float] | None = None) -> LogShape:
+    """Build a shape from ``name=value`` texts; all other values are those of the world, or their defaults.
+
+    Args:
+        settings: texts; the last one of a name applies.
+        world: values of a preset, such as ``WORLDS.find("tastes", option).settings``.
 
     Raises:
-        UserError: no ``=``, unknown name (suggests the nearest), not a number, out of bounds.
+        UserError: a text has no ``=``, an unknown name (suggests the nearest), no number, or a value out of bounds.
     """
     fields = {field.name: field for field in dataclasses.fields(LogShape)}
-    values: dict[str, float] = {}
+    values: dict[str, float] = dict(world or {})
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
@@ -138,7 +153,7 @@ def shape_from(settings: Iterable[str]) -> LogShape:
             near = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)[0]
             raise UserError(
                 f"--set {setting}",
-                expected="the name of a knob",
+                expected="the name of a parameter",
                 found=f"unknown name {name!r}",
                 remedy=f"did you mean {near}?",
             )

@@ -1,8 +1,8 @@
-"""The latent world behind a log: who the users are, what the ads are, and what each user wants.
+"""Latent world of a log: users, ads, and the relevance of each ad to each user.
 
-Users and ads are directions in a small space; ads sit near their category and their advertiser, users near
-the mean of two categories. P(relevant | user, ad) is logistic in the agreement of the two directions plus the
-quality of ad and advertiser. The world is drawn once from Philox under the seed, by every process alike.
+Users and ads are directions in a small space; ads are near their category and their advertiser, users near the mean of
+two categories. P(relevant | user, ad) is logistic in the inner product of the two directions plus the quality of ad and
+advertiser. Every process draws the same world from Philox with the seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ COUNTRIES = ("US", "BR", "DE", "IN", "JP", "NG")
 DEVICES = ("android", "ios", "desktop")
 _COUNTRY_SHARES = (0.35, 0.2, 0.15, 0.15, 0.1, 0.05)
 _DEVICE_SHARES = (0.55, 0.3, 0.15)
-_NUM_CATEGORIES = 40
+NUM_CATEGORIES = 40
+SECOND_TASTE = 0.6
+"""Weight of a user's second category in the taste; the first one has 1."""
 _ADS_PER_ADVERTISER = 15
 _OLDEST_AD_DAYS = 180
 DAY_US = 86_400_000_000
@@ -31,9 +33,12 @@ _HOURLY = np.array([1 + 0.6 * math.cos(2 * math.pi * (hour - 20) / 24) for hour 
 
 
 class World(NamedTuple):
-    """Everything that a compiled loop reads; U users (bots last), A ads, both named by row number + 1."""
+    """Input arrays of the compiled loops; U users (bots last), A ads, both with the id row number + 1."""
 
     user_vector: NDArray[np.float32]  # [U, DIMENSION]
+    user_categories: NDArray[
+        np.int64
+    ]  # [2, U], row numbers of the categories of the taste, the stronger first
     user_clicks: NDArray[np.bool_]  # [U]
     user_country: NDArray[np.int8]  # [U]
     user_device: NDArray[np.int8]  # [U]
@@ -51,7 +56,7 @@ class World(NamedTuple):
     first_us: int
     num_days: int
     intercept: float
-    retrieved: Pools  # [U - bots, pool_ads], what a retriever put into the users' pools; or [0, 0]
+    retrieved: Pools  # [U - bots, pool_ads], a retriever's ads in the users' pools; or [0, 0]
 
 
 def build_world(
@@ -72,7 +77,7 @@ def build_world(
         num_days: days of the window.
         seed: seed of the log.
         intercept: log-odds added to every relevance (``calibrate_intercept`` finds it).
-        retrieved: file of `read_pools`: what a retriever put into the users' pools. Nothing else hangs on it.
+        retrieved: file of `read_pools` with a retriever's ads; it changes the users' pools only.
 
     Raises:
         UserError: the file does not fit.
@@ -81,26 +86,27 @@ def build_world(
     num_bots = number_of_bots(shape, num_rows, num_days)
     num_users = max(2, round(num_rows / shape.impressions_per_user))
     num_ads = max(50, round(num_rows**shape.ads_exponent))
-    categories = _directions(random.standard_normal((_NUM_CATEGORIES, DIMENSION)))
+    categories = _directions(random.standard_normal((NUM_CATEGORIES, DIMENSION)))
     num_advertisers = max(1, num_ads // _ADS_PER_ADVERTISER)
     advertiser = random.choice(num_advertisers, num_ads, p=_shares(_zipf(num_advertisers, 0.6, 1.0)))
-    # An advertiser sells in one category for the most part.
-    home = random.integers(0, _NUM_CATEGORIES, num_advertisers)
+    # Most ads of an advertiser are in one category.
+    home = random.integers(0, NUM_CATEGORIES, num_advertisers)
     category = np.where(
-        random.random(num_ads) < 0.85, home[advertiser], random.integers(0, _NUM_CATEGORIES, num_ads)
+        random.random(num_ads) < 0.85, home[advertiser], random.integers(0, NUM_CATEGORIES, num_ads)
     )
     style = 0.4 * random.standard_normal((num_advertisers, DIMENSION))
     own = 0.3 * random.standard_normal((num_ads, DIMENSION))
     quality = 0.3 * random.standard_normal(num_advertisers)[advertiser] + 0.3 * random.standard_normal(
         num_ads
     )
-    tastes = random.integers(0, _NUM_CATEGORIES, (2, num_users + num_bots))
-    user_noise = 0.5 * random.standard_normal((num_users + num_bots, DIMENSION))
+    tastes = random.integers(0, NUM_CATEGORIES, (2, num_users + num_bots))
+    user_noise = shape.user_noise * random.standard_normal((num_users + num_bots, DIMENSION))
     ad_keep, ad_other = alias_table(random.permutation(_zipf(num_ads, shape.ad_skew, 1.0)))
     activity = _zipf(num_users, shape.user_skew, max(1.0, 0.01 * num_users))
     user_keep, user_other = alias_table(random.permutation(activity))
     return World(
-        user_vector=_directions(categories[tastes[0]] + 0.6 * categories[tastes[1]] + user_noise),
+        user_vector=_directions(categories[tastes[0]] + SECOND_TASTE * categories[tastes[1]] + user_noise),
+        user_categories=tastes.astype(np.int64),
         user_clicks=random.random(num_users + num_bots) < shape.share_of_users_who_click,
         user_country=random.choice(len(COUNTRIES), num_users + num_bots, p=_COUNTRY_SHARES).astype(np.int8),
         user_device=random.choice(len(DEVICES), num_users + num_bots, p=_DEVICE_SHARES).astype(np.int8),
@@ -125,7 +131,7 @@ def build_world(
 
 
 def examination_curves(max_slate: int) -> NDArray[np.float64]:
-    """P(examined | surface, position), float64 [surfaces, max_slate]: the planted curves.
+    """P(examined | surface, position), float64 [surfaces, max_slate]: the true curves.
 
     The position-based model (Wang et al., WSDM 2018): examination depends on surface and position alone. A
     feed is scrolled far (slow exponential), a result list is left early (a power law), related ads stand in a
@@ -141,7 +147,7 @@ def examination_curves(max_slate: int) -> NDArray[np.float64]:
 
 
 def number_of_bots(shape: LogShape, num_rows: int, num_days: int) -> int:
-    """Bots of a log: their share of rows over what one of them loads in all days; one at least, or none."""
+    """Number of bots of a log: their rows over the rows of one bot in all days; at least 1 for a share above 0."""
     per_bot = shape.bot_impressions_per_day * num_days
     return max(1, round(shape.bot_rows * num_rows / per_bot)) if shape.bot_rows > 0 else 0
 
