@@ -134,6 +134,9 @@ class InBatch(SourceOptions):
     """Take those of all ranks, with a gradient that goes back to them; false = only the rank's own."""
     log_q: bool = True
     """Correct by the share of the ad among all positives; n is the number of anchors of other users."""
+    log_q_strength: float = Field(1.0, ge=0, le=1)
+    """Exponent of an ad's share in the correction: 1 = the share, 0 = the same chance for every ad. A smaller value
+    takes popularity out of the score: popular ads are pushed down for being drawn often."""
     is_same_user_masked: bool = True
     """Leave out positives of the same user."""
     is_same_request_masked: bool = True
@@ -231,11 +234,27 @@ class TermOptions(Section):
     """Factor of the term in the loss; 0 = off. A larger weight gives the term more of the gradient."""
 
 
+class ServedTermOptions(TermOptions):
+    """Softmax of the positive against the user's own served negatives alone, with a temperature of its own."""
+
+    weight: float = Field(0.0, ge=0)
+    """Factor of the term in the loss; 0 = off. A larger weight raises AUC and at some point lowers recall."""
+    temperature: float = Field(0.3, gt=0, le=10)
+    """Divisor of cosines in this term. A smaller temperature moves the hardest negatives most."""
+    count: int = Field(4, ge=1, le=1024)
+    """Draws for an anchor, from the user's record; they are the first draws of ``negatives.hard``."""
+    is_weighted: bool = True
+    """Multiply the candidate's logit weight by the record's weight of the negative."""
+    mask_known_positives: bool = True
+    """Leave out known positives of the user."""
+
+
 class LossOptions(Section):
     """The terms of the loss; the loss is their weighted sum."""
 
     softmax: TermOptions = TermOptions()
     """Softmax of the positive against the candidates of all sources in ``training.negatives``."""
+    served: ServedTermOptions = ServedTermOptions()
     others: dict[str, dict[str, Any]] = {}
     """Options by name of the terms that a module registered (`scrollpast.training.loss.terms.registry.TERMS`)."""
 
@@ -280,6 +299,9 @@ class EvaluationOptions(Section):
     """Users of an evaluation, chosen by a seeded hash; null = all."""
     metric: str = "recall@100"
     """Metric that chooses the best checkpoint and the end of training."""
+    exposure_clip: float = Field(0.9, ge=0, le=1)
+    """Quantile over the targets at which their weights by inverse exposure are cut, in exposure-weighted metrics; 1 =
+    never cut. A larger value follows rarely shown ads more closely and widens intervals."""
     patience: int | None = Field(None, ge=1)
     """Evaluations without a better one after which training stops; null = never."""
 

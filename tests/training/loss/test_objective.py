@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from scrollpast.config.training_options import SourceOptions, TermOptions
+from scrollpast.config.training_options import InBatch, SourceOptions, TermOptions
 from scrollpast.errors import UserError
 from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.sampling import Sampling
@@ -21,6 +23,7 @@ from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.loss.objective import ContrastiveLoss
 from scrollpast.training.loss.sampled_softmax import Shared
+from scrollpast.training.loss.sources.in_batch import InBatchSource
 from scrollpast.training.loss.sources.registry import SOURCES
 from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 from scrollpast.training.loss.terms.registry import TERMS, source_names
@@ -62,12 +65,12 @@ def test_all_sources_share_the_push(day: str) -> None:
     loss, totals, _ = contrast(day, *ALL)
     shares = totals.gradient_shares
     assert list(shares) == list(source_names())
-    assert all(share > 0 for share in shares.values())
+    assert all(shares[name] > 0 for name in SOURCES.names)
     assert sum(shares.values()) == pytest.approx(1.0)
     assert totals.mean_loss == pytest.approx(float(loss), rel=1e-6)
 
 
-@pytest.mark.parametrize("source", source_names())
+@pytest.mark.parametrize("source", SOURCES.names)
 def test_a_source_that_is_off_has_no_part_and_the_loss_is_smaller(day: str, source: str) -> None:
     whole, _, _ = contrast(day, *ALL)
     less, totals, _ = contrast(day, *ALL, f"negatives.{source}.enabled=false")
@@ -75,7 +78,7 @@ def test_a_source_that_is_off_has_no_part_and_the_loss_is_smaller(day: str, sour
     assert less < whole
 
 
-@pytest.mark.parametrize("source", source_names())
+@pytest.mark.parametrize("source", SOURCES.names)
 def test_a_schedule_is_a_factor_of_the_weight(day: str, source: str) -> None:
     ramp = [
         f"negatives.{source}.schedule.{option}" for option in ("initial=0", "start_step=10", "ramp_steps=10")
@@ -92,8 +95,8 @@ def test_a_schedule_is_a_factor_of_the_weight(day: str, source: str) -> None:
 
 
 def test_a_step_without_any_source_learns_nothing(day: str) -> None:
-    off = [f"negatives.{source}.schedule.initial=0" for source in source_names()]
-    off += [f"negatives.{source}.schedule.start_step=5" for source in source_names()]
+    off = [f"negatives.{source}.schedule.initial=0" for source in SOURCES.names]
+    off += [f"negatives.{source}.schedule.start_step=5" for source in SOURCES.names]
     loss, totals, gradients = contrast(day, *ALL, *off)
     assert (float(loss), totals.mean_loss, totals.gradient_shares["hard"]) == (0.0, 0.0, 0.0)
     assert not any(gradient.any() for gradient in gradients)
@@ -129,12 +132,18 @@ def test_a_learned_temperature_gets_a_gradient_and_has_a_floor(day: str) -> None
 
 def test_totals_add_up(tmp_path: Path) -> None:
     first, second = (
-        Totals.of([1.0, 2.0, 0.0, 1.0, 1.0, 0.0, 0.0]),
-        Totals.of([3.0, 2.0, 1.0, 0.0, 2.0, 0.0, 0.0]),
+        Totals.of([1.0, 2.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]),
+        Totals.of([3.0, 2.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0]),
     )
     both = first + second
     assert (both.mean_loss, both.num_stopping) == (1.0, 1.0)
-    assert both.gradient_shares == {"in_batch": 0.25, "hard": 0.75, "neighbour": 0.0, "random": 0.0}
+    assert both.gradient_shares == {
+        "in_batch": 0.25,
+        "hard": 0.75,
+        "neighbour": 0.0,
+        "random": 0.0,
+        "served": 0.0,
+    }
     assert Totals.of(both.numbers) == both
 
 
@@ -217,3 +226,64 @@ def test_the_weight_of_a_term_is_a_factor_of_loss_and_gradient(day: str, weight:
     assert weighted == pytest.approx(weight * float(of_one), rel=1e-6)
     torch.testing.assert_close(weighted_gradients[1], weight * gradients[1])
     assert weighted_totals.gradient_shares == pytest.approx(totals.gradient_shares)
+
+
+SERVED = "loss.served.weight=2"
+
+
+def test_the_served_term_is_a_softmax_over_the_users_own_negatives(day: str) -> None:
+    """Against a plain computation, with the weights of the negatives and a temperature of its own."""
+    options, known = (
+        small_options("negatives.hard.enabled=false", SERVED, "loss.served.count=3"),
+        vocabulary(),
+    )
+    batch = next(iter(AnchorStream([day], known, options.data, Sampling.of(options))))
+    given = Preparation(known, options).of(batch, 0)
+    assert given.rows["hard"].numel() == 0
+    group = dist.group.WORLD
+    assert group is not None
+    off = small_options("negatives.hard.enabled=false", "loss.served.count=3")
+    modules = [
+        ContrastiveLoss(each, known, device=torch.device("cpu"), group=group) for each in (options, off)
+    ]
+    generator = torch.Generator().manual_seed(3)
+    users = torch.nn.functional.normalize(torch.randn(64, 4, generator=generator), dim=1)
+    ads = torch.nn.functional.normalize(torch.randn(given.ads.stride(), 4, generator=generator), dim=1)
+    without = dataclasses.replace(given, rows={**given.rows})
+    del without.rows["served"]
+    num_served = len(given.rows["served"])
+    both, totals = modules[0](users, ads, given)
+    softmax, _ = modules[1](users, ads[:-num_served], without)
+    draws = batch.hard.first(3)
+    served_BKD = ads[-num_served:].view(64, 3, 4)
+    positive = torch.einsum("bd,bd->b", users, ads[:64]) / 0.3
+    negative = torch.einsum("bd,bkd->bk", users, served_BKD) / 0.3 + draws.weight.log()
+    is_known = (draws.row[:, :, None] == batch.ad_row[:, None, None]).any(2)
+    known_of = batch.known_rows.split(batch.known_lengths.tolist())
+    for b, rows in enumerate(known_of):
+        is_known[b] |= torch.isin(draws.row[b], rows) & (draws.row[b] > 0)
+    negative = negative.masked_fill(is_known, -torch.inf)
+    each = torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
+    expected = softmax + 2 * (each * batch.weight).sum() / batch.weight.sum()
+    assert both == pytest.approx(float(expected), rel=1e-5)
+    assert Totals.of(totals.tolist()).gradient_shares["served"] > 0
+
+
+def test_the_served_term_changes_nothing_where_its_weight_is_0(day: str) -> None:
+    plain, _, gradients = contrast(day, *ALL)
+    off, totals, again = contrast(day, *ALL, "loss.served.weight=0", "loss.served.count=7")
+    assert plain == off
+    assert torch.equal(gradients[0], again[0])
+    assert totals.gradient_shares["served"] == 0
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_the_strength_of_the_correction_lies_between_an_ads_share_and_the_same_chance_for_all(
+    day: str, strength: float
+) -> None:
+    known = vocabulary()
+    log_q = torch.from_numpy(known.log_q(1.0))
+    found = InBatchSource(InBatch(log_q_strength=strength), known).log_q(log_q)
+    torch.testing.assert_close(found, strength * log_q + (1 - strength) * math.log(1 / 40))
+    loss, _, _ = contrast(day, f"negatives.in_batch.log_q_strength={strength}")
+    assert (loss == contrast(day)[0]) == (strength == 1.0)

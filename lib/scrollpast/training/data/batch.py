@@ -39,6 +39,10 @@ class Draws:
         """K."""
         return int(self.row.shape[1])
 
+    def first(self, count: int) -> Draws:
+        """The first ``count`` draws: what would have been drawn if no more had been wanted."""
+        return _mapped(self, lambda tensor: tensor[:, :count])
+
 
 @dataclass(frozen=True)
 class AnchorBatch:

@@ -74,7 +74,7 @@ class HardSource(OwnSource[Hard]):
     name = "hard"
 
     def draws(self, anchors: AnchorBatch) -> Draws:
-        return anchors.hard
+        return anchors.hard.first(self.options.count) if self.options.enabled else anchors.hard.first(0)
 
     @property
     def is_same_request_masked(self) -> bool:

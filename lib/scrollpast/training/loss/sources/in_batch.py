@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,7 +40,7 @@ class InBatchSource(NegativeSource[InBatch]):
             user_N=user_N,
             row_N=row_N,
             request_N=request_N,
-            log_q_N=step.log_q_R[row_N] if options.log_q else None,
+            log_q_N=self.log_q(step.log_q_R)[row_N] if options.log_q else None,
             first_own=first_own,
             log_weight=log_weight,
             is_same_user_masked=options.is_same_user_masked,
@@ -47,6 +48,11 @@ class InBatchSource(NegativeSource[InBatch]):
             mask_known_positives=options.mask_known_positives,
         )
         return Shared(self.name, column_ND, columns)
+
+    def log_q(self, log_q_R: torch.Tensor) -> torch.Tensor:
+        """Logarithm of share^strength · (1 / ads)^(1 − strength), float [R]."""
+        strength = self.options.log_q_strength
+        return strength * log_q_R - (1 - strength) * math.log(max(1, self.vocabulary.num_rows - 1))
 
     def positive_correction(self, candidates: Shared | Own) -> torch.Tensor:
         assert isinstance(candidates, Shared) and isinstance(candidates.columns, InBatchColumns)
