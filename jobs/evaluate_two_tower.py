@@ -38,6 +38,7 @@ def main() -> int:
         metavar="N",
         help="seed of the intervals and of the choice of users (0)",
     )
+    parser.add_argument("--truth", metavar="LOGS", help="simulated log: measure against its truth as well")
     parser.add_argument("--out", metavar="FILE", help="metrics.json (inside the checkpoint's folder)")
     return run_job(parser, _evaluate)
 
