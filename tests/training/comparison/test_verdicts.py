@@ -11,17 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrollpast.training.comparison.verdicts import (
-    BETTER,
-    FEWEST_USERS,
-    NOT_SHOWN,
-    WORSE,
     Difference,
     Judged,
     Key,
     Numbers,
     judge,
 )
-from scrollpast.training.evaluation.bootstrap import estimates
+from scrollpast.training.evaluation.bootstrap import BETTER, FEWEST_USERS, NOT_SHOWN, WORSE, estimates
 
 
 def drawn(seed: int, **effects: float) -> dict[Key, Numbers]:

@@ -58,7 +58,8 @@ from scrollpast.documents.comparison import (
 )
 from scrollpast.shards import filesystem as files
 from scrollpast.training.comparison.arms import Cell, Planned
-from scrollpast.training.comparison.verdicts import FEWEST_USERS, LEVEL, Judged
+from scrollpast.training.comparison.verdicts import LEVEL, Judged
+from scrollpast.training.evaluation.bootstrap import FEWEST_USERS
 from scrollpast.training.evaluation.metric_registry import METRICS, trivial_cuts
 
 JSON_NAME, PARQUET_NAME, TEXT_NAME = "comparison.json", "comparison.parquet", "comparison.txt"

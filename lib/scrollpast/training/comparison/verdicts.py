@@ -35,13 +35,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scrollpast.training.evaluation.bootstrap import resampled_means
+from scrollpast.training.evaluation.bootstrap import (
+    BETTER,
+    FEWEST_USERS,
+    NOT_SHOWN,
+    WORSE,
+    resampled_means,
+)
 
-BETTER, WORSE, NOT_SHOWN = "better", "worse", "no difference shown"
 LEVEL = 0.95
 NUM_RESAMPLES = 4000
-FEWEST_USERS = 30
-"""Smallest number of users for a verdict: with fewer users a bootstrap's intervals are too narrow."""
 
 Numbers = NDArray[np.float64]
 Key = tuple[str, str]

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from scrollpast.documents.evaluation import MeanEstimate
 
+BETTER, WORSE, NOT_SHOWN = "better", "worse", "no difference shown"
+"""Verdicts: the side of 0 that the interval of a difference lies on."""
+FEWEST_USERS = 30
+"""Smallest number of users for a verdict: with fewer users a bootstrap's intervals are too narrow."""
 _CELLS_AT_ONCE = 1 << 23
 
 

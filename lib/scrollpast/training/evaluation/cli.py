@@ -13,15 +13,17 @@ import torch
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from scrollpast.config.training_options import TrainingData
+from scrollpast.config.training_options import EvaluationOptions, TrainingData
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import day_folder
 from scrollpast.training.engine.checkpoint import chosen_checkpoint, vocabulary_of
 from scrollpast.training.engine.console import silence_libraries
+from scrollpast.training.evaluation.baselines.past import read_past
 from scrollpast.training.evaluation.held_out import read_held_out
 from scrollpast.training.evaluation.metrics_file import METRICS_NAME, SCHEMA_VERSION
 from scrollpast.training.evaluation.ranking import Embeddings, Search
 from scrollpast.training.evaluation.report import evaluate
+from scrollpast.training.evaluation.truth import read_truth
 from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
 
 BuildSearch = Callable[[NDArray[np.float32]], Search]
@@ -48,6 +50,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, in
         vocabulary,
         data=TrainingData.model_validate(facts["config"]["data"]),
         max_users=arguments.max_users,
+        exposure_clip=EvaluationOptions.model_validate(facts["config"]["evaluation"]).exposure_clip,
         seed=arguments.seed,
     )
     towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
@@ -58,6 +61,8 @@ def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, in
         vocabulary,
         exported=exported(ad_RD.numpy()),
         index_kind=index_kind,
+        truth=read_truth(arguments.truth, held_out, vocabulary, days) if arguments.truth else None,
+        past=read_past(history, vocabulary),
         seed=arguments.seed,
     )
     about = {
@@ -79,6 +84,8 @@ def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, in
     if is_new:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         files.write_atomically(filesystem, path, text.encode())
+    if report.verdict is not None:
+        print(report.verdict.line())
     print(
         f"{checkpoint.uri} on {', '.join(days)}: {len(held_out):,} users, "
         f"{int(held_out.is_new.sum()):,} of them new, and {vocabulary.num_rows - 1:,} ads"

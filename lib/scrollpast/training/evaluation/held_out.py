@@ -70,7 +70,7 @@ class HeldOut:
     exposure_clip: float = 0.9
     """Quantile at which the weights of targets are cut"""
     target_kinds: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    """Bool [Σ of targets] by kind of engagement: the user engaged with the ad in this kind; a target may have several"""
+    """Bool [Σ of targets] by kind of engagement: the user engaged with the ad in this kind, or in others as well"""
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -187,7 +187,7 @@ def read_held_out(
         lengths = np.bincount(numbers[user[stays]], minlength=int(has_target.sum()))
         return Ragged(row[stays], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
-    kinds = _kinds_by_name(evaluation_days)
+    by_kind = _targets_by_kind(_kinds_by_name(evaluation_days), *positives)
     user_id = kept[has_target]
     at = np.searchsorted(users, user_id)
     return HeldOut(
@@ -202,9 +202,7 @@ def read_held_out(
         num_known_targets=int((~is_new_target).sum()),
         exposures=counts_of(shown, target_ad[is_new_target]),
         exposure_clip=exposure_clip,
-        target_kinds={
-            name: has_kind[is_new_target] for name, has_kind in _targets_by_kind(*positives, kinds).items()
-        },
+        target_kinds={name: has_kind[is_new_target] for name, has_kind in by_kind.items()},
     )
 
 
@@ -308,7 +306,7 @@ def _kinds_by_name(days: Sequence[str]) -> dict[str, int]:
 
 
 def _targets_by_kind(
-    user: Integers, ad: Integers, kind: Integers, codes: Mapping[str, int]
+    codes: Mapping[str, int], user: Integers, ad: Integers, kind: Integers
 ) -> dict[str, NDArray[np.bool_]]:
     """Bool [n] by kind for the n pairs of `_distinct`, without kinds that no pair has."""
     order = np.lexsort((ad, user))

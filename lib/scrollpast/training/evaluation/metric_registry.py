@@ -10,11 +10,23 @@ from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
 from scrollpast.registry import Registry
-from scrollpast.training.evaluation.metrics import Values, auc, ndcg, recall, share_in_top
+from scrollpast.training.evaluation.metrics import (
+    Values,
+    auc,
+    ndcg,
+    recall,
+    share_in_top,
+    weighted_ndcg,
+    weighted_recall,
+)
 from scrollpast.training.evaluation.ranked import Ranked
 
 CUTS = (10, 50, 100)
 """The k of recall@k."""
+JUDGE = "exposure-weighted recall@100"
+"""Metric of the verdict on a model and the best baseline."""
+WEIGHTED = "exposure-weighted "
+"""First words of the metrics whose targets are weighted by exposure."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,15 @@ def standard_metrics(cuts: Sequence[int] = CUTS) -> Iterator[Metric]:
     for k in cuts:
         yield Metric(f"recall@{k}", _recall(k), k, is_trivial=True)
     deepest = max(cuts)
+    for k in cuts:
+        yield Metric(f"{WEIGHTED}recall@{k}", _weighted_recall(k), k, is_trivial=True)
+    yield Metric(
+        f"{WEIGHTED}ndcg@{deepest}",
+        lambda found: weighted_ndcg(
+            found.target_ranks, found.held_out.targets, deepest, found.target_weights
+        ),
+        deepest,
+    )
     yield Metric(
         f"ndcg@{deepest}", lambda found: ndcg(found.target_ranks, found.held_out.targets, deepest), deepest
     )
@@ -62,6 +83,10 @@ def standard_metrics(cuts: Sequence[int] = CUTS) -> Iterator[Metric]:
 
 def _recall(k: int) -> Callable[[Ranked], Values]:
     return lambda found: recall(found.target_ranks, found.held_out.targets, k)
+
+
+def _weighted_recall(k: int) -> Callable[[Ranked], Values]:
+    return lambda found: weighted_recall(found.target_ranks, found.held_out.targets, k, found.target_weights)
 
 
 def _served_share(k: int) -> Callable[[Ranked], Values]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from scrollpast.training.evaluation.exposures import Weights, shares_of_a_ratio
 from scrollpast.training.evaluation.held_out import Integers, Ragged
 
 Values = NDArray[np.float64]
@@ -34,6 +35,38 @@ def ndcg(ranks: Integers, targets: Ragged, k: int) -> Values:
     found = np.bincount(targets.users[is_hit], weights=gains, minlength=num_users)
     ideal = np.concatenate([np.zeros(1), np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))])
     return _ratio(found, ideal[np.minimum(targets.lengths, k)])
+
+
+def weighted_recall(ranks: Integers, targets: Ragged, k: int, weights: Weights) -> Values:
+    """Share of the weight of all targets of all users among the first k, as numbers of users with this mean.
+
+    Σ w · hit / Σ w over all targets (self-normalised; see `exposures`). With equal weights it is the share of all
+    targets that were found. A user's number is that of `shares_of_a_ratio`, which may lie outside [0, 1].
+
+    Args:
+        ranks: int64 [Σ] as `ranks_in` gives them.
+        weights: float64 [Σ].
+    """
+    is_hit = (ranks >= 0) & (ranks < k)
+    users, num_users = targets.users, len(targets.lengths)
+    return shares_of_a_ratio(_sums(users, weights * is_hit, num_users), _sums(users, weights, num_users))
+
+
+def weighted_ndcg(ranks: Integers, targets: Ragged, k: int, weights: Weights) -> Values:
+    """Discounted cumulative gain of all users over that of ideal rankings; a target gains its weight.
+
+    Σ over users of Σ over hits of w / log2(place + 1), over the same sum where each user's heaviest targets are at the
+    top; places count from 1. A user's number is that of `shares_of_a_ratio`.
+    """
+    is_hit = (ranks >= 0) & (ranks < k)
+    users, num_users = targets.users, len(targets.lengths)
+    found = _sums(users[is_hit], weights[is_hit] / np.log2(ranks[is_hit] + 2.0), num_users)
+    # Targets come by user: only the order within a user changes.
+    heaviest = weights[np.lexsort((-weights, users))]
+    place = np.arange(len(users)) - targets.offsets[users]
+    is_shown = place < k
+    ideal = _sums(users[is_shown], heaviest[is_shown] / np.log2(place[is_shown] + 2.0), num_users)
+    return shares_of_a_ratio(found, ideal)
 
 
 def share_in_top(ranks: Integers, served: Ragged, k: int) -> Values:
@@ -70,6 +103,10 @@ def auc(
     num_served = np.bincount(users[~is_target], minlength=num_users)
     sums = np.bincount(users[is_target], weights=means[group[is_target]], minlength=num_users)
     return _ratio(sums - num_targets * (num_targets + 1) / 2, num_targets * num_served)
+
+
+def _sums(users: Integers, weights: Weights, num_users: int) -> Weights:
+    return np.bincount(users, weights, num_users).astype(np.float64)
 
 
 def _ratio(above: NDArray[np.generic], below: NDArray[np.generic]) -> Values:

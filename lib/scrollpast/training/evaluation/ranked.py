@@ -49,6 +49,11 @@ class Ranked:
         return self.scorer.pair_scores(self.held_out.served)
 
     @cached_property
+    def target_weights(self) -> NDArray[np.float64]:
+        """float64 [Σ of targets]: clipped inverse exposures; all are 1 where exposures are not known."""
+        return self.held_out.weights
+
+    @cached_property
     def target_slices(self) -> dict[str, NDArray[np.bool_]]:
         """Bool [Σ of targets] by slice: head ads together have half of all positives counted, tail ads the rest."""
         counts, rows = self.vocabulary.counts, self.held_out.targets.rows

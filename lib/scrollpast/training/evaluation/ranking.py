@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scrollpast.training.evaluation.held_out import Integers, Ragged
 
 _CELLS_AT_ONCE = 1 << 24
-"""Scores that are held at a time: 64 MiB."""
+"""Number of scores in memory at a time: 64 MiB."""
 
 Search = Callable[[NDArray[np.float32], int], Integers]
 """Embeddings float32 [U, D] and k → rows int64 [U, k], best first, −1 where there are no more."""
@@ -87,19 +87,37 @@ def exact_top_rows(scorer: Scorer, known: Ragged, k: int) -> Integers:
         scores[:, 0] = -torch.inf
         first, last = known.offsets[start], known.offsets[stop]
         scores[known_users[first:last] - start, known_rows[first:last]] = -torch.inf
-        best, rows = scores.topk(width, dim=1)
-        # topk says nothing of equals: order by row, then by score without disturbing the rows.
-        rows, order = rows.sort(dim=1)
-        best, order = best.gather(1, order).sort(dim=1, descending=True, stable=True)
-        rows = rows.gather(1, order).masked_fill(best == -torch.inf, -1)
+        rows = _top_rows(scores, width)
+        best = scores.gather(1, rows)
+        rows = rows.masked_fill(best == -torch.inf, -1)
         found[start:stop, :width] = rows.numpy()
     return found
 
 
-def searched_top_rows(search: Search, user_UD: torch.Tensor, known: Ragged, k: int) -> Integers:
-    """The k best ads of an index: int64 [U, k]; −1 where it finds fewer. Known rows are left out.
+def _top_rows(scores: torch.Tensor, width: int) -> torch.Tensor:
+    """Rows of the highest scores: int64 [n, width], best first; of equal scores the lower row first."""
+    # One more than wanted shows where equal scores lie on both sides of the cut: topk takes any of them.
+    best, rows = scores.topk(min(width + 1, scores.shape[1]), dim=1)
+    if best.shape[1] > width:
+        last = best[:, width - 1]
+        (is_cut,) = torch.nonzero((last == best[:, width]) & (last > -torch.inf), as_tuple=True)
+        rows = rows[:, :width]
+        if len(is_cut):
+            cut, last = scores[is_cut], last[is_cut, None]
+            is_equal = cut == last
+            num_wanted = width - (cut > last).sum(1, keepdim=True)
+            is_in = (cut > last) | (is_equal & (is_equal.cumsum(1) <= num_wanted))
+            rows[is_cut] = is_in.nonzero()[:, 1].view(-1, width)
+    # topk leaves the order of equal scores open: order by row, then by score without disturbing the rows.
+    rows = rows.sort(dim=1).values
+    order = scores.gather(1, rows).sort(dim=1, descending=True, stable=True).indices
+    return rows.gather(1, order)
 
-    The index is asked for as many more as the user knows, in groups of users that know about as many.
+
+def searched_top_rows(search: Search, user_UD: torch.Tensor, known: Ragged, k: int) -> Integers:
+    """The k best ads of an index: int64 [U, k]; −1 where the index finds fewer. Known rows are left out.
+
+    The query asks for k more rows than the user has known rows, in groups of users with similar numbers of known rows.
     """
     found = np.full((len(user_UD), k), -1, np.int64)
     lengths = known.lengths
@@ -110,7 +128,7 @@ def searched_top_rows(search: Search, user_UD: torch.Tensor, known: Ragged, k: i
         (of_size,) = np.nonzero(sizes == size)
         rows = search(users[of_size], k + size)
         is_left_out = (rows <= 0) | is_known(of_size[:, None], rows)
-        # A stable sort moves what is left out behind what stays, and keeps the order of both.
+        # A stable sort moves excluded rows behind kept rows, and keeps the order of both.
         order = np.argsort(is_left_out, axis=1, kind="stable")[:, :k]
         rows = np.where(is_left_out, -1, rows)
         found[of_size] = np.take_along_axis(rows, order, axis=1)

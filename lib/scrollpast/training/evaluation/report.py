@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scrollpast.documents.evaluation import MeanEstimate
+from scrollpast.documents.evaluation import BaselineVerdict, ExposureWeighted, MeanEstimate
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.evaluation.baselines.past import Past
+from scrollpast.training.evaluation.baselines.registry import MeasuredBaselines, measure_baselines
+from scrollpast.training.evaluation.baselines.text import baseline_table
+from scrollpast.training.evaluation.baselines.verdict import verdict_on
 from scrollpast.training.evaluation.bootstrap import estimates
+from scrollpast.training.evaluation.exposures import effective_sample_size
 from scrollpast.training.evaluation.held_out import HeldOut
-from scrollpast.training.evaluation.metric_registry import CUTS, METRICS, Metric, trivial_cuts
+from scrollpast.training.evaluation.metric_registry import (
+    CUTS,
+    JUDGE,
+    METRICS,
+    WEIGHTED,
+    Metric,
+    trivial_cuts,
+)
 from scrollpast.training.evaluation.metrics import recall
 from scrollpast.training.evaluation.ranked import Ranked
 from scrollpast.training.evaluation.ranking import Embeddings, Scorer, Search, ranks_in, searched_top_rows
+from scrollpast.training.evaluation.truth import SECTION, Truth
 
 _SECTIONS = {
     "": "all users, the whole catalogue searched exactly",
     "slices": "recall by slice",
+    "by kind": "recall by kind of engagement",
     "quantised": "through the exported index",
+    SECTION: "truth of the simulated log",
+    "oracle": "oracle, which ranks by the truth",
 }
 
 
@@ -41,6 +57,13 @@ class Report:
     """Kind of the exported index, of which ``quantised/…`` is measured; None = no index was measured"""
     notes: Sequence[str] = ()
     """Facts that a reader of the numbers needs, such as cuts that the catalogue makes trivial"""
+    oracle: Mapping[str, MeanEstimate | None] | None = None
+    """The oracle's metrics by the same names; None = the evaluation has no truth"""
+    exposure_weighted: ExposureWeighted | None = None
+    baselines: Mapping[str, Mapping[str, MeanEstimate | None]] = field(default_factory=dict)
+    """Metrics of the same users by baseline"""
+    verdict: BaselineVerdict | None = None
+    """The model compared with the best baseline; None without baselines"""
 
     def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """JSON without the single users; ``about`` comes first. A metric that no user has is null."""
@@ -49,8 +72,17 @@ class Report:
             "num_users": len(self.user_id),
             "index": self.index_kind and {"kind": self.index_kind},
             "notes": list(self.notes),
-            "metrics": {name: found and found.model_dump() for name, found in self.estimates.items()},
+            "metrics": _dumped({name: found for name, found in self.estimates.items() if not _is_true(name)}),
+            "exposure_weighted": self.exposure_weighted and self.exposure_weighted.model_dump(),
+            "baselines": {name: _dumped(found) for name, found in self.baselines.items()},
+            "verdict": self.verdict and self.verdict.model_dump(),
+            **({} if self.oracle is None else {"truth": self._truth(self.oracle)}),
         }
+
+    def _truth(self, oracle: Mapping[str, MeanEstimate | None]) -> dict[str, Any]:
+        """Metrics against the truth without the name of their section, and all of the oracle's."""
+        own = {name: found for name, found in self.estimates.items() if _is_true(name)}
+        return {**_dumped(own), "oracle": _dumped(oracle)}
 
     def table(self) -> str:
         """Aligned text of at most 84 columns."""
@@ -70,6 +102,11 @@ class Report:
             else:
                 interval = f"{found.low:.4f}–{found.high:.4f}"
                 lines.append(f"  {label:<42}{found.mean:>8.4f}  {interval:>15}  {found.num_users:>9,}")
+        if self.baselines:
+            lines += ["", *baseline_table(self.estimates, self.baselines)]
+        if (weighted := self.exposure_weighted) is not None:
+            size = f"{weighted.effective_sample_size:,.0f} of {weighted.num_targets:,} targets"
+            lines += ["", f"effective sample of exposure weights (clip {weighted.clip:g}): {size}"]
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
@@ -80,6 +117,10 @@ class Report:
         for name, found in self.estimates.items():
             section, _, label = name.rpartition("/")
             lines.append((section, label, found))
+        for name, found in (self.oracle or {}).items():
+            section, _, label = name.rpartition("/")
+            if section in ("", SECTION):
+                lines.append(("oracle", label, found))
         order = list(dict.fromkeys([*_SECTIONS, *(section for section, _, _ in lines)]))
         return sorted(lines, key=lambda line: order.index(line[0]))
 
@@ -92,6 +133,8 @@ def evaluate(
     exported: Search | None = None,
     index_kind: str | None = None,
     metrics: Iterable[Metric] = METRICS,
+    truth: Truth | None = None,
+    past: Past | None = None,
     seed: int = 0,
     num_resamples: int = 1000,
 ) -> Report:
@@ -101,17 +144,35 @@ def evaluate(
         retriever: embeddings of the users of ``held_out`` and of all ads.
         exported: search through the exported index of the same ads, measured beside the exact search.
         index_kind: kind of this index.
+        truth: truth of the simulated log; it adds metrics, and the metrics of the oracle.
+        past: history days, on which the baselines are fitted; None = without baselines.
     """
+    metrics = (*metrics, *(truth.metrics if truth else ()))
     ranked = rank(retriever, held_out, vocabulary, metrics)
-    values = _values(ranked, metrics)
+    values = _values(ranked, metrics) | _by_kind(ranked)
     if exported is not None:
         values |= _through_index(exported, retriever, ranked)
+    baselines = MeasuredBaselines({}, {})
+    if past is not None:
+        baselines = measure_baselines(past, held_out, vocabulary, metrics)
+    means = estimates(values, seed=seed, num_resamples=num_resamples)
     return Report(
-        estimates(values, seed=seed, num_resamples=num_resamples),
+        means,
         values,
         held_out.user_id,
         index_kind,
-        [*trivial_cuts(values, vocabulary.num_rows - 1), *_nothing_learned(held_out, vocabulary)],
+        [
+            *trivial_cuts(values, vocabulary.num_rows - 1),
+            *_nothing_learned(held_out, vocabulary),
+            *baselines.notes,
+        ],
+        oracle=None if truth is None else _oracle(truth, held_out, vocabulary, metrics, seed, num_resamples),
+        exposure_weighted=_exposure_weighted(ranked, means),
+        baselines={
+            name: estimates(found, seed=seed, num_resamples=num_resamples)
+            for name, found in baselines.per_user.items()
+        },
+        verdict=_verdict(values, baselines, seed, num_resamples),
     )
 
 
@@ -129,8 +190,62 @@ def rank(
     return Ranked(retriever, held_out, vocabulary, max(metric.cut for metric in metrics))
 
 
+def _oracle(
+    truth: Truth,
+    held_out: HeldOut,
+    vocabulary: Vocabulary,
+    metrics: Iterable[Metric],
+    seed: int,
+    num_resamples: int,
+) -> dict[str, MeanEstimate | None]:
+    values = measure(truth.oracle, held_out, vocabulary, metrics)
+    return estimates(values, seed=seed, num_resamples=num_resamples)
+
+
+def _exposure_weighted(ranked: Ranked, means: Mapping[str, MeanEstimate | None]) -> ExposureWeighted:
+    weights = ranked.target_weights
+    return ExposureWeighted(
+        clip=ranked.held_out.exposure_clip,
+        num_targets=len(weights),
+        effective_sample_size=effective_sample_size(weights),
+        metrics={name: found for name, found in means.items() if name.startswith(WEIGHTED)},
+    )
+
+
+def _verdict(
+    values: Mapping[str, NDArray[np.float64]], baselines: MeasuredBaselines, seed: int, num_resamples: int
+) -> BaselineVerdict | None:
+    if JUDGE not in values:
+        return None
+    of_baselines = {name: found[JUDGE] for name, found in baselines.per_user.items()}
+    return verdict_on(values[JUDGE], of_baselines, JUDGE, seed=seed, num_resamples=num_resamples)
+
+
+def _is_true(name: str) -> bool:
+    return name.startswith(f"{SECTION}/")
+
+
+def _dumped(found: Mapping[str, MeanEstimate | None]) -> dict[str, dict[str, Any] | None]:
+    """JSON of estimates by their names, the truth's without that of their section."""
+    return {
+        name.removeprefix(f"{SECTION}/"): None if estimate is None else estimate.model_dump()
+        for name, estimate in found.items()
+    }
+
+
 def _values(ranked: Ranked, metrics: Iterable[Metric]) -> dict[str, NDArray[np.float64]]:
     return {metric.name: metric.of_users(ranked) for metric in metrics}
+
+
+def _by_kind(ranked: Ranked) -> dict[str, NDArray[np.float64]]:
+    """Recall of the targets of each kind of engagement; a target of several kinds counts in each."""
+    held_out, depth = ranked.held_out, min(max(CUTS), ranked.depth)
+    return {
+        f"by kind/recall@{depth}, {kind}": recall(
+            ranked.target_ranks, held_out.targets, depth, counts=has_kind
+        )
+        for kind, has_kind in held_out.target_kinds.items()
+    }
 
 
 def _through_index(exported: Search, retriever: Embeddings, ranked: Ranked) -> dict[str, NDArray[np.float64]]:

@@ -62,6 +62,7 @@ def evaluator_of(
         vocabulary,
         data=options.data,
         max_users=evaluation.max_users,
+        exposure_clip=evaluation.exposure_clip,
         seed=options.seed,
     )
     return HeldOutEvaluator(held_out, vocabulary, device, metric)

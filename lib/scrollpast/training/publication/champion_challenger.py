@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from scrollpast.config.training_options import TrainingData
-from scrollpast.training.comparison.verdicts import FEWEST_USERS, WORSE, Judged, judge
+from scrollpast.training.comparison.verdicts import Judged, judge
+from scrollpast.training.evaluation.bootstrap import FEWEST_USERS, WORSE
 from scrollpast.training.engine.checkpoint import Checkpoint, vocabulary_of
 from scrollpast.training.evaluation.held_out import read_held_out
 from scrollpast.training.evaluation.metric_registry import maximised

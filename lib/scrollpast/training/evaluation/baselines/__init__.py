@@ -1,0 +1,1 @@
+"""Baselines: rankings of ads that need no training, for the verdict on a model."""
