@@ -17,7 +17,7 @@ def main() -> int:
         "--days", type=whole_number(1), default=1, metavar="N", help="days that end with --date (1)"
     )
     parser.add_argument("--as-of", metavar="T", help="use data known at this moment, UTC (now)")
-    for table in ("impressions", "engagements", "ads"):
+    for table in ("impressions", "engagements", "ads", "users"):
         place = f"files of {table} in the configured format, Parquet by default (the configuration's)"
         parser.add_argument(f"--{table}", metavar="PATH", help=place)
     parser.add_argument("--out", metavar="PATH", help="folder of the published days (the configuration's)")

@@ -30,7 +30,7 @@ BASE = (CONF / "base.yaml").read_text(encoding="utf-8")
 SECTIONS_OF_MINING = (
     "clock_skew_s, confidence, examined, exposure, guard, kinds, maturity_h, max_ad_share, "
     "max_impressions_per_user_day, negatives_per_user, num_buckets, require_engagements, score_column, seed, "
-    "strategy, stratify_by, user_features, users_without_positive"
+    "strategy, stratify_by, user_features, user_history, user_history_length, users_without_positive"
 )
 
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 USER_ID = "user_id"
 USER_FEATURE_PREFIX = "user_"
+HISTORY_AD_ID = "history_ad_id"
+"""Ads of the user's history before the log, oldest first: a list column of the table of users."""
 UNKNOWN = -1
 
 _INT64_LIST = pa.list_(pa.int64())
@@ -36,13 +38,15 @@ NEGATIVE_FEATURES: dict[str, pa.DataType] = {
 }
 
 
-def record_schema(user_features: Sequence[str] = ()) -> pa.Schema:
+def record_schema(user_features: Sequence[str] = (), *, has_history: bool = False) -> pa.Schema:
     """Arrow schema of a batch of records: ``user_id`` int64, the lists of both sides, ``user_<name>`` int64.
 
     Args:
         user_features: names of the configured user features, without the ``user_`` prefix.
+        has_history: the records also hold ``history_ad_id``, a list of int64.
     """
     fields = [pa.field(USER_ID, pa.int64(), nullable=False)]
     fields += [pa.field(name, kind) for name, kind in {**POSITIVE_FEATURES, **NEGATIVE_FEATURES}.items()]
+    fields += [pa.field(HISTORY_AD_ID, _INT64_LIST)] if has_history else []
     fields += [pa.field(USER_FEATURE_PREFIX + name, pa.int64()) for name in user_features]
     return pa.schema(fields)

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scrollpast.config import load_config
-from scrollpast.record_schema import record_schema
 from scrollpast.shards.codec import decode_records
 from scrollpast.shards.manifest import Manifest, read_manifest
 from tests.toy_logs import DAY
@@ -61,7 +60,7 @@ def content_of(out: Path, day: str = DAY) -> Content:
 def records_of(out: Path, day: str = DAY) -> pa.Table:
     """The records of all shards, decoded."""
     manifest = published(out, day)
-    schema = record_schema(manifest.user_features)
+    schema = manifest.records
     paths = [day_of(out, day) / entry.path for entry in manifest.shards]
     batches = [decode_records(path.read_bytes(), schema, str(path)) for path in paths]
     return pa.Table.from_batches(batches, schema)

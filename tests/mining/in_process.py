@@ -26,6 +26,7 @@ from scrollpast.mining.rules.rules import Rules, Window, epoch_us
 from scrollpast.mining.rules.user_filter import UserBloomFilter
 from scrollpast.mining.scan import TALLY, scan_engagements, scan_impressions
 from scrollpast.mining.spark.packed_columns import Columns, unpack
+from scrollpast.mining.users import USERS_TALLY, scan_users
 from scrollpast.shards.manifest import ShardEntry
 
 DAY = date(2026, 11, 20)
@@ -75,6 +76,8 @@ class Mined:
     quarantine_files: list[str]
     health: Health
     exposure: Exposure
+    num_users: Counter[str]
+    """Counts of the table of users"""
 
 
 def mine(
@@ -87,13 +90,15 @@ def mine(
     order: random.Random | None = None,
     batch_rows: int = 7,
     parts: int = 1,
+    users: Iterable[pa.Table] = (),
 ) -> Mined:
     """Every table is one task's input. ``order`` shuffles the parcels' arrival at their buckets; the ads of records
     are counted in so many ``parts``."""
     attributes = attributes or AdAttributes.empty()
-    arriving = _scan(impressions, engagements, rules, batch_rows)
+    arriving = _scan(impressions, engagements, users, rules, batch_rows)
     ledger, num_impressions = Ledger(), 0
     quarantine_files: list[str] = []
+    counts: Counter[str] = Counter()
     selected: dict[int, bytes] = {}
     signs: list[bytes] = []
     suspects: list[tuple[Columns, dict[str, Any]]] = []
@@ -111,6 +116,8 @@ def mine(
                 selected[bucket] = parcel.payload
             elif parcel.content == bucket_tasks.SUSPECTS:
                 suspects.append(unpack(parcel.payload))
+            elif parcel.content == USERS_TALLY:
+                counts.update(unpack(parcel.payload)[1]["counts"])
             else:
                 quarantine_files.append(parcel.payload.decode())
     limits = _limits(list(selected.values()), suspects, rules)
@@ -134,11 +141,16 @@ def mine(
         quarantine_files=quarantine_files,
         health=health_of(ledger, BucketSigns.sum(signs), exposure, rules),
         exposure=exposure,
+        num_users=counts,
     )
 
 
 def _scan(
-    impressions: Iterable[pa.Table], engagements: Iterable[pa.Table], rules: Rules, batch_rows: int
+    impressions: Iterable[pa.Table],
+    engagements: Iterable[pa.Table],
+    listed: Iterable[pa.Table],
+    rules: Rules,
+    batch_rows: int,
 ) -> dict[int, list[tuple[str, bytes]]]:
     """Messages of the shuffle, by bucket."""
     arriving: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
@@ -152,6 +164,9 @@ def _scan(
     users = None if rules.keep_users_without_positive else UserBloomFilter.of(anchored)
     for task, table in enumerate(impressions):
         for parcel in scan_impressions(table.to_batches(max_chunksize=batch_rows), rules, users, task):
+            arriving[parcel.bucket].append((parcel.content, parcel.payload))
+    for task, table in enumerate(listed):
+        for parcel in scan_users(table.to_batches(max_chunksize=batch_rows), rules, users, task):
             arriving[parcel.bucket].append((parcel.content, parcel.payload))
     return arriving
 

@@ -56,7 +56,7 @@ def test_the_json_is_the_output_contract(manifest: Manifest) -> None:
         *("input", "ledger", "num_records", "num_positives", "num_negatives", "kinds", "shards", "ads"),
         *("user_features", "ledger_files", "quarantine_files", "health", "exposure_file"),
         *("revocation_file", "num_revoked", "user_key", "num_forgotten", "revocations_as_of"),
-        *("suppressed", "forgotten_at"),
+        *("suppressed", "forgotten_at", "has_user_history"),
     ]
     assert list(json.loads(manifest.to_json())["shards"][0]) == [
         "path",
@@ -74,7 +74,7 @@ def test_the_order_of_a_map_does_not_change_the_bytes(manifest: Manifest) -> Non
 
 LATER_FIELDS = (
     *("health", "exposure_file", "revocation_file", "num_revoked", "user_key", "num_forgotten"),
-    *("revocations_as_of", "suppressed", "forgotten_at"),
+    *("revocations_as_of", "suppressed", "forgotten_at", "has_user_history"),
 )
 """Fields that manifests of older days lack."""
 
@@ -84,6 +84,8 @@ def test_every_field_is_checked(name: str, manifest: Manifest) -> None:
     content = json.loads(manifest.to_json())
     for wrong in (3.5, True, {"x": "y"}, [1], "", -1):
         if name in ("config", "input", "health") and isinstance(wrong, dict):
+            continue
+        if name == "has_user_history" and wrong is True:
             continue
         with pytest.raises(CorruptShardError, match=f"^day/manifest.json, {name}"):
             Manifest.from_json(json.dumps(content | {name: wrong}), "day/manifest.json")

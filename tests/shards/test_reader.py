@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from scrollpast.errors import CorruptShardError, UserError
 from scrollpast.record_schema import record_schema
 from scrollpast.shards.crc32c import masked_crc32c
 from scrollpast.shards.framing import frame
-from scrollpast.shards.manifest import read_manifest, write_shard
+from scrollpast.shards.manifest import publish_manifest, read_manifest, write_shard
 from scrollpast.shards.reader import ShardReader
 
 
@@ -143,6 +144,17 @@ def test_days_of_other_user_features_are_read_by_named_features_only(
     other = str(tmp_path / "ds=2026-11-23")
     publish_day(other, "2026-11-23", (1,), user_features=("country",))
     with pytest.raises(UserError, match="days 2026-11-21 and 2026-11-23: expected the same user features"):
+        ShardReader([days[0], other])
+    assert users(ShardReader([days[0], other], features=["user_id"])) == [*EVERY_USER[:8], 0]
+
+
+def test_days_with_and_without_histories_are_read_by_named_features_only(
+    days: list[str], tmp_path: Path, publish_day: PublishDay
+) -> None:
+    other = str(tmp_path / "ds=2026-11-23")
+    manifest = publish_day(other, "2026-11-23", (1,))
+    publish_manifest(other, replace(manifest, has_user_history=True), replace=True)
+    with pytest.raises(UserError, match=r"found \['age'\] and \['age', 'history_ad_id'\]"):
         ShardReader([days[0], other])
     assert users(ShardReader([days[0], other], features=["user_id"])) == [*EVERY_USER[:8], 0]
 

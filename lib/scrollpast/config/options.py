@@ -25,21 +25,22 @@ NEIGHBOUR_CODE = 100
 
 
 def _as_text(value: Any) -> Any:
-    """A number or a truth value of YAML as Spark writes it."""
+    """Text of a YAML number or boolean in Spark's notation."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, (int, float)) else value
 
 
 Settings = dict[str, Annotated[str, BeforeValidator(_as_text)]]
-"""Settings that are handed on as they are; their names may hold dots."""
+"""Settings that are passed through unchanged; their names may hold dots."""
 
 
 class InputTable(Section):
     """Place of one input table: a path with a format, or the name of a table in Spark's catalog."""
 
     path: str | None = None
-    """Folder or file: local, s3://, gs://, hdfs://. Overridden by --impressions, --engagements or --ads."""
+    """Folder or file: local, s3://, gs://, hdfs://. Overridden by --impressions, --engagements, --ads or
+    --users."""
     table: str | None = None
     """Name of a table in Spark's catalog, instead of a path."""
     format: str = "parquet"
@@ -86,6 +87,9 @@ class Input(Section):
     ads: InputTable = InputTable()
     """The table of ads. Needed only for ``mining.guard.keys``, ``mining.stratify_by`` and
     ``mining.exposure.new_ad_quarantine_h``; with it, new ads and ads that it lacks are counted apart."""
+    users: InputTable = InputTable()
+    """The table of users, one row a user, as it was before the mined days. Needed only for ``mining.user_history``, and
+    for columns of ``mining.user_features`` that it holds."""
     null_ids: list[str] = [""]
     """Texts that stand for a missing id, such as "null", "None", "unknown", "-1", "0". Impressions with one are
     ``invalid``, engagements with one are ignored, and a request id among them counts as missing."""
@@ -242,13 +246,18 @@ class Mining(Section):
     """Largest share of all written negatives that one ad may have; 1 = no limit."""
     exposure: ExposureOptions = ExposureOptions()
     user_features: list[str] = []
-    """Columns of impressions that describe the user, such as country; the latest value is written as ``user_<name>``.
-    """
+    """Columns that describe the user, such as country, written as ``user_<name>``: of the table of users, or the latest
+    value of impressions where that table lacks the column."""
+    user_history: str | None = None
+    """List column of the table of users: ids of ads in an order, oldest first, without times, such as what the user
+    watched before the log begins. Written as ``history_ad_id``. It must hold nothing of the mined days. null = none."""
+    user_history_length: int = Field(64, ge=1, le=100_000)
+    """Most ads kept of ``user_history``, the latest. A larger value makes longer records."""
 
     @field_validator("kinds", mode="before")
     @classmethod
     def _over_the_default_kinds(cls, kinds: Any) -> Any:
-        """A kind that is named changes what it says of the default kind; ``null`` removes the kind."""
+        """Merge the named kinds over the default kinds; ``null`` removes a kind."""
         if not isinstance(kinds, dict):
             return kinds
         merged: dict[str, Any] = {name: kind.model_dump() for name, kind in DEFAULT_KINDS.items()}
@@ -261,6 +270,10 @@ class Mining(Section):
         if self.strategy == "stratified" and self.stratify_by is None:
             raise ValueError(
                 "must name stratify_by (a column of ads) for the strategy 'stratified', got null"
+            )
+        if self.user_history in self.user_features:
+            raise ValueError(
+                f"must name {self.user_history} as user_history or among user_features, got both: a history is a list"
             )
         of_code: dict[int, str] = {}
         for name, kind in self.kinds.items():

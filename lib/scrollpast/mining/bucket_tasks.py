@@ -28,6 +28,7 @@ from scrollpast.mining.rules.ledger import count_cells
 from scrollpast.mining.rules.rules import Rules
 from scrollpast.mining.scan import ENGAGEMENTS, QUARANTINE, ROWS, TALLY, ShuffleMessage
 from scrollpast.mining.spark.packed_columns import Columns, concatenate, pack, take, unpack
+from scrollpast.mining.users import USERS, USERS_TALLY, count_positives_in_history, join_users
 from scrollpast.outcomes import Outcome
 from scrollpast.shards.manifest import write_shard
 
@@ -60,17 +61,21 @@ def decide_bucket(
         messages: (content, payload) of every message of the bucket, in any order.
 
     Yields:
-        Messages: the selected rows, the suspects of the ad cap, tallies, signs, and the quarantine file's path.
+        Messages: the selected rows with the features and histories of their users, the suspects of the ad cap,
+        tallies, signs, and the quarantine file's path.
     """
     rows: list[Columns] = []
     engagements: list[Columns] = []
+    listed: list[Columns] = []
     quarantined: list[bytes] = []
     surfaces: dict[str, int] = {}
     for content, payload in messages:
-        if content == TALLY:
-            yield ShuffleMessage(bucket, TALLY, payload)
+        if content in (TALLY, USERS_TALLY):
+            yield ShuffleMessage(bucket, content, payload)
         elif content == QUARANTINE:
             quarantined.append(payload)
+        elif content == USERS:
+            listed.append(unpack(payload)[0])
         elif content == ENGAGEMENTS:
             engagements.append(unpack(payload)[0])
         else:
@@ -106,6 +111,11 @@ def decide_bucket(
     selected = take({name: decided[name] for name in _RECORD_COLUMNS}, is_recorded)
     features = latest_features(inside, rules)
     features = take(features, np.isin(features["user"], selected["user"]))
+    if rules.reads_users:
+        joined, counts = join_users(features["user"], listed, rules)
+        features |= joined
+        counts["joined"] = len(features["user"])
+        yield ShuffleMessage(bucket, USERS_TALLY, pack({}, counts=counts))
     payload = pack(
         {**selected, **{f"of_user:{name}": part for name, part in features.items()}}, surfaces=names
     )
@@ -170,6 +180,9 @@ def seal_bucket(
             num_positives=num_positives,
             num_negatives=len(kept["user"]) - num_positives,
             known_features=known_features(records, rules),
+            num_in_history=count_positives_in_history(records)
+            if records is not None and rules.user_history is not None
+            else 0,
         ),
     )
     for part, counted in count_ads(kept, num_parts):

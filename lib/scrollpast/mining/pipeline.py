@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,13 @@ from scrollpast.mining.gate.held_days import (
     why_held,
 )
 from scrollpast.mining.gate.trailing_days import read_trailing
-from scrollpast.mining.io.inputs import check_all_read, describe, no_impressions, open_inputs
+from scrollpast.mining.io.inputs import (
+    check_all_read,
+    describe,
+    features_of_users,
+    no_impressions,
+    open_inputs,
+)
 from scrollpast.mining.io.plausibility import doubts
 from scrollpast.mining.io.source import Source
 from scrollpast.mining.io.unknown_features import unknown_feature_notes
@@ -52,6 +58,7 @@ from scrollpast.mining.scan import TALLY
 from scrollpast.mining.spark.packed_columns import unpack
 from scrollpast.mining.spark.progress import progress
 from scrollpast.mining.stages import Stages
+from scrollpast.mining.users import USERS_TALLY, check_users, count_users, history_notes
 from scrollpast.privacy.forgetting import obey, publish_obeying
 from scrollpast.privacy.suppression import check_key_of_list, read_suppressed
 from scrollpast.privacy.user_keys import read_user_key
@@ -116,6 +123,7 @@ def mine(
     check_key_of_list(suppressed, user_key, folder_of_days(config))
     rules = Rules.of(config.mining, window, examination, user_key, suppressed)
     inputs = open_inputs(config, rules, get_spark)
+    rules = replace(rules, features_of_users=features_of_users(inputs, rules))
     # Manifest of the day before the run read its input: a day published since then is not replaced.
     replaced = published_manifest(uri) if overwrite else None
     published = None
@@ -159,20 +167,26 @@ class _Run:
             replaced: the manifest of the day that is replaced; None = none was published.
             published: the published day, to be updated; unchanged shards are not written again.
         """
-        impressions = inputs["impressions"]
+        impressions, users = inputs["impressions"], inputs.get("users")
         self._stages.warnings += [note for source in inputs.values() for note in source.notes]
         engagements, engaged_counts, anchored = self._stages.read_engagements(inputs["engagements"])
         attributes = self._stages.read_attributes(inputs.get("ads"))
-        decided = self._stages.decide(impressions, engagements, anchored, attributes)
+        read_users = users if self._rules.reads_users else None
+        decided = self._stages.decide(impressions, engagements, read_users, anchored, attributes)
         with progress(self._spark, "scan and decide impressions", impressions.num_rows):
             reports = decided.where("content != 'selected'").select("content", "payload").collect()
         ledger = Ledger()
         num_read, num_impressions, num_timed = _add_tallies(
             ledger, (p for content, p in reports if content == TALLY)
         )
-        check_all_read(impressions, num_read)
+        check_all_read("impressions", impressions, num_read)
+        num_users = count_users(p for content, p in reports if content == USERS_TALLY)
+        if read_users is not None:
+            check_all_read("users", read_users, num_users["read"])
         if not num_timed:  # rows without a time are in every window, and do not make a day
             raise no_impressions(impressions, self._rules.window)
+        if users is not None:
+            self._stages.warnings += check_users(num_users, users.place, self._rules)
         suspects = [unpack(p) for content, p in reports if content == bucket_tasks.SUSPECTS]
         limits = self._stages.limit_ads(decided, suspects)
         with progress(self._spark, "write shards"):
@@ -186,8 +200,14 @@ class _Run:
         health, verdict = self._judge(health_of(ledger, signs, exposure, self._rules))
         self._stages.warnings += doubts(ledger, signs, exposure)
         self._stages.warnings += unknown_feature_notes(
-            (metadata for _, metadata in sealed), self._rules, impressions.place
+            (metadata for _, metadata in sealed),
+            self._rules,
+            {name: source.place for name, source in inputs.items()},
         )
+        num_positives = sum(metadata["num_positives"] for _, metadata in sealed)
+        if read_users is not None:
+            num_in_history = sum(metadata["num_in_history"] for _, metadata in sealed)
+            self._stages.warnings += history_notes(num_positives, num_in_history, read_users.place)
         manifest = make_manifest(
             ds=self._last_day.isoformat(),
             window=self._rules.window,
@@ -196,12 +216,16 @@ class _Run:
             suppressed=self._rules.suppressed,
             inputs=describe(
                 inputs,
-                {"impressions": num_impressions, "engagements": engaged_counts["in_reach"]},
+                {
+                    "impressions": num_impressions,
+                    "engagements": engaged_counts["in_reach"],
+                    "users": num_users["read"] if read_users is not None else None,
+                },
                 engaged_counts["suppressed"],
             ),
             ledger=ledger,
             shards=[ShardEntry(**metadata["entry"]) for _, metadata in sealed if metadata["entry"]],
-            num_positives=sum(metadata["num_positives"] for _, metadata in sealed),
+            num_positives=num_positives,
             num_negatives=sum(metadata["num_negatives"] for _, metadata in sealed),
             ledger_file=write_table(ledger.table(), "ledger", self._day_uri),
             quarantine_files=[

@@ -149,6 +149,8 @@ def find_published(
         for name, source in inputs.items()
         if source.fingerprint is None or manifest.input.get(name, {}).get("fingerprint") != source.fingerprint
     ]
+    if "users" in manifest.input and "users" not in inputs:
+        news.append("the input: users is not read any more")
     if as_of_given and window.as_of_us > known_us:
         news.append("--as-of")
     undecided = manifest.ledger.get(Outcome.IMMATURE.label, 0)
@@ -206,6 +208,7 @@ def make_manifest(
         shards=tuple(sorted(shards, key=lambda entry: entry.bucket)),
         ads=None,
         user_features=tuple(config.mining.user_features),
+        has_user_history=config.mining.user_history is not None,
         ledger_files=(ledger_file,),
         quarantine_files=tuple(sorted(quarantine_files)),
         health=health,

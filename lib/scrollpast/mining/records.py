@@ -10,7 +10,8 @@ from scrollpast import record_schema
 from scrollpast.config import SERVED_CODE
 from scrollpast.mining.rules.decide import SERVED_KIND
 from scrollpast.mining.rules.rules import Rules
-from scrollpast.mining.spark.packed_columns import Columns, take
+from scrollpast.mining.spark.packed_columns import Columns
+from scrollpast.mining.users import HISTORY_AD, HISTORY_LENGTH, history_lists
 from scrollpast.outcomes import Outcome
 
 
@@ -19,7 +20,8 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
 
     Args:
         rows: decided rows with the outcomes positive, explicit negative and negative, in total order.
-        features: ``user`` and ``feature:<name>`` of at least these users.
+        features: ``user`` and ``feature:<name>`` of at least these users, and their packed histories if the rules name
+            a column of histories.
 
     Returns:
         Batch of :func:`scrollpast.record_schema.record_schema`.
@@ -50,8 +52,13 @@ def gather_records(rows: Columns, features: Columns, rules: Rules) -> pa.RecordB
             columns[name] = pa.ListArray.from_arrays(offsets, pa.array(items))
     known = np.searchsorted(features["user"], users)
     for name in rules.user_features:
-        columns[record_schema.USER_FEATURE_PREFIX + name] = pa.array(take(features, known)[f"feature:{name}"])
-    schema = record_schema.record_schema(rules.user_features)
+        columns[record_schema.USER_FEATURE_PREFIX + name] = pa.array(features[f"feature:{name}"][known])
+    has_history = rules.user_history is not None
+    if has_history:
+        columns[record_schema.HISTORY_AD_ID] = history_lists(
+            features[HISTORY_LENGTH], features[HISTORY_AD], known
+        )
+    schema = record_schema.record_schema(rules.user_features, has_history=has_history)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 

@@ -90,7 +90,7 @@ def scan_impressions(
         if (reasons >= 0).any():
             yield from _quarantine(batch, reasons, rules)
         if len(passing):
-            users, hashes = _users(batch[column.USER_ID].take(pa.array(passing)), hashes[passing], rules)
+            users, hashes = written_ids(batch[column.USER_ID].take(pa.array(passing)), hashes[passing], rules)
             rows = _impression_columns(batch.filter(pa.array(passes)), users, rules)
             rows["surface"] = surface[passing]
             buffered.append((bucket_of(hashes, rules.num_buckets), rows))
@@ -152,7 +152,7 @@ def scan_engagements(batches: Iterable[pa.RecordBatch], rules: Rules) -> Iterato
         is_known = kind >= 0
         batch, engaged_us, kind = batch.filter(pa.array(is_known)), engaged_us[is_known], kind[is_known]
         in_log = in_log[is_known]
-        users, hashes = _users(batch[column.USER_ID], in_log, rules)
+        users, hashes = written_ids(batch[column.USER_ID], in_log, rules)
         columns: Columns = {
             "user": users,
             "ad": _ids(batch[column.AD_ID]),
@@ -242,7 +242,7 @@ def _quarantine(batch: pa.RecordBatch, reasons: NDArray[np.int8], rules: Rules) 
         yield ShuffleMessage(bucket, QUARANTINE, sink.getvalue().to_pybytes())
 
 
-def _users(
+def written_ids(
     column_of_ids: pa.Array, hashes: NDArray[np.int64], rules: Rules
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Written ids of the users [N] of a log, and the hashes of these ids, which choose the bucket."""
@@ -264,7 +264,7 @@ def _impression_columns(batch: pa.RecordBatch, users: NDArray[np.int64], rules: 
     if rules.score_column is not None:
         score = batch[rules.score_column].cast(pa.float64()).fill_null(-np.inf)
         columns["score"] = np.nan_to_num(score.to_numpy(zero_copy_only=False), nan=-np.inf)
-    for name in rules.user_features:
+    for name in rules.features_of_impressions:
         columns[f"feature:{name}"] = category_codes(batch[name])
     return columns
 

@@ -33,6 +33,7 @@ from scrollpast.mining.spark.map_in_arrow import (
 )
 from scrollpast.mining.spark.packed_columns import Columns, pack, unpack
 from scrollpast.mining.spark.progress import progress
+from scrollpast.mining.users import scan_users
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -94,16 +95,21 @@ class Stages:
         self,
         impressions: Source,
         engagements: DataFrame,
+        users: Source | None,
         anchored: UserBloomFilter | None,
         attributes: AdAttributes,
     ) -> DataFrame:
-        """Scan the impressions, shuffle the messages by bucket, decide the rows of each bucket."""
+        """Scan impressions and users, shuffle the messages by bucket, decide the rows of each bucket."""
         rules, uri = self._rules, self._day_uri
         shared_anchored = self._broadcast(anchored)
         shared_attributes = self._broadcast(attributes if rules.ad_attributes else AdAttributes.empty())
 
         def scan(task: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
             messages = scan_impressions(batches, rules, shared_anchored.value, task)
+            return ((p.bucket, p.content, p.payload) for p in messages)
+
+        def scan_table(task: int, batches: Iterator[pa.RecordBatch]) -> Iterable[tuple[Any, ...]]:
+            messages = scan_users(batches, rules, shared_anchored.value, task)
             return ((p.bucket, p.content, p.payload) for p in messages)
 
         def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -113,6 +119,8 @@ class Stages:
                 yield from as_batches(((p.bucket, p.content, p.payload) for p in decided), _MESSAGE_SCHEMA)
 
         scanned = run(impressions, self._spark, scan, SHUFFLE_MESSAGE).unionAll(engagements)
+        if users is not None:
+            scanned = scanned.unionAll(run(users, self._spark, scan_table, SHUFFLE_MESSAGE))
         shuffled = by_bucket(scanned, rules.num_buckets, self._config.spark.num_partitions)
         return self._kept(map_batches(shuffled, decide, SHUFFLE_MESSAGE))
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from scrollpast.errors import UserError
 from scrollpast.privacy.suppression import LIST_NAME, UserSet, folder_of, read_suppressed
 from scrollpast.privacy.user_keys import UserKey, check_user_key
-from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID, record_schema
+from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, USER_ID
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import (
     MANIFEST_NAME,
@@ -255,7 +255,7 @@ def _without_records(
             entries.append(entry)
             continue
         content, frames = read_shard_content(shard)
-        batch = decode_shard(shard, content, frames, record_schema(manifest.user_features))
+        batch = decode_shard(shard, content, frames, manifest.records)
         theirs = pa.array(users.in_files(batch[USER_ID]))
         gone = batch.filter(theirs)
         if not len(gone):

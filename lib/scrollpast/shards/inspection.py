@@ -66,7 +66,7 @@ class Inspection:
         """
         for shard in self.published:
             content, frames = read_shard_content(shard)
-            schema = record_schema(self.manifest.user_features if self.manifest else ())
+            schema = self.manifest.records if self.manifest else record_schema()
             yield InspectedShard(shard.uri, shard.remedy, content, frames, schema)
         if not self.published and self.manifest is None:
             filesystem, path = files.resolve(self.path)
@@ -92,7 +92,7 @@ def open_inspection(path: str, features: Sequence[str]) -> Inspection:
     else:
         inspection = _inspect_file(path)
     if inspection.manifest is not None:
-        known = record_schema(inspection.manifest.user_features).names
+        known = inspection.manifest.records.names
         for name in features:
             if name not in known:
                 raise UserError(

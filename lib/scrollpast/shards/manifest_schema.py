@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from scrollpast.dates import EXAMPLE, expected_date
 from scrollpast.errors import CorruptShardError
+from scrollpast.record_schema import record_schema
 
 SCHEMA_VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -37,7 +40,8 @@ class Manifest:
 
     ``input`` describes the input tables, ``config`` is the resolved configuration, ``ledger`` counts impressions by
     outcome, ``kinds`` names the codes of engagement kinds, ``user_features`` are the names without the ``user_``
-    prefix. Paths of shards, ledger and quarantine files are relative to the day's folder.
+    prefix, and ``has_user_history`` is True if records hold ``history_ad_id``. Paths of shards, ledger and quarantine
+    files are relative to the day's folder.
 
     ``ads`` is the folder of the newest vocabulary that was built from the day: relative to the day's folder, as
     ``../vocabulary/v=…``, where it lies below the folder that holds the day, else absolute. None: no vocabulary
@@ -83,6 +87,7 @@ class Manifest:
     revocations_as_of: str | None = None
     suppressed: str | None = None
     forgotten_at: str | None = None
+    has_user_history: bool = False
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -96,6 +101,11 @@ class Manifest:
         single = tuple(path for path in (self.exposure_file, self.revocation_file) if path is not None)
         shards = tuple(entry.path for entry in self.shards)
         return (*shards, *self.ledger_files, *self.quarantine_files, *single)
+
+    @property
+    def records(self) -> pa.Schema:
+        """Arrow schema of the day's records."""
+        return record_schema(self.user_features, has_history=self.has_user_history)
 
     def to_json(self) -> str:
         """Manifest as indented JSON: fields in the order of the contract, maps sorted by key."""
@@ -189,6 +199,8 @@ def _manifest(content: dict[str, Any], place: str) -> Manifest:
         suppressed=fields.text_or_none("suppressed", _KEY.fullmatch, "16 digits"),
         forgotten_at=fields.text_or_none("forgotten_at", _is_time, "an ISO 8601 time"),
         user_key=fields.text_or_none("user_key", _KEY.fullmatch, "16 digits"),
+        has_user_history="has_user_history" in content
+        and bool(fields.typed("has_user_history", bool, "true or false")),
     )
     _check_totals(manifest, place)
     return manifest

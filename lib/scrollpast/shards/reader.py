@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from scrollpast.errors import CorruptShardError, UserError
-from scrollpast.record_schema import NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
+from scrollpast.record_schema import HISTORY_AD_ID, NEGATIVE_FEATURES, POSITIVE_FEATURES, record_schema
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.codec import decode_frames
 from scrollpast.shards.framing import Frames, index_frames
@@ -255,14 +255,14 @@ def _check_one_user_key(days: Sequence[Manifest]) -> None:
 
 def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Schema:
     for day in days[1:]:
-        if features is None and day.user_features != days[0].user_features:
+        if features is None and day.records != days[0].records:
             raise UserError(
                 f"days {days[0].ds} and {day.ds}",
                 expected="the same user features",
-                found=f"{list(days[0].user_features)} and {list(day.user_features)}",
+                found=f"{_of_users(days[0])} and {_of_users(day)}",
                 remedy="name the features to read",
             )
-    schemas = [record_schema(day.user_features) for day in days] or [record_schema()]
+    schemas = [day.records for day in days] or [record_schema()]
     if features is None:
         return schemas[0]
     for schema in schemas:
@@ -276,6 +276,10 @@ def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Sche
                     remedy=f"did you mean {close[0]}?" if close else "choose one of these features",
                 )
     return pa.schema([schemas[0].field(name) for name in features])
+
+
+def _of_users(day: Manifest) -> list[str]:
+    return [*day.user_features, *([HISTORY_AD_ID] if day.has_user_history else [])]
 
 
 def _fingerprint(days: Sequence[Manifest]) -> str:

@@ -16,6 +16,7 @@ from scrollpast.hashing import bucket_of, xxhash64
 from scrollpast.mining.neighbours import shard_tasks
 from scrollpast.mining.neighbours.shard_tasks import DayShards, Work, chances_of_shard, mine_shard
 from scrollpast.mining.spark.packed_columns import unpack
+from scrollpast.record_schema import record_schema
 from scrollpast.shards.manifest import ShardEntry
 from scrollpast.shards.reader import PublishedShard, ShardReader
 from scrollpast.training.serving.export_files import read_export
@@ -29,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def shards_of(day: str) -> DayShards:
     reader = ShardReader([day])
-    return DayShards(reader.days[0].num_buckets, reader.days[0].user_features, tuple(reader.shards))
+    return DayShards(reader.days[0].num_buckets, reader.days[0].records, tuple(reader.shards))
 
 
 def work_on(world: World, *days: DayShards, **changes: Any) -> Work:
@@ -84,7 +85,9 @@ def test_a_users_shard_of_another_day_is_among_those_that_are_looked_at(
     own: int, other: int, users: list[int]
 ) -> None:
     entries = [ShardEntry(f"bucket={bucket}", bucket, 0, 0, "") for bucket in range(other)]
-    day = DayShards(other, (), tuple(PublishedShard("day", "2026-11-21", entry) for entry in entries))
+    day = DayShards(
+        other, record_schema(), tuple(PublishedShard("day", "2026-11-21", entry) for entry in entries)
+    )
     hashes = xxhash64(np.array(users))
     for here, there in zip(bucket_of(hashes, own), bucket_of(hashes, other), strict=True):
         looked_at = [shard.entry.bucket for shard in day.with_users_of(int(here), own)]

@@ -59,7 +59,7 @@ def with_paths(config: Config, arguments: argparse.Namespace) -> Config:
     """Replace the configuration's paths by those of the command line; a job may read fewer tables."""
     tables = {
         name: getattr(config.input, name).model_copy(update={"path": path, "table": None})
-        for name in ("impressions", "engagements", "ads")
+        for name in ("impressions", "engagements", "ads", "users")
         if (path := getattr(arguments, name, None)) is not None
     }
     out = getattr(arguments, "out", None)

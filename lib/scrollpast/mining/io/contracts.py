@@ -47,6 +47,11 @@ def _is_whole(kind: pa.DataType) -> bool:
     return bool(pt.is_integer(kind)) and kind != pa.uint64()
 
 
+def are_same_keys(here: pa.DataType, there: pa.DataType) -> bool:
+    """True if values of the two types of identifiers can be equal."""
+    return pt.is_null(here) or pt.is_null(there) or _is_text(here) == _is_text(there)
+
+
 IDENTIFIER = ColumnType("string or long", lambda kind: _is_text(kind) or _is_whole(kind), nullable=False)
 NULLABLE_IDENTIFIER = ColumnType(
     "string or long (nulls allowed)", lambda kind: IDENTIFIER.accepts(kind) or pt.is_null(kind)
@@ -65,6 +70,16 @@ BOOLEAN = ColumnType("boolean (nulls allowed)", lambda kind: pt.is_boolean(kind)
 CATEGORY = ColumnType(
     "string, long or boolean",
     lambda kind: IDENTIFIER.accepts(kind) or pt.is_boolean(kind) or pt.is_null(kind),
+)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
+
+
+IDENTIFIERS = ColumnType(
+    "list of string or long",
+    lambda kind: pt.is_null(kind) or (_is_list(kind) and NULLABLE_IDENTIFIER.accepts(kind.value_type)),
 )
 
 
@@ -91,6 +106,12 @@ class TableContract:
         """Names of the columns that hold ids."""
         columns = {**self.required, **self.optional}
         return tuple(name for name, kind in columns.items() if kind in (IDENTIFIER, NULLABLE_IDENTIFIER))
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Names of the columns that hold lists of ids."""
+        columns = {**self.required, **self.optional}
+        return tuple(name for name, kind in columns.items() if kind is IDENTIFIERS)
 
     def check(self, schema: pa.Schema, place: str, *, is_part: bool = False) -> None:
         """Check a schema against the contract.
@@ -131,7 +152,7 @@ class TableContract:
             if name not in schema.names or name not in other.names:
                 continue
             here, there = schema.field(name).type, other.field(name).type
-            if pt.is_null(here) or pt.is_null(there) or _is_text(here) == _is_text(there):
+            if are_same_keys(here, there):
                 continue
             raise UserError(
                 f"{self.name}.{name} ({place})",
@@ -161,3 +182,11 @@ ENGAGEMENTS = TableContract(
 ADS = TableContract("ads", required={AD_ID: IDENTIFIER}, optional={})
 AGED_ADS = TableContract("ads", required=ADS.required, optional={CREATED_AT: NULLABLE_TIMESTAMP})
 """Optional column: the creation time of an ad separates new ads."""
+USERS = TableContract("users", required={USER_ID: IDENTIFIER}, optional={})
+
+
+def users_contract(user_features: Iterable[str], history: str | None) -> TableContract:
+    """Contract of the table of users: the column of the history, and the user features that the table may hold."""
+    lists = [] if history is None else [(history, IDENTIFIERS)]
+    contract = USERS.extended(lists)
+    return TableContract(contract.name, contract.required, dict.fromkeys(user_features, CATEGORY))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -34,6 +35,8 @@ class Normalization:
     """Columns of ids that are text."""
     whole_ids: tuple[str, ...] = ()
     """Columns of ids that are whole numbers."""
+    lists: tuple[str, ...] = ()
+    """Columns of lists of ids."""
     null_ids: tuple[str, ...] = ()
     first_position: int = 0
     ms_per_dwell: int = 1
@@ -51,10 +54,12 @@ class Normalization:
         present = [name for name in contract.identifiers if name in schema.names and null_ids]
         whole = [name for name in present if pa.types.is_integer(schema.field(name).type)]
         are_numbers = any(_WHOLE_NUMBER.fullmatch(value) for value in null_ids)
+        lists = [name for name in contract.lists if name in schema.names]
         units = table if isinstance(table, Impressions) else Impressions()
         return cls(
             text_ids=tuple(name for name in present if name not in whole),
             whole_ids=tuple(whole) if are_numbers else (),
+            lists=tuple(lists),
             null_ids=tuple(null_ids),
             first_position=units.first_position,
             ms_per_dwell=_MS_PER_UNIT[units.dwell_unit],
@@ -70,6 +75,8 @@ class Normalization:
             batch = _without(batch, name, pa.array(self.null_ids, pa.string()))
         for name in self.whole_ids:
             batch = _without(batch, name, pa.array(numbers, pa.int64()))
+        for name in self.lists:
+            batch = _without_items(batch, name, self.null_ids, numbers)
         if self.first_position:
             batch = _replaced(batch, POSITION, pc.subtract(_whole(batch[POSITION]), self.first_position))
         if self.ms_per_dwell != 1:
@@ -134,6 +141,25 @@ def _without(batch: pa.RecordBatch, name: str, nulls: pa.Array) -> pa.RecordBatc
     if not is_null.true_count:
         return batch
     return _replaced(batch, name, pc.if_else(is_null, pa.scalar(None, values.type), values))
+
+
+def _without_items(
+    batch: pa.RecordBatch, name: str, texts: Sequence[str], numbers: Sequence[int]
+) -> pa.RecordBatch:
+    """Batch without the null items of a column of lists, and without items that mean null; a null list is empty."""
+    lists = batch[name]
+    if pa.types.is_null(lists.type):
+        return batch
+    items, lengths = lists.flatten(), pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
+    is_whole = pa.types.is_integer(items.type)
+    nulls = pa.array(numbers, pa.int64()) if is_whole else pa.array(texts, pa.string())
+    items = items.cast(pa.int64() if is_whole else pa.string())
+    stays = np.asarray(pc.and_(pc.is_valid(items), pc.invert(pc.is_in(items, nulls))))
+    counts = np.bincount(np.repeat(np.arange(len(lists)), lengths)[stays], minlength=len(lists))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    return _replaced(
+        batch, name, pa.LargeListArray.from_arrays(pa.array(offsets), items.filter(pa.array(stays)))
+    )
 
 
 def _replaced(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:

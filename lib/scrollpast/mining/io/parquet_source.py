@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+_ROWS_WITH_LISTS = 1 << 14
+"""Rows in a batch of a table with lists: a list may hold thousands of ids."""
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -59,14 +61,15 @@ class ParquetSource:
     times: tuple[str, str] | None
     """First and last moment of the table, where its footers hold them."""
     notes: tuple[str, ...] = ()
+    batch_rows: int = BATCH_ROWS
 
     def map(self, spark: SparkSession, function: BatchFunction, schema: str) -> DataFrame:
-        uri, columns, tasks = self.place, self.columns, self.tasks
+        uri, columns, tasks, batch_rows = self.place, self.columns, self.tasks, self.batch_rows
 
         def read(batches: Batches) -> Batches:
             numbers = [number for batch in batches for number in batch["id"].to_pylist()]
             for number in numbers:
-                yield from function(number, _read_pieces(uri, tasks[number], columns))
+                yield from function(number, _read_pieces(uri, tasks[number], columns, batch_rows))
 
         return map_batches(spark.range(0, len(tasks), 1, max(len(tasks), 1)), read, schema)
 
@@ -147,6 +150,7 @@ def open_parquet(
             ),
             *_notes_of_filled(num_files_with, len(files), contract),
         ),
+        batch_rows=_ROWS_WITH_LISTS if contract.lists else BATCH_ROWS,
     )
 
 
@@ -324,7 +328,9 @@ def _share_out(pieces: list[FilePiece], num_tasks: int) -> tuple[tuple[FilePiece
     return tuple(tuple(task) for task in tasks if task)
 
 
-def _read_pieces(uri: str, pieces: Iterable[FilePiece], columns: tuple[str, ...]) -> Batches:
+def _read_pieces(
+    uri: str, pieces: Iterable[FilePiece], columns: tuple[str, ...], batch_rows: int = BATCH_ROWS
+) -> Batches:
     store, _ = filesystem.resolve(uri)
     for path, group in groupby(pieces, key=lambda piece: piece.path):
         same_file = list(group)
@@ -337,7 +343,7 @@ def _read_pieces(uri: str, pieces: Iterable[FilePiece], columns: tuple[str, ...]
                     coerce_int96_timestamp_unit="us",
                 )
                 row_groups = [piece.row_group for piece in same_file]
-                for batch in parquet.iter_batches(BATCH_ROWS, row_groups, list(stored), use_threads=False):
+                for batch in parquet.iter_batches(batch_rows, row_groups, list(stored), use_threads=False):
                     for name in columns:
                         if name not in stored:
                             value = from_path.get(name, pa.scalar(None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,18 +23,21 @@ def known_features(records: pa.RecordBatch | None, rules: Rules) -> list[str]:
     ]
 
 
-def unknown_feature_notes(sealed: Iterable[dict[str, Any]], rules: Rules, place: str) -> Iterator[str]:
+def unknown_feature_notes(
+    sealed: Iterable[dict[str, Any]], rules: Rules, places: Mapping[str, str]
+) -> Iterator[str]:
     """Notes on every user feature without a value in any record of the day; empty for a day without records.
 
     Args:
         sealed: ``entry`` and ``known_features`` of every written bucket.
-        place: the table of impressions.
+        places: of the tables of impressions and users, by their names.
     """
     written = [metadata for metadata in sealed if metadata["entry"]]
     known = {name for metadata in written for name in metadata["known_features"]}
     for name in rules.user_features if written else ():
         if name not in known:
+            table = "users" if name in rules.features_of_users else "impressions"
             yield (
-                f"user feature {name} of impressions ({place}) is null in every record; "
+                f"user feature {name} of {table} ({places[table]}) is null in every record; "
                 "fill the column, or remove it from mining.user_features"
             )

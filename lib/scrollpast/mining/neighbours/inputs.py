@@ -41,7 +41,7 @@ class NeighbourDay:
     def shards(self) -> DayShards:
         return DayShards(
             self.manifest.num_buckets,
-            self.manifest.user_features,
+            self.manifest.records,
             tuple(published_shards(self.uri, self.manifest)),
         )
 

@@ -35,7 +35,8 @@ class DayShards:
     """Shards of one published day."""
 
     num_buckets: int
-    user_features: tuple[str, ...]
+    records: pa.Schema
+    """Schema of the day's records."""
     shards: tuple[PublishedShard, ...]
 
     def with_users_of(self, bucket: int, num_buckets: int) -> list[PublishedShard]:
@@ -79,7 +80,7 @@ def mine_shard(
     """
     asking = _asking(work, open_retriever)
     content, frames = read_shard_content(shard)
-    schema = record_schema(day.user_features)
+    schema = day.records
     engagements = pa.schema([schema.field(name) for name in ENGAGED_FEATURES])
 
     def engaged_in() -> Iterator[pa.RecordBatch]:
@@ -134,7 +135,7 @@ def chances_of_shard(shard: PublishedShard, seed: int, most: int) -> bytes:
 def measure_search(shard: PublishedShard, day: DayShards, work: Work, open_retriever: OpenRetriever) -> bytes:
     """Message with the `Search` that users of a shard need."""
     content, frames = read_shard_content(shard)
-    batch = decode_shard(shard, content, frames, record_schema(day.user_features))
+    batch = decode_shard(shard, content, frames, day.records)
     return pack({}, **asdict(_asking(work, open_retriever).choose_search(batch, SAMPLE_USERS)))
 
 

@@ -361,7 +361,7 @@ def find_over_user_cap(
 
 
 def latest_features(bucket: Bucket, rules: Rules) -> Columns:
-    """The latest value of every user feature: columns ``user`` and ``feature:<name>``, [num_users]."""
+    """The latest value of every user feature of impressions: columns ``user`` and ``feature:<name>``, [num_users]."""
     last = bucket.by_user.starts[1:] - 1
-    names = ["user", *(f"feature:{name}" for name in rules.user_features)]
+    names = ["user", *(f"feature:{name}" for name in rules.features_of_impressions)]
     return take({name: bucket.rows[name] for name in names}, last)

@@ -113,6 +113,11 @@ class Rules:
     new_ad_quarantine_us: int
     """0 = no quarantine."""
     user_features: tuple[str, ...]
+    user_history: str | None
+    """List column of the table of users; None = records without a history."""
+    user_history_length: int
+    features_of_users: tuple[str, ...] = ()
+    """User features that the table of users holds; the other user features are columns of impressions."""
     examination: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Probability that a position is examined, float64 [positions] by surface; empty = 1 everywhere."""
     user_key: UserKey | None = None
@@ -153,6 +158,8 @@ class Rules:
             new_ad_us=round(mining.exposure.new_ad_h * HOUR_US),
             new_ad_quarantine_us=round((mining.exposure.new_ad_quarantine_h or 0) * HOUR_US),
             user_features=tuple(mining.user_features),
+            user_history=mining.user_history,
+            user_history_length=mining.user_history_length,
             examination=examination or {},
             user_key=user_key,
             suppressed=suppressed or UserSet(),
@@ -174,6 +181,16 @@ class Rules:
         stratum = (self.stratify_by,) if self.strategy.reads_stratum and self.stratify_by else ()
         age = (CREATED_AT,) if self.new_ad_quarantine_us else ()
         return tuple(dict.fromkeys((*self.guard_keys, *stratum, *age)))
+
+    @property
+    def features_of_impressions(self) -> tuple[str, ...]:
+        """User features that are columns of impressions."""
+        return tuple(name for name in self.user_features if name not in self.features_of_users)
+
+    @property
+    def reads_users(self) -> bool:
+        """True if records hold something of the table of users."""
+        return self.user_history is not None or bool(self.features_of_users)
 
     @property
     def longest_reach_us(self) -> int:
