@@ -277,6 +277,13 @@ def test_the_served_term_changes_nothing_where_its_weight_is_0(day: str) -> None
     assert totals.gradient_shares["served"] == 0
 
 
+def test_two_terms_share_the_first_draws_of_an_anchor(day: str) -> None:
+    few, totals, _ = contrast(day, *ALL, SERVED, "negatives.hard.count=1", "loss.served.count=5")
+    assert totals.gradient_shares["hard"] > 0 and totals.gradient_shares["served"] > 0
+    alone, _, _ = contrast(day, *ALL, "negatives.hard.count=1")
+    assert few > alone
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
 def test_the_strength_of_the_correction_lies_between_an_ads_share_and_the_same_chance_for_all(
     day: str, strength: float

@@ -41,7 +41,7 @@ class Draws:
 
     def first(self, count: int) -> Draws:
         """The first ``count`` draws: what would have been drawn if no more had been wanted."""
-        return _mapped(self, lambda tensor: tensor[:, :count])
+        return _mapped(self, lambda tensor: tensor[:, :count].contiguous())
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class AnchorBatch:
     user_features: dict[str, torch.Tensor]
     """int64 [B] of codes by name (without ``user_``); 0 = unknown"""
     history_rows: torch.Tensor
-    """int64 [ΣH]: ads of the record's positives that were served before the anchor, oldest first"""
+    """int64 [ΣH]: ads of the user's history before the log, where the record has one, and of the record's positives that
+    were served before the anchor, oldest first"""
     history_lengths: torch.Tensor
     """int64 [B]"""
     passed_rows: torch.Tensor
