@@ -43,6 +43,8 @@ EXTRAS = {
         "safetensors>=0.5",
     ],
     "neighbours": ["faiss-cpu>=1.10"],
+    # One baseline of evaluations, matrix factorisation; without them it is skipped.
+    "baselines": ["implicit>=0.7.3", "scipy>=1.14"],
     "report": ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.9"],
     # Airflow belongs in an environment of its own: its constraints do not agree with Spark's.
     "dag": ["apache-airflow>=3.3,<4", "apache-airflow-providers-apache-spark>=6.3"],

@@ -19,7 +19,7 @@ fi
 cd "$root"
 [[ -d $out/run/checkpoints ]] || fail "$out: expected what scripts/demo.sh --out $out leaves, found no run/checkpoints"
 
-environment .venv mining training report
+environment .venv mining training baselines report
 spark_environment .venv
 python=.venv/bin/python
 

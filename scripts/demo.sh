@@ -45,7 +45,7 @@ if [[ $PWD != "$root" ]]; then
 fi
 out=${out:-demo${kind:+/$kind}}
 
-environment .venv mining training report
+environment .venv mining training baselines report
 spark_environment .venv
 python=.venv/bin/python
 

@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/env/environment.sh"
 cd "$root"
 
-environment .venv mining training report development
+environment .venv mining training baselines report development
 environment .envs/tensorflow tensorflow
 environment .envs/spark35 spark35
 environment .envs/airflow airflow

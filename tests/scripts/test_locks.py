@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOCKS = REPOSITORY / "scripts" / "env/locks"
 NAMES = sorted(path.stem for path in LOCKS.glob("*.txt"))
 
-SHARED = ("mining", "training", "development", "report")
+SHARED = ("mining", "training", "development", "report", "baselines")
 """The locks that scripts/test.sh puts into one environment."""
 
 PLACES = {
@@ -24,6 +24,7 @@ PLACES = {
     "train": ("mining", "training"),
     "neighbours": ("training",),
     "report": ("mining", "report"),
+    "baselines": ("baselines",),
     "dag": ("airflow",),
     "dev": ("mining", "development"),
 }
@@ -88,7 +89,13 @@ def test_spark_35_stands_in_for_the_newest_and_nothing_else_differs() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("mining",), ("mining", "training"), ("mining", "development"), ("mining", "report")],
+    [
+        ("mining",),
+        ("mining", "training"),
+        ("mining", "training", "baselines"),
+        ("mining", "development"),
+        ("mining", "report"),
+    ],
     ids="+".join,
 )
 def test_locks_are_complete_though_installed_without_dependencies(names: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from scrollpast.training.evaluation.baselines.baseline import Baseline
 from scrollpast.training.evaluation.baselines.past import Past
 from scrollpast.training.evaluation.held_out import HeldOut, Ragged
 
-CLICK_RATE_STRENGTH = 20.0
+CLICK_RATE_STRENGTH = 50.0
 """Impressions that the prior of a click rate counts for. A larger value ranks ads with few impressions nearer to the
 mean."""
 
