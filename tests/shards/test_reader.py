@@ -157,6 +157,13 @@ def test_days_with_and_without_histories_are_read_by_named_features_only(
     with pytest.raises(UserError, match=r"found \['age'\] and \['age', 'history_ad_id'\]"):
         ShardReader([days[0], other])
     assert users(ShardReader([days[0], other], features=["user_id"])) == [*EVERY_USER[:8], 0]
+    wanted = {"features": ["user_id"], "optional": ["history_ad_id"]}
+    assert ShardReader(days, **wanted).schema.names == ["user_id"]
+    assert ShardReader([other], **wanted).schema.names == ["user_id", "history_ad_id"]
+    with pytest.raises(
+        UserError, match="history_ad_id: expected in all days, or in none, found none in 2026-11-21;"
+    ):
+        ShardReader([days[0], other], **wanted)
 
 
 def first_shard(day: str) -> Path:

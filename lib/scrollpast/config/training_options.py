@@ -29,7 +29,10 @@ class TrainingData(Section):
     explicit_boost: float = Field(1.0, ge=0)
     """Factor of the weight by which a hide or report is drawn as a hard negative; 0 = never drawn."""
     max_history: int = Field(64, ge=0)
-    """Most past positives of an anchor that the user tower reads, the latest ones; 0 = none."""
+    """Most ads of an anchor's history that the user tower reads, the latest ones; 0 = none."""
+    read_user_history: bool = True
+    """Let an anchor's history begin with the user's history before the log, where days were mined with
+    ``mining.user_history``; false = past positives only."""
     max_passed: int = Field(0, ge=0)
     """Most served ads that the user passed over before the anchor and that the user tower reads, the latest ones; 0 =
     none, and no table for them."""

@@ -117,6 +117,7 @@ class ShardReader:
     Args:
         manifests: URIs of days' folders or of their manifests, read in this order.
         features: names of the wanted features; None = all of the record's schema.
+        optional: names of features that are read besides ``features`` where the days hold them.
         batch_records: the largest number of records of a batch; the last batch of a shard may be shorter.
         verify: check digests (see `read_shard_content`), and that the lists of one side are equally long.
         state: continue at the position of a reader's ``state()``.
@@ -132,6 +133,7 @@ class ShardReader:
         manifests: Sequence[str],
         *,
         features: Sequence[str] | None = None,
+        optional: Sequence[str] = (),
         batch_records: int = 4096,
         verify: bool = True,
         state: Mapping[str, Any] | None = None,
@@ -148,7 +150,7 @@ class ShardReader:
             for uri, day in zip(manifests, self.days, strict=True)
             for shard in published_shards(uri, day)
         ]
-        self.schema = _schema(self.days, features)
+        self.schema = _schema(self.days, features, optional)
         self._batch_records = batch_records
         self._verify = verify
         self._shard_index = 0
@@ -253,7 +255,9 @@ def _check_one_user_key(days: Sequence[Manifest]) -> None:
         )
 
 
-def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Schema:
+def _schema(
+    days: Sequence[Manifest], features: Sequence[str] | None, optional: Sequence[str] = ()
+) -> pa.Schema:
     for day in days[1:]:
         if features is None and day.records != days[0].records:
             raise UserError(
@@ -275,7 +279,17 @@ def _schema(days: Sequence[Manifest], features: Sequence[str] | None) -> pa.Sche
                     found=f"{name!r}",
                     remedy=f"did you mean {close[0]}?" if close else "choose one of these features",
                 )
-    return pa.schema([schemas[0].field(name) for name in features])
+    present = [name for name in optional if any(name in schema.names for schema in schemas)]
+    for name in present:
+        lacking = [day.ds for day, schema in zip(days, schemas, strict=True) if name not in schema.names]
+        if lacking:
+            raise UserError(
+                f"feature {name}",
+                expected="in all days, or in none",
+                found=f"none in {', '.join(lacking)}",
+                remedy="mine these days again with the same options",
+            )
+    return pa.schema([schemas[0].field(name) for name in (*features, *present)])
 
 
 def _of_users(day: Manifest) -> list[str]:

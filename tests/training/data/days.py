@@ -22,9 +22,10 @@ KINDS = {"served": 0, "click": 1, "save": 3, "hide": 11, "neighbour": 100}
 
 
 def write_day(folder: Path, shards: list[list[dict[str, Any]]], *, ds: str = "2026-11-21") -> str:
-    """Publish shards of these records, given as rows; returns the day's URI."""
+    """Publish shards of these records, given as rows; returns the day's URI. Rows may hold ``history_ad_id``."""
     uri = str(folder / f"ds={ds}")
-    schema = record_schema(("age",))
+    has_history = any("history_ad_id" in row for rows in shards for row in rows)
+    schema = record_schema(("age",), has_history=has_history)
     entries = [
         write_shard(uri, bucket, pa.RecordBatch.from_pylist(rows, schema=schema))
         for bucket, rows in enumerate(shards)
@@ -48,6 +49,7 @@ def write_day(folder: Path, shards: list[list[dict[str, Any]]], *, ds: str = "20
             kinds=KINDS,
             shards=tuple(entries),
             user_features=("age",),
+            has_user_history=has_history,
         ),
         replace=False,
     )

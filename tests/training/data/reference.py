@@ -81,6 +81,16 @@ def listed_before(
     return ads[max(0, len(ads) - most) :]
 
 
+def earlier_before(
+    record: dict[str, Any], moment: int, merge_repeats: bool, known: dict[int, int]
+) -> list[int]:
+    """Ads with a row of the history before the log, oldest first, without those with a positive until the moment."""
+    served = zip(record["positive_ad_id"], record["positive_served_at_ms"], strict=True)
+    engaged = {ad for ad, served_at in served if served_at <= moment}
+    ads = [ad for ad in record.get("history_ad_id", []) if ad in known and ad not in engaged]
+    return [ad for at, ad in enumerate(ads) if not (merge_repeats and ad in ads[at + 1 :])]
+
+
 def expected_of(
     record: dict[str, Any],
     at: int,
@@ -90,6 +100,7 @@ def expected_of(
     max_passed: int = 0,
     merge_repeats: bool = False,
     kind_weights: dict[int, float] | None = None,
+    read_user_history: bool = True,
 ) -> dict[str, Any]:
     """Everything of the anchor ``at`` but its draws."""
     row_of = {int(ad): row for row, ad in enumerate(vocabulary.ad_ids) if row}
@@ -103,10 +114,12 @@ def expected_of(
         ads = listed_before(record, side, moment, most, merge_repeats)
         return [row_of.get(ad, 0) for ad in ads]
 
+    earlier = earlier_before(record, moment, merge_repeats, row_of) if read_user_history else []
+    history = [row_of[ad] for ad in earlier] + rows("positive", len(record["positive_ad_id"]))
     return {
         "user_id": record["user_id"],
         "age": ages.get(record["user_age"], 0),
-        "history": rows("positive", max_history),
+        "history": history[max(0, len(history) - max_history) :],
         "passed": rows("negative", max_passed),
         "ad_row": row_of.get(ad, 0),
         "request": record["positive_request_hash"][at],

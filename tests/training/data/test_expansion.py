@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from scrollpast.errors import UserError
 from scrollpast.training.data.stream import AnchorStream
-from tests.training.data.days import DAY_MS, KINDS, START_MS, reading, record, records, vocabulary, write_day
+from tests.training.data.days import (
+    DAY_MS,
+    KINDS,
+    NUM_ADS,
+    START_MS,
+    reading,
+    record,
+    records,
+    vocabulary,
+    write_day,
+)
 from tests.training.data.reference import (
     anchors_in,
     check_draws,
@@ -36,6 +46,8 @@ from tests.training.data.reference import (
     merge_repeats=st.booleans(),
     kind_weights=st.sampled_from([{}, {"save": 2.5}, {"click": 0.5, "save": 0.25}]),
     num_workers=st.integers(0, 2),
+    longest_earlier=st.integers(0, 6),
+    read_user_history=st.booleans(),
 )
 def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
     tmp_path_factory: pytest.TempPathFactory,
@@ -48,10 +60,16 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
     merge_repeats: bool,
     kind_weights: dict[str, float],
     num_workers: int,
+    longest_earlier: int,
+    read_user_history: bool,
 ) -> None:
     random = np.random.Generator(np.random.Philox(seed))
     shards = [records(random, 1000 * shard, 12) for shard in range(2)]
     shards[0].append(record(random, 7, 2, 3))
+    for row in (row for rows in shards for row in rows if longest_earlier):
+        # Few ads, so that earlier ads repeat and are the positives' own.
+        pool = np.append(row["positive_ad_id"], [1, 2, NUM_ADS + 1]).astype(int)
+        row["history_ad_id"] = random.choice(pool, random.integers(longest_earlier)).tolist()
     words = vocabulary()
     options = reading(
         batch_size=8,
@@ -63,6 +81,7 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
         merge_repeats=merge_repeats,
         kind_weights=kind_weights,
         num_workers=num_workers,
+        read_user_history=read_user_history,
         block_records=5,
     )
     stream = AnchorStream([write_day(tmp_path_factory.mktemp("day"), shards)], words, *options)
@@ -83,6 +102,7 @@ def test_every_anchor_is_what_a_plain_loop_over_its_record_says(
                 max_passed=max_passed,
                 merge_repeats=merge_repeats,
                 kind_weights={KINDS[name]: weight for name, weight in kind_weights.items()},
+                read_user_history=read_user_history,
             )
             if row["weight"] == 0:  # fills up the last batch
                 expected["weight"] = 0

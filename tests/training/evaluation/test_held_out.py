@@ -99,6 +99,39 @@ def test_the_features_of_a_user_are_those_of_its_latest_record(tmp_path: Path) -
     assert lists(found.targets) == [[1, 2]]
 
 
+def test_the_history_before_the_log_precedes_the_positives_and_is_known(tmp_path: Path) -> None:
+    before = [row(7, {3: 5}, []) | {"history_ad_id": [9, 2, 12, 3]}]
+    after = [
+        row(7, {2: 50, 4: 51}, [9, 6]) | {"history_ad_id": [5]},  # the record of the days before counts
+        row(8, {3: 50}, []) | {"history_ad_id": [6, 6]},
+    ]
+    arguments = days(tmp_path, before, after)
+    found = read_held_out(*arguments, ten_ads())
+    assert lists(found.history) == [[9, 2, 3, 3], [6, 6]]
+    assert lists(found.known) == [[2, 3, 9], [6]]
+    assert lists(found.targets) == [[4], [3]]
+    assert lists(found.served) == [[6], []]
+    merged = read_held_out(*arguments, ten_ads(), data=TrainingData(merge_repeats=True, max_history=2))
+    assert lists(merged.history) == [[2, 3], [6]]
+    unread = read_held_out(*arguments, ten_ads(), data=TrainingData(read_user_history=False))
+    assert lists(unread.history) == [[3], []]
+    assert (lists(unread.known), lists(unread.targets)) == (lists(found.known), lists(found.targets))
+
+
+def test_a_user_has_the_history_of_the_first_evaluated_record(tmp_path: Path) -> None:
+    evaluated = [
+        day(
+            tmp_path,
+            f"2026-11-{number}",
+            f"2026-11-{number}T00:00:00Z",
+            f"2026-11-{number + 1}T00:00:00Z",
+            [row(7, {ad: 24 * number}, []) | {"history_ad_id": [8 - ad]}],
+        )
+        for ad, number in ((1, 22), (2, 23))
+    ]
+    assert lists(read_held_out([], evaluated, ten_ads()).history) == [[7]]
+
+
 # Leaks
 
 

@@ -60,8 +60,8 @@ class AnchorBatch:
     user_features: dict[str, torch.Tensor]
     """int64 [B] of codes by name (without ``user_``); 0 = unknown"""
     history_rows: torch.Tensor
-    """int64 [ΣH]: ads of the user's history before the log, where the record has one, and of the record's positives that
-    were served before the anchor, oldest first"""
+    """int64 [ΣH]: ads of the user's history before the log, if the record has one, and of the record's positives served
+    before the anchor, oldest first"""
     history_lengths: torch.Tensor
     """int64 [B]"""
     passed_rows: torch.Tensor

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scrollpast.compiled import compiled, frozen
 from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE
 from scrollpast.record_schema import (
+    HISTORY_AD_ID,
     NEGATIVE_FEATURES,
     POSITIVE_FEATURES,
     UNKNOWN,
@@ -19,12 +20,11 @@ from scrollpast.record_schema import (
     USER_ID,
 )
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.data.history import LONG_AGO_MS, NEVER_MS, History, with_earlier
 
 _UNREAD = {"negative_position", "negative_dwell_ms"}
 
 Integers = NDArray[np.int64]
-
-NEVER_MS = np.iinfo(np.int64).max
 
 
 def block_features(vocabulary: Vocabulary) -> list[str]:
@@ -64,6 +64,8 @@ class Block:
     user_codes: Integers
     """int64 [number of user features, R]"""
     positives: Side
+    history: History
+    """The positives, behind the history before the log where the records hold one"""
     positive_ad_ids: Integers
     """int64 [positives]"""
     record_of: Integers
@@ -85,7 +87,9 @@ class Block:
         parts = own + [
             getattr(side, field.name) for side in (self.positives, self.negatives) for field in fields(side)
         ]
-        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        shared = self.history.ad_rows is self.positives.ad_rows
+        own_bytes = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        return own_bytes + (0 if shared else self.history.num_bytes)
 
 
 def list_offsets(lists: pa.Array) -> Integers:
@@ -135,7 +139,7 @@ def block_of(
     superseded_ms = (
         _superseded(negatives, negative_ads, negative_of, ~is_neighbour)
         if merge_repeats
-        else np.where(is_neighbour, np.iinfo(np.int64).min, NEVER_MS)
+        else np.where(is_neighbour, LONG_AGO_MS, NEVER_MS)
     )
     negatives = replace(negatives, superseded_ms=frozen(superseded_ms, np.int64))
     is_positive = np.zeros(len(negative_ads), np.bool_)
@@ -154,6 +158,7 @@ def block_of(
         user_rows=frozen(vocabulary.user_rows(user_ids), np.int64),
         user_codes=frozen(codes, np.int64),
         positives=positives,
+        history=_history(batch, positives, positive_ads, vocabulary, merge_repeats),
         positive_ad_ids=positive_ads,
         record_of=frozen(record_of, np.int64),
         anchor_positives=frozen(anchor_positives, np.int64),
@@ -161,6 +166,28 @@ def block_of(
         latest_negative_ms=frozen(_latest(negatives), np.int64),
         hard_draw_weights=frozen(hard_weights, np.float64),
         neighbour_draw_weights=frozen(neighbour_weights, np.float64),
+    )
+
+
+def _history(
+    batch: pa.RecordBatch,
+    positives: Side,
+    positive_ads: Integers,
+    vocabulary: Vocabulary,
+    merge_repeats: bool,
+) -> History:
+    own = History(positives.offsets, positives.ad_rows, positives.served_at_ms, positives.superseded_ms)
+    if HISTORY_AD_ID not in batch.schema.names:
+        return own
+    lists = batch.column(HISTORY_AD_ID)
+    ads = frozen(lists.flatten().to_numpy(), np.int64)
+    return with_earlier(
+        own,
+        positive_ads,
+        list_offsets(lists),
+        ads,
+        vocabulary.ad_rows(ads),
+        merge_repeats=merge_repeats,
     )
 
 
@@ -201,7 +228,7 @@ def _superseded(
 ) -> Integers:
     """When each item's ad was served next in its record, int64 [M]; far back for what is never listed."""
     listed = np.arange(len(ad_ids)) if is_listed is None else np.flatnonzero(is_listed)
-    found = np.full(len(ad_ids), np.iinfo(np.int64).min)
+    found = np.full(len(ad_ids), LONG_AGO_MS)
     order = listed[np.lexsort((listed, ad_ids[listed], record_of[listed]))]
     found[order] = NEVER_MS
     is_followed = (np.diff(ad_ids[order]) == 0) & (np.diff(record_of[order]) == 0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, inlined
 from scrollpast.training.data.block import Block, Integers, Side
+from scrollpast.training.data.history import History
 
 _DAY_MS = 86_400_000
 _NO_END_MS = np.iinfo(np.int64).max
@@ -127,7 +128,7 @@ def expand(
         anchors: int64 [n], numbers of positives in ``block.positives``.
         num_hard: K.
         num_neighbours: J; if more than 0, the block has to be one with neighbours.
-        max_history: positives of the history at most, the latest.
+        max_history: ads of the history at most, the latest.
         max_passed: ads that the user passed over before the anchor at most, the latest.
         seed: with ``epoch``, the user and the anchor it decides the draws; neither batch nor rank does.
         is_padding: give every anchor the weight 0.
@@ -140,7 +141,7 @@ def expand(
         positives.requests, positives.served_at_ms, positives.kinds, block.shard,
         block.first_record, numbers,
     )  # fmt: skip
-    history_rows, history_lengths = _before(block, anchors, positives, max_history)
+    history_rows, history_lengths = _before(block, anchors, block.history, max_history)
     passed_rows, passed_lengths = _before(block, anchors, block.negatives, max_passed)
     known_lengths = np.empty(num_anchors, np.int64)
     _measure_known(anchors, block.record_of, positives.offsets, known_lengths)
@@ -254,8 +255,8 @@ def _copy_known(
             end += 1
 
 
-def _before(block: Block, anchors: Integers, side: Side, most: int) -> tuple[Integers, Integers]:
-    """Rows and lengths of a side's items that were served before each anchor: the latest ``most``, oldest first."""
+def _before(block: Block, anchors: Integers, side: Side | History, most: int) -> tuple[Integers, Integers]:
+    """Rows and lengths of the items that were served before each anchor: the latest ``most``, oldest first."""
     lengths = np.zeros(len(anchors), np.int64)
     if not most:
         return np.zeros(0, np.int64), lengths

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scrollpast.config.training_options import TrainingData
 from scrollpast.errors import UserError
+from scrollpast.record_schema import HISTORY_AD_ID
 from scrollpast.shards.reader import PublishedShard, ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch, Draws
@@ -59,7 +60,8 @@ class AnchorStream:
     ) -> None:
         if not 0 <= rank < num_ranks:
             raise ValueError(f"rank must be in [0, {num_ranks}), got {rank}")
-        reader = ShardReader(manifests, features=block_features(vocabulary))
+        earlier = (HISTORY_AD_ID,) if options.read_user_history and options.max_history else ()
+        reader = ShardReader(manifests, features=block_features(vocabulary), optional=earlier)
         self.shards: list[PublishedShard] = reader.shards
         """Shards in the order that `AnchorBatch.origin` counts."""
         self._options, self._sampling = options, sampling

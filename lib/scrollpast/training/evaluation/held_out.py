@@ -18,6 +18,7 @@ from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.reader import ShardReader
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import list_offsets
+from scrollpast.training.evaluation.earlier import read_earlier
 from scrollpast.training.evaluation.exposures import clipped_weights, counts_of
 from scrollpast.training.model.towers import HISTORY, PASSED
 
@@ -52,11 +53,13 @@ class HeldOut:
     user_row: Integers
     user_features: dict[str, Integers]
     history: Ragged
-    """Ads of the user's positives of the days before, oldest first, the latest ``max_history``"""
+    """Ads of the user's history before the log and of the user's positives of the days before, oldest first, the latest
+    ``max_history``"""
     passed: Ragged
     """Ads that the user was served on the days before and passed over, oldest first, the latest ``max_passed``"""
     known: Ragged
-    """Distinct rows of all positives of the days before, ascending, without row 0: they are excluded from rankings"""
+    """Distinct rows of all positives of the days before and of the history before the log, ascending, without row 0:
+    they are excluded from rankings"""
     targets: Ragged
     """Rows of the distinct ads of the user's positives of the later days that are not known. An ad outside the
     vocabulary is row 0, which no ranking contains: a miss of the retriever"""
@@ -81,7 +84,7 @@ class HeldOut:
 
     @property
     def is_new(self) -> NDArray[np.bool_]:
-        """Bool [U]: users without a positive in the days before."""
+        """Bool [U]: users without a history."""
         return self.history.lengths == 0
 
     @property
@@ -156,13 +159,21 @@ def read_held_out(
     past = _past(history_days, kept, "positive")
     passed = _past(history_days, kept, "negative") if data.max_passed else past[:, :0]
     passed = _listed(passed, data.max_passed, data.merge_repeats)
-    listed = _listed(past, data.max_history, data.merge_repeats)
+    earlier_user, earlier_ad = read_earlier(history_days, evaluation_days, kept, vocabulary)
+    no_times = np.zeros((2, len(earlier_ad)), np.int64)
+    earlier = np.stack([earlier_user, *no_times, earlier_ad])
+    before = np.concatenate([earlier, past], axis=1) if data.read_user_history else past
+    before = before[:, np.argsort(before[0], kind="stable")]
+    listed = _listed(before, data.max_history, data.merge_repeats)
     shown = np.concatenate([positives[1], negatives[1]])
     positives, negatives = _of_users(positives, kept), _of_users(negatives, kept)
 
-    history_rows = vocabulary.ad_rows(past[3])
-    is_known_row = history_rows > 0
-    known_keys = np.unique(_keys(past[0][is_known_row], history_rows[is_known_row], vocabulary))
+    # Ads of the history before the log are known even if the model does not read them: models are compared on the same
+    # targets.
+    known_user, known_ad = np.concatenate([earlier, past], axis=1)[[0, 3]]
+    known_rows = vocabulary.ad_rows(known_ad)
+    is_known_row = known_rows > 0
+    known_keys = np.unique(_keys(known_user[is_known_row], known_rows[is_known_row], vocabulary))
     # By ad, not by row: two unknown ads are two targets.
     target_user, target_ad = _distinct(positives[0], positives[1])
     target_row = vocabulary.ad_rows(target_ad)
