@@ -92,6 +92,9 @@ class Model(Section):
     temperature: float = Field(0.07, gt=0, le=10)
     """Divisor of the cosines; the initial value where it is learned. A smaller value puts more of the gradient on the
     hardest negatives."""
+    read_list_features: bool = False
+    """Let the user tower also read the features of the ads in its lists, such as the categories of the history; tables
+    ``history_<feature>`` and ``passed_<feature>``."""
     ad_row_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the ads of a step whose own row is replaced by the row of unknown ads, so that the tower learns to
     embed an ad by its features. A larger value favours new ads over known ones."""

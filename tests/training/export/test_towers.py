@@ -141,7 +141,7 @@ def embedded(tower: UserTower, asked: Queries) -> torch.Tensor:
 
 def assert_same_users(checkpoint: Checkpoint, tower: UserTower) -> None:
     asked = queries()
-    expected = embed_users(read_towers(checkpoint, vocabulary()), asked, CPU)
+    expected = embed_users(read_towers(checkpoint, vocabulary()), asked, vocabulary(), CPU)
     torch.testing.assert_close(embedded(tower, asked), expected, rtol=0, atol=1e-6)
 
 
@@ -240,6 +240,15 @@ def test_a_tower_that_reads_passed_ads_gives_the_same_embeddings_without_torchre
     assert torch.equal(long, tower(users, [[1]], ages, [[1, 2, 3, 4, 5]]))
     with pytest.raises(ValueError, match="passed_ad_ids must be given for this tower"):
         tower(users, [[1]], ages)
+
+
+def test_a_tower_that_reads_the_features_of_its_lists_gives_the_same_embeddings(tmp_path: Path) -> None:
+    options = ("data.max_passed=5", "model.read_list_features=true", "model.min_ad_positives=3")
+    checkpoint = trained(tmp_path / "trained", "max_steps=2", *options)
+    export(checkpoint, str(tmp_path / "export"))
+    tower = UserTower.load(str(tmp_path / "export"))
+    assert {"history_advertiser", "passed_advertiser"} < set(tower.tables)
+    assert_same_users(checkpoint, tower)
 
 
 def test_no_users_are_no_embeddings(tower: UserTower) -> None:

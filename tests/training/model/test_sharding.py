@@ -26,7 +26,7 @@ def alone() -> Iterator[None]:
 def kernels(*settings: str, device: str = "cuda") -> dict[str, str]:
     """The kernel that each table gets."""
     options = load_config(None, [f"training.model.{setting}" for setting in settings]).training
-    shapes = TableShapes.of(vocabulary(), options.data)
+    shapes = TableShapes.of(vocabulary(), options.data, options.model)
     towers = TwoTower(shapes, options.model, table_device="meta")
     for tables in (towers.user_tables, towers.ad_tables):
         fuse_table_optimizer(tables, options.optimizer, num_anchors=64)

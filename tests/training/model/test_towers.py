@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scrollpast.config.training_options import Model, TrainingData
-from scrollpast.training.model.features import AdFeatures, user_features
+from scrollpast.training.model.features import AdFeatures, UserFeatures
 from scrollpast.training.model.initialization import fill_tables
 from scrollpast.training.model.towers import TableShapes, TwoTower
 from tests.training.data.days import vocabulary
@@ -17,7 +17,7 @@ OPTIONS = Model(embedding_dim=4, output_dim=3, user_layers=[5], ad_layers=[])
 @pytest.fixture
 def towers() -> TwoTower:
     torch.manual_seed(0)
-    built = TwoTower(TableShapes.of(vocabulary(), TrainingData()), OPTIONS)
+    built = TwoTower(TableShapes.of(vocabulary(), TrainingData(), OPTIONS), OPTIONS)
     fill_tables(built.state_dict(), seed=0, bound=0.5)
     return built
 
@@ -27,13 +27,13 @@ def weights(towers: TwoTower, name: str) -> torch.Tensor:
 
 
 def test_every_feature_has_a_table_of_its_own() -> None:
-    shapes = TableShapes.of(vocabulary(), TrainingData())
+    shapes = TableShapes.of(vocabulary(), TrainingData(), OPTIONS)
     assert shapes.user_side == {"user": 100, "user_age": 3, "history": 41}
     assert shapes.ad_side == {"ad": 41, "ad_advertiser": 4}
 
 
 def test_a_user_is_its_row_its_codes_and_the_mean_of_its_history(towers: TwoTower) -> None:
-    features = user_features(
+    features = UserFeatures(vocabulary(), OPTIONS).of(
         torch.tensor([7, 9]),
         {"age": torch.tensor([2, 0])},
         {"history": (torch.tensor([3, 5]), torch.tensor([2, 0]))},
@@ -63,7 +63,9 @@ def test_an_ad_is_its_row_and_the_codes_of_its_features(towers: TwoTower) -> Non
 
 def test_embeddings_are_float32_of_length_1_also_from_reduced_arithmetic() -> None:
     torch.manual_seed(0)
-    towers = TwoTower(TableShapes.of(vocabulary(), TrainingData()), OPTIONS, precision=torch.bfloat16)
+    towers = TwoTower(
+        TableShapes.of(vocabulary(), TrainingData(), OPTIONS), OPTIONS, precision=torch.bfloat16
+    )
     fill_tables(towers.state_dict(), seed=0, bound=0.5)
     embedded = towers.ads(AdFeatures(vocabulary(), OPTIONS).of(torch.arange(41)))
     assert embedded.dtype == torch.float32
@@ -71,7 +73,7 @@ def test_embeddings_are_float32_of_length_1_also_from_reduced_arithmetic() -> No
 
 
 def test_ads_that_the_user_passed_over_have_a_table_of_their_own() -> None:
-    shapes = TableShapes.of(vocabulary(), TrainingData(max_passed=8))
+    shapes = TableShapes.of(vocabulary(), TrainingData(max_passed=8), OPTIONS)
     assert list(shapes.user_side.items())[-2:] == [("history", 41), ("passed", 41)]
     torch.manual_seed(0)
     towers = TwoTower(shapes, OPTIONS)
@@ -88,7 +90,9 @@ def test_ads_that_the_user_passed_over_have_a_table_of_their_own() -> None:
         ]
     )
     expected = torch.nn.functional.normalize(towers.user_tower.layers(pooled[None]), dim=1)
-    found = towers.users(user_features(torch.tensor([7]), {"age": torch.tensor([2])}, lists))
+    found = towers.users(
+        UserFeatures(vocabulary(), OPTIONS).of(torch.tensor([7]), {"age": torch.tensor([2])}, lists)
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -113,3 +117,28 @@ def test_dropped_rows_are_a_share_of_the_ads_the_same_ones_in_every_place_of_a_s
     assert torch.equal(features.of(rows).to_dict()["ad"].values(), rows), (
         "outside of training none is dropped"
     )
+
+
+def test_the_features_of_the_ads_of_a_list_are_averaged_like_the_ads() -> None:
+    options = OPTIONS.model_copy(update={"read_list_features": True})
+    known = vocabulary()
+    shapes = TableShapes.of(known, TrainingData(), options)
+    assert list(shapes.user_side) == ["user", "user_age", "history", "history_advertiser"]
+    torch.manual_seed(0)
+    towers = TwoTower(shapes, options)
+    fill_tables(towers.state_dict(), seed=0, bound=0.5)
+    rows = torch.tensor([3, 5, 6])
+    codes = torch.from_numpy(known.feature_codes["advertiser"].copy())[rows]
+    keys = UserFeatures(known, options).of(
+        torch.tensor([7]), {"age": torch.tensor([2])}, {"history": (rows, torch.tensor([3]))}
+    )
+    pooled = torch.cat(
+        [
+            weights(towers, "user")[7],
+            weights(towers, "user_age")[2],
+            weights(towers, "history")[rows].mean(0),
+            weights(towers, "history_advertiser")[codes].mean(0),
+        ]
+    )
+    expected = torch.nn.functional.normalize(towers.user_tower.layers(pooled[None]), dim=1)
+    torch.testing.assert_close(towers.users(keys), expected)

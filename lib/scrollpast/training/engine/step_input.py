@@ -14,7 +14,7 @@ from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.loss.terms.registry import terms_of
-from scrollpast.training.model.features import AdFeatures, lists_of, user_features
+from scrollpast.training.model.features import AdFeatures, UserFeatures, lists_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Preparation:
     """Preparation of batches for steps: rows of every source of negatives, and the features of every ad."""
 
     def __init__(self, vocabulary: Vocabulary, options: Training) -> None:
+        self._user_features = UserFeatures(vocabulary, options.model)
         self._ad_features = AdFeatures(vocabulary, options.model, options.seed)
         self._data = options.data
         self._sources = [source for term in terms_of(options, vocabulary) for source in term.sources]
@@ -68,7 +69,7 @@ class Preparation:
     def of(self, batch: AnchorBatch, step: int) -> StepInput:
         """Prepare the input of step ``step``."""
         rows = {source.name: source.rows(batch, step) for source in self._sources}
-        users = user_features(batch.user_row, batch.user_features, lists_of(batch, self._data))
+        users = self._user_features.of(batch.user_row, batch.user_features, lists_of(batch, self._data))
         ads = self._ad_features.of(torch.cat([batch.ad_row, *rows.values()]), step)
         # How long the parts of the keys are: told here, or else asked of the device, which all would wait for.
         return StepInput(users.sync(), ads.sync(), batch, rows, step)

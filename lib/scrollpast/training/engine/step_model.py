@@ -44,7 +44,7 @@ def build(
     Raises:
         UserError: the tables cannot be placed.
     """
-    shapes = TableShapes.of(vocabulary, options.data)
+    shapes = TableShapes.of(vocabulary, options.data, options.model)
     torch.manual_seed(options.seed)
     precision = precision_of(options.model.precision, device)
     towers = TwoTower(shapes, options.model, table_device="meta", precision=precision)

@@ -129,10 +129,11 @@ def _about_user_tower(checkpoint: Checkpoint, vocabulary: Vocabulary) -> dict[st
         "output_dim": options.output_dim,
         "layers": list(options.user_layers),
         "activation": "silu",
-        "tables": dict(TableShapes.of(vocabulary, data).user_side),
+        "tables": dict(TableShapes.of(vocabulary, data, options).user_side),
         "history_pooling": "mean",
         "max_history": data.max_history,
         "max_passed": data.max_passed,
+        "list_features": list(vocabulary.feature_codes) if options.read_list_features else [],
         "num_user_rows": vocabulary.num_user_rows,
         # Values are text, as in the vocabulary: some readers of JSON lack 64-bit integers.
         "user_features": {
@@ -171,6 +172,7 @@ def _ads_table(ad_RD: NDArray[np.float32], vocabulary: Vocabulary) -> pa.Table:
             "row": np.arange(1, num_ads + 1),
             "ad_id": vocabulary.ad_ids[1:],
             "raw_id": raw_ids.cast(pa.string()),
+            **{f"code_{name}": codes[1:] for name, codes in vocabulary.feature_codes.items()},
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(ad_RD[1:].reshape(-1)), dim),
         }
     )

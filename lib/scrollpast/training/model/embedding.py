@@ -14,7 +14,7 @@ from scrollpast.config.training_options import Model, TrainingData
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.checkpoint import Checkpoint, restore_weights
 from scrollpast.training.loss.gather import gather
-from scrollpast.training.model.features import AdFeatures, user_features
+from scrollpast.training.model.features import AdFeatures, UserFeatures
 from scrollpast.training.model.towers import TableShapes, TwoTower
 
 _ROWS_AT_ONCE = 4096
@@ -47,7 +47,7 @@ def read_towers(checkpoint: Checkpoint, vocabulary: Vocabulary) -> TwoTower:
     """
     config = checkpoint.facts["config"]
     options = Model.model_validate(config["model"])
-    shapes = TableShapes.of(vocabulary, TrainingData.model_validate(config["data"]))
+    shapes = TableShapes.of(vocabulary, TrainingData.model_validate(config["data"]), options)
     towers = TwoTower(shapes, options)
     holder = torch.nn.Module()
     holder.towers = towers
@@ -70,8 +70,9 @@ def embed_ads(towers: TwoTower, vocabulary: Vocabulary, device: torch.device) ->
 
 
 @torch.no_grad()
-def embed_users(towers: TwoTower, users: Users, device: torch.device) -> torch.Tensor:
+def embed_users(towers: TwoTower, users: Users, vocabulary: Vocabulary, device: torch.device) -> torch.Tensor:
     """Embeddings of users: float32 [U, D] on the CPU; distributed over ranks like `embed_ads`."""
+    features = UserFeatures(vocabulary, towers.options)
     rows = torch.from_numpy(users.user_row)
     codes = {name: torch.from_numpy(values) for name, values in users.user_features.items()}
     lists = {
@@ -81,12 +82,12 @@ def embed_users(towers: TwoTower, users: Users, device: torch.device) -> torch.T
     }
 
     def embed(at: torch.Tensor) -> torch.Tensor:
-        features = user_features(
+        keys = features.of(
             rows[at],
             {name: values[at] for name, values in codes.items()},
             {name: _lists_at(*of_all, at) for name, of_all in lists.items()},
         )
-        return towers.users(features.to(device))
+        return towers.users(keys.to(device))
 
     return _in_shares(embed, len(users.user_row))
 

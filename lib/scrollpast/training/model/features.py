@@ -18,27 +18,47 @@ _STEPS = 1 << 31
 """Steps that are told apart in the choice of dropped rows."""
 
 
-def user_features(
-    user_row: torch.Tensor,
-    features: Mapping[str, torch.Tensor],
-    lists: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
-) -> KeyedJaggedTensor:
-    """Input of the user tower for B users.
+class UserFeatures:
+    """Input of the user tower.
 
     Args:
-        user_row: int64 [B].
-        features: int64 [B] of codes by name, in the vocabulary's order.
-        lists: rows int64 [Σ] and lengths int64 [B] by name, in the order of `LISTS`.
+        vocabulary: codes of the ads in the lists.
+        options: decide whether the features of these ads are read.
     """
-    singles = [user_row, *features.values()]
-    return KeyedJaggedTensor(
-        keys=[USER, *(f"{USER}_{name}" for name in features), *lists],
-        values=torch.cat([*singles, *(rows for rows, _ in lists.values())]),
-        lengths=torch.cat(
-            [torch.ones_like(user_row)] * len(singles) + [lengths for _, lengths in lists.values()]
-        ),
-        stride=len(user_row),
-    )
+
+    def __init__(self, vocabulary: Vocabulary, options: Model) -> None:
+        self._codes = {
+            name: torch.from_numpy(codes.copy())
+            for name, codes in vocabulary.feature_codes.items()
+            if options.read_list_features
+        }
+
+    def of(
+        self,
+        user_row: torch.Tensor,
+        features: Mapping[str, torch.Tensor],
+        lists: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    ) -> KeyedJaggedTensor:
+        """Keys of B users.
+
+        Args:
+            user_row: int64 [B].
+            features: int64 [B] of codes by name, in the vocabulary's order.
+            lists: rows int64 [Σ] and lengths int64 [B] by name, in the order of `LISTS`.
+        """
+        bags: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for name, (rows, lengths) in lists.items():
+            bags[name] = (rows, lengths)
+            bags |= {f"{name}_{feature}": (codes[rows], lengths) for feature, codes in self._codes.items()}
+        singles = [user_row, *features.values()]
+        return KeyedJaggedTensor(
+            keys=[USER, *(f"{USER}_{name}" for name in features), *bags],
+            values=torch.cat([*singles, *(values for values, _ in bags.values())]),
+            lengths=torch.cat(
+                [torch.ones_like(user_row)] * len(singles) + [lengths for _, lengths in bags.values()]
+            ),
+            stride=len(user_row),
+        )
 
 
 def lists_of(batch: AnchorBatch, data: TrainingData) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

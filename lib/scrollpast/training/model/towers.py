@@ -18,7 +18,7 @@ from scrollpast.training.model.layers import layers_of
 
 USER, HISTORY, PASSED, AD = "user", "history", "passed", "ad"
 LISTS = (HISTORY, PASSED)
-"""Features of a user that are lists of ads; their rows are averaged."""
+"""Lists of ads of a user; their rows, and those of the ads' features, are averaged."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,27 @@ class TableShapes:
     """Rows of every table, by the feature that reads the table, in the order of the keys of every batch."""
 
     user_side: Mapping[str, int]
-    """``user``, ``user_<feature>`` …, ``history``, ``passed``"""
+    """``user``, ``user_<feature>`` …, ``history``, ``history_<feature>`` …, ``passed``, ``passed_<feature>`` …"""
     ad_side: Mapping[str, int]
     """``ad``, ``ad_<feature>`` …"""
 
     @staticmethod
-    def of(vocabulary: Vocabulary, data: TrainingData) -> TableShapes:
-        """The tables that a vocabulary and the options of the data ask for; each feature has a table of its name."""
+    def of(vocabulary: Vocabulary, data: TrainingData, model: Model) -> TableShapes:
+        """The tables that a vocabulary and the options ask for; each feature has a table of its name."""
         features = vocabulary.features
+        of_ads = {name: features[name] for name in vocabulary.feature_codes}
+        of_lists: dict[str, int] = {}
+        for name in (HISTORY, PASSED) if data.max_passed else (HISTORY,):
+            of_lists[name] = vocabulary.num_rows
+            if model.read_list_features:
+                of_lists |= {f"{name}_{feature}": count for feature, count in of_ads.items()}
         return TableShapes(
             user_side={
                 USER: vocabulary.num_user_rows,
                 **{f"{USER}_{name}": count for name, count in vocabulary.user_features.items()},
-                HISTORY: vocabulary.num_rows,
-                **({PASSED: vocabulary.num_rows} if data.max_passed else {}),
+                **of_lists,
             },
-            ad_side={
-                AD: vocabulary.num_rows,
-                **{f"{AD}_{name}": features[name] for name in vocabulary.feature_codes},
-            },
+            ad_side={AD: vocabulary.num_rows, **{f"{AD}_{name}": count for name, count in of_ads.items()}},
         )
 
 
@@ -120,7 +122,7 @@ def _tables(num_rows: Mapping[str, int], dim: int, device: str) -> EmbeddingBagC
                 num_embeddings=count,
                 embedding_dim=dim,
                 feature_names=[name],
-                pooling=PoolingType.MEAN if name in LISTS else PoolingType.SUM,
+                pooling=PoolingType.MEAN if name.split("_")[0] in LISTS else PoolingType.SUM,
             )
             for name, count in num_rows.items()
         ],

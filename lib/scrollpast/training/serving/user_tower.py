@@ -34,9 +34,12 @@ class UserTower(nn.Module):
     Args:
         about: content of ``user_tower.json``.
         ad_ids: int64 [num_rows] by row; entry 0 is unused.
+        codes: int64 [num_rows] by column ``code_<feature>``, of the features of ads that the tower reads in lists.
     """
 
-    def __init__(self, about: Mapping[str, Any], ad_ids: Integers) -> None:
+    def __init__(
+        self, about: Mapping[str, Any], ad_ids: Integers, codes: Mapping[str, Integers] | None = None
+    ) -> None:
         super().__init__()
         self.temperature = float(about["temperature"])
         """Divisor of the scores in the softmax of training."""
@@ -44,6 +47,9 @@ class UserTower(nn.Module):
         """Largest number of ads of a history that are read, the latest."""
         self.max_passed = int(about.get("max_passed", 0))
         """Ads that a user passed over that are looked at, the latest; 0 = the tower reads none."""
+        self._list_codes = {
+            feature: (codes or {})[_code_column(feature)] for feature in about.get("list_features", [])
+        }
         self.vocabulary_version = str(about["vocabulary_version"])
         # Ids, users and values map to rows by the same code as in training.
         self._vocabulary = Vocabulary(
@@ -144,15 +150,19 @@ class UserTower(nn.Module):
         ]
         for name, (given_list, most) in lists.items():
             ads, offsets = _latest(*_ragged(given_list, count, f"{name}_ad_ids"), most)
-            pooled.append(
+            rows = known.ad_rows(ads)
+            bags = {name: rows}
+            bags |= {f"{name}_{feature}": codes[rows] for feature, codes in self._list_codes.items()}
+            pooled += [
                 nn.functional.embedding_bag(
-                    torch.as_tensor(known.ad_rows(ads)).to(device),
-                    self.tables[name],
+                    torch.as_tensor(values).to(device),
+                    self.tables[table],
                     torch.as_tensor(offsets).to(device),
                     mode="mean",
                     include_last_offset=True,
                 )
-            )
+                for table, values in bags.items()
+            ]
         embedded: torch.Tensor = nn.functional.normalize(self.layers(torch.cat(pooled, dim=1)), dim=1)
         return embedded
 
@@ -162,11 +172,16 @@ def _read(export: Export) -> UserTower:
     about = export.user_tower
     path = files.join(folder, ADS_NAME)
     with filesystem.open_input_file(path) as file:
-        ads = pq.read_table(file, columns=["row", "ad_id"])
+        ads = pq.read_table(
+            file, columns=["row", "ad_id", *map(_code_column, about.get("list_features", []))]
+        )
     num_rows = about["tables"][HISTORY_TABLE]
     if not np.array_equal(ads["row"].to_numpy(), np.arange(1, num_rows)):
         raise ValueError(f"{ADS_NAME} with other rows than 1 to {num_rows - 1:,}")
-    tower = UserTower(about, np.concatenate([np.zeros(1, np.int64), ads["ad_id"].to_numpy()]))
+    columns = {
+        name: np.concatenate([np.zeros(1, np.int64), ads[name].to_numpy()]) for name in ads.column_names[1:]
+    }
+    tower = UserTower(about, columns.pop("ad_id"), columns)
     path = files.join(folder, WEIGHTS_NAME)
     if isinstance(filesystem, fs.LocalFileSystem):
         weights = load_file(path)
@@ -174,6 +189,11 @@ def _read(export: Export) -> UserTower:
         weights = load(files.read_all(filesystem, path).to_pybytes())
     tower.load_state_dict(weights, assign=True)
     return tower.requires_grad_(False).eval()  # type: ignore[no-any-return]
+
+
+def _code_column(feature: str) -> str:
+    """Column of ads.parquet that holds a feature's codes."""
+    return f"code_{feature}"
 
 
 def _integers(values: Any, name: str) -> Integers:

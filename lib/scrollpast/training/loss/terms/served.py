@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from scrollpast.config.training_options import ServedTermOptions, Training
@@ -46,7 +48,7 @@ class ServedTerm(LossTerm[ServedTermOptions]):
         return TermLoss(loss, {_NAME: mass[0] * (scale / given.scale).detach()})
 
 
-class _Served(NegativeSource[ServedTermOptions]):
+class _Served(NegativeSource[Any]):
     """The first draws of the anchor's hard negatives, each once."""
 
     name = _NAME
