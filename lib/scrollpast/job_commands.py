@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-TABLES = ("impressions", "engagements", "ads")
+TABLES = ("impressions", "engagements", "ads", "users")
 
 
 def job_command(job: str, *arguments: object) -> str:
@@ -59,7 +59,7 @@ def table_options(config: Mapping[str, Any], *names: str) -> list[str]:
         known = table if isinstance(table, Mapping) else {}
         if known.get("table"):
             words += ["--set", f"input.{name}.table={known['table']}"]
-        elif known.get("path") or name != "ads":
+        elif known.get("path") or name in TABLES[:2]:
             words += [f"--{name}", str(known.get("path") or "PATH")]
     return words
 

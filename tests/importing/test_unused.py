@@ -36,6 +36,7 @@ ARTICLES = (
 )  # fmt: skip
 """The other columns of EB-NeRD's articles.parquet as it is published."""
 FLAGS = ("is_click", "long_view", "is_like", "is_comment", "is_forward", "is_follow", "is_hate")
+USER_CODES = ("is_live_streamer", "is_video_author", *(f"onehot_feat{number}" for number in range(18)))
 
 
 def ebnerd(folder: Path) -> dict[str, pa.Table]:
@@ -51,7 +52,17 @@ def kuairand(folder: Path) -> dict[str, pa.Table]:
     log |= {"play_time_ms": [0, 900, 0], "is_rand": [0, 0, 0], "tab": [0, 1, 0], "duration_ms": [9, 9, 9]}
     videos = {"video_id": [5, 6], "author_id": [1, 2], "upload_dt": ["2022-04-01"] * 2, "tag": ["3,4", "5"]}
     videos["video_type"] = ["NORMAL"] * 2
-    tables = {"log_1.parquet": pa.table(log), "videos.parquet": pa.table(videos)}
+    ranges = ("follow_user_num_range", "fans_user_num_range", "friend_user_num_range", "register_days_range")
+    users = {"user_id": [1, 2, 3]} | {name: ["a", "b", "b"] for name in ("user_active_degree", *ranges)}
+    users |= {name: [0, 1, 1] for name in USER_CODES} | {"onehot_feat4": [0.0, 1.0, 2.0]}
+    users |= {name: [7, 8, 9] for name in ("is_lowactive_period", "register_days", "fans_user_num")}
+    histories = {"user_id": [2, 4, 1], "watch_seq": [[5, 5, 6], [6], [7]], "long_watch_seq": [[6], [], None]}
+    tables = {
+        "log_1.parquet": pa.table(log),
+        "videos.parquet": pa.table(videos),
+        "user_features.parquet": pa.table(users),
+        "history_1.parquet": pa.table(histories),
+    }
     for name, table in tables.items():
         pq.write_table(table, folder / name)
     return tables
@@ -195,6 +206,39 @@ def test_an_empty_id_of_mind_is_null(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out" / "ads")["ad_id"].to_pylist() == ["N55689"]
 
 
+def test_users_of_kuairand_have_the_columns_of_both_files(tmp_path: Path) -> None:
+    kuairand(tmp_path)
+    report = import_log("kuairand", tmp_path, tmp_path / "out", False)
+    assert f"--users {tmp_path}/out/users --set mining.user_history=watch_seq" in report
+    assert "users: 4" in report
+    rows = pq.read_table(tmp_path / "out" / "users").to_pylist()
+    assert [row["user_id"] for row in rows] == [1, 2, 3, 4]
+    assert [row["watch_seq"] for row in rows] == [[7], [5, 5, 6], None, [6]]
+    assert [row["long_watch_seq"] for row in rows] == [None, [6], None, []]
+    assert [row["onehot_feat4"] for row in rows] == [0, 1, 2, None]
+    assert [row["user_active_degree"] for row in rows] == ["a", "b", "b", None]
+
+
+def test_users_of_ebnerd_have_the_articles_of_before_the_log(tmp_path: Path) -> None:
+    for part, hours in (("train", 1), ("validation", 50)):
+        (tmp_path / part).mkdir()
+        behaviours = test_ebnerd.BEHAVIOURS
+        pq.write_table(behaviours, tmp_path / part / "behaviors.parquet")
+        times = [[TIME - dt.timedelta(hours=hours), TIME], [TIME - dt.timedelta(hours=3)], None]
+        at = HISTORY.schema.get_field_index("impression_time_fixed")
+        moved = HISTORY.set_column(
+            at, HISTORY.schema.field(at), pa.array(times, HISTORY.schema.field(at).type)
+        )
+        pq.write_table(moved, tmp_path / part / "history.parquet")
+    report = import_log("ebnerd", tmp_path, tmp_path / "out", False)
+    assert "--set mining.user_history=read_articles" in report
+    # Article 2 was read when the log began; both parts hold article 9 at the same moment.
+    assert pq.read_table(tmp_path / "out" / "users").to_pylist() == [
+        {"user_id": 100, "read_articles": [7, 7]},
+        {"user_id": 101, "read_articles": [9]},
+    ]
+
+
 @pytest.mark.parametrize(("name", "folder"), [("ebnerd", "ebnerd"), ("kuairand", "kuairand")])
 def test_a_published_log_holds_nothing_unknown(name: str, folder: str, tmp_path: Path) -> None:
     found = unused(import_log(name, published_log(folder), tmp_path / "out", False))
@@ -212,6 +256,8 @@ def cases() -> list[tuple[str, str, str]]:
         "kuairand": {
             "log_1.parquet": ["user_id", "video_id", "time_ms", *FLAGS, "play_time_ms", "is_rand", "tab"],
             "videos.parquet": ["video_id", "author_id", "upload_dt", "tag"],
+            "user_features.parquet": ["user_id", "user_active_degree", "onehot_feat0", "onehot_feat4"],
+            "history_1.parquet": ["user_id", "watch_seq", "long_watch_seq"],
         },
         "openbandit": {
             "random_men.parquet": ["timestamp", "item_id", "position", "click", "propensity_score"]

@@ -37,6 +37,16 @@ def test_tables_that_are_there_are_kept_unless_told(tmp_path: Path) -> None:
         LogWriter(tmp_path)
 
 
+def test_a_table_of_users_is_made_where_a_log_has_one(tmp_path: Path) -> None:
+    with LogWriter(tmp_path) as writer:
+        writer.users(pa.table({"user_id": [1, 2]}))
+    assert writer.num_rows["users"] == 2
+    assert pq.read_table(tmp_path / "users").num_rows == 2
+    with LogWriter(tmp_path, overwrite=True):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"impressions", "engagements", "ads"}
+
+
 def test_a_large_table_is_cut_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_ROWS_PER_FILE", 3)
     with LogWriter(tmp_path) as writer:

@@ -1,14 +1,16 @@
-"""The three tables that an import writes, with the types of the input contract."""
+"""The tables that an import writes, with the types of the input contract."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import pyarrow as pa
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 TABLES = ("impressions", "engagements", "ads")
+USERS = "users"
+"""Table of logs that describe their users"""
 POSITIVE_KINDS = ("click", "long_click", "save", "conversion")
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
@@ -53,6 +55,11 @@ def ads_schema(id_type: pa.DataType, category_type: pa.DataType, **extra: pa.Dat
         "created_at": UTC_TIME,
     }
     return pa.schema({**columns, **extra})
+
+
+def users_schema(id_type: pa.DataType, lists: Iterable[str], **features: pa.DataType) -> pa.Schema:
+    """Schema of users: one row is one user before the log; ``lists`` hold ids of ads, oldest first."""
+    return pa.schema({"user_id": id_type, **features, **{name: pa.list_(id_type) for name in lists}})
 
 
 def table_of(schema: pa.Schema, columns: Mapping[str, Column], num_rows: int) -> pa.Table:

@@ -6,6 +6,8 @@ unknown. ``read_time`` measures the page and not an article in view, so that the
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from scrollpast.importing.contract import (
     engagements_schema,
     impressions_schema,
     table_of,
+    users_schema,
 )
 from scrollpast.importing.report import LogDescription, report_of
 from scrollpast.importing.source import LogSource
@@ -40,6 +43,8 @@ DESCRIPTION = LogDescription(
         "engaged_at": "impression_time, and impression_time_fixed of the history: the click itself has no time",
         "category_id": "category of articles.parquet, where that file is there",
         "created_at": "published_time of articles.parquet, where that file is there",
+        "users": "article_id_fixed of history.parquet before the first impression, as read_articles, where that file "
+        "is there",
     },
     missing={
         "position": "the slate was shuffled before publication",
@@ -84,12 +89,14 @@ DESCRIPTION = LogDescription(
             "features of articles: of them, ads carry the category and the time of publication alone",
         ),
     },
+    options=("mining.user_history=read_articles",),
     notes=("a click that the history and the behaviours hold at the same moment is imported once",),
 )
 
 _IMPRESSIONS = impressions_schema(pa.int64(), pa.int64(), device_type=pa.int64())
 _ENGAGEMENTS = engagements_schema(pa.int64(), pa.int64())
 _ADS = ads_schema(pa.int64(), pa.int64())
+_USERS = users_schema(pa.int64(), ["read_articles"])
 _BEHAVIOUR_COLUMNS = {
     "impression_id": pa.int64(),
     "user_id": pa.int64(),
@@ -111,7 +118,8 @@ _ARTICLE_COLUMNS = {"article_id": pa.int64(), "category": pa.int64(), "published
 def import_ebnerd(source: Path, out: Path, overwrite: bool = False) -> str:
     """Import the behaviours of an EB-NeRD folder (its parts train and validation, where it has them).
 
-    The history of each user, if the file exists, becomes engagements without a request: clicks of earlier weeks.
+    The history of each user, if the file exists, becomes engagements without a request: clicks of earlier weeks. Its
+    articles before the first impression become a list in the table of users as well.
 
     Without articles.parquet the table of ads holds the ads in view, without features.
 
@@ -123,6 +131,7 @@ def import_ebnerd(source: Path, out: Path, overwrite: bool = False) -> str:
     articles = log.find_optional(ARTICLE_PATTERNS)
     clicks = _ENGAGEMENTS.empty_table().select(_CLICK)
     seen = pa.array([], pa.int64())
+    histories = []
     with LogWriter(out, overwrite) as writer:
         for path in behaviours:
             for batch in log.read(path, _BEHAVIOUR_COLUMNS, optional=("article_id", "device_type")):
@@ -137,6 +146,9 @@ def import_ebnerd(source: Path, out: Path, overwrite: bool = False) -> str:
                 earlier = earlier_clicks_of(batch, path, clicks)
                 writer.engagements(earlier)
                 clicks = pa.concat_tables([clicks, earlier.select(_CLICK)])
+                histories.append(batch)
+        if histories and writer.first is not None:
+            writer.users(users_of(histories, writer.first))
         if articles is None:
             writer.ads(table_of(_ADS, {"ad_id": seen.sort()}, len(seen)))
         else:
@@ -203,6 +215,33 @@ def earlier_clicks_of(batch: pa.RecordBatch, path: Path, known: pa.Table) -> pa.
     )
     found = {name: new[name] for name in _CLICK}
     return table_of(_ENGAGEMENTS, {**found, "kind": pa.repeat("click", len(new))}, len(new))
+
+
+def users_of(histories: Sequence[pa.RecordBatch], before: dt.datetime) -> pa.Table:
+    """Convert the histories to users: the articles that each user read before a moment, oldest first.
+
+    The parts of the log have a history each; what both hold at the same moment is listed once.
+    """
+    reads = pa.concat_tables(
+        [
+            pa.table(
+                {
+                    "user_id": batch["user_id"].take(pc.list_parent_indices(batch["article_id_fixed"])),
+                    "read_at": _utc(pc.list_flatten(batch["impression_time_fixed"])),
+                    "ad_id": pc.list_flatten(batch["article_id_fixed"]),
+                }
+            )
+            for batch in histories
+        ]
+    )
+    reads = reads.filter(pc.less(reads["read_at"], pa.scalar(before, UTC_TIME))).group_by(
+        ["user_id", "read_at", "ad_id"], use_threads=False
+    )
+    ordered = reads.aggregate([]).sort_by([(name, "ascending") for name in ("user_id", "read_at", "ad_id")])
+    users = ordered.group_by("user_id", use_threads=False).aggregate([("ad_id", "list")])
+    users = users.filter(pc.is_valid(users["user_id"]))
+    columns = {"user_id": users["user_id"], "read_articles": users["ad_id_list"]}
+    return table_of(_USERS, columns, len(users))
 
 
 def ads_of(batch: pa.RecordBatch) -> pa.Table:

@@ -21,6 +21,7 @@ from scrollpast.importing.contract import (
     engagements_schema,
     impressions_schema,
     table_of,
+    users_schema,
 )
 from scrollpast.importing.report import LogDescription, report_of
 from scrollpast.importing.source import LogSource
@@ -30,6 +31,8 @@ LOG_PATTERNS = ("log_*.parquet", "log_*.csv", "data/log_*.csv")
 VIDEO_PATTERNS = (
     "videos.parquet", "videos.csv", "video_features_basic*.csv", "data/video_features_basic*.csv",
 )  # fmt: skip
+USER_PATTERNS = ("user_features*.parquet", "user_features*.csv", "data/user_features*.csv")
+HISTORY_PATTERNS = ("history_*.parquet",)
 KINDS = {
     "is_click": "click", "long_view": "long_click", "is_like": "save", "is_comment": "save",
     "is_forward": "save", "is_follow": "conversion", "is_hate": "hide",
@@ -50,6 +53,8 @@ DESCRIPTION = LogDescription(
         "advertiser_id": "author_id",
         "category_id": "the first of tag",
         "created_at": "upload_dt, a local date: its first moment at UTC+8",
+        "users": "user_features*, its categorical columns, and watch_seq and long_watch_seq of history_*.parquet, "
+        "where these files are there",
     },
     missing={
         "position": "not logged",
@@ -57,8 +62,8 @@ DESCRIPTION = LogDescription(
         "value": "no amounts",
     },
     unused_files={
-        "history_*.parquet": "ids in an order, without times: an engagement needs one",
-        "user_features*": "a table of users: mining.user_features reads columns of impressions",
+        "history_*.parquet": "one table of histories is read, the first by name",
+        "user_features*": "one table of users is read, the first by name",
         "video_features_statistic*": "counts over all days, the evaluated ones among them",
         "load_data_*.py": "a program",
     },
@@ -82,7 +87,13 @@ DESCRIPTION = LogDescription(
             ),
             "a feature of ads that the contract does not name",
         ),
+        "is_lowactive_period": "the same for every user",
+        **dict.fromkeys(
+            ("follow_user_num", "fans_user_num", "friend_user_num", "register_days"),
+            "a count; its range is read",
+        ),
     },
+    options=("mining.user_history=watch_seq",),
     notes=("exact duplicate rows stay in; the miner counts them as duplicate",),
 )
 
@@ -99,10 +110,24 @@ _VIDEO_COLUMNS = {
     "upload_dt": pa.string(),
     "tag": pa.string(),
 }
+_RANGES = (
+    "user_active_degree", "follow_user_num_range", "fans_user_num_range", "friend_user_num_range",
+    "register_days_range",
+)  # fmt: skip
+_CODES = ("is_live_streamer", "is_video_author", *(f"onehot_feat{number}" for number in range(18)))
+_SEQUENCES = ("watch_seq", "long_watch_seq")
+_USERS = users_schema(
+    pa.int64(), _SEQUENCES, **dict.fromkeys(_RANGES, pa.string()), **dict.fromkeys(_CODES, pa.int64())
+)
+# Some codes are written as 1.0.
+_USER_COLUMNS = {
+    "user_id": pa.int64(), **dict.fromkeys(_RANGES, pa.string()), **dict.fromkeys(_CODES, pa.float64()),
+}  # fmt: skip
+_HISTORY_COLUMNS = {"user_id": pa.int64(), **{name: pa.list_(pa.int64()) for name in _SEQUENCES}}
 
 
 def import_kuairand(source: Path, out: Path, overwrite: bool = False) -> str:
-    """Import every log file and the videos of a KuaiRand folder, CSV or Parquet; returns the report.
+    """Import every log file, the videos and the users of a KuaiRand folder, CSV or Parquet; returns the report.
 
     Raises:
         UserError: a file or column is missing, or ``out`` holds tables and ``overwrite`` is not given.
@@ -124,6 +149,9 @@ def import_kuairand(source: Path, out: Path, overwrite: bool = False) -> str:
         for path in videos:
             for batch in files.read(path, _VIDEO_COLUMNS):
                 writer.ads(ads_of(batch))
+        users = users_of(files)
+        if users is not None:
+            writer.users(users)
         still = [tab for tab in num_unclicked if 2 * num_never_played[tab] > num_unclicked[tab]]
         return report_of(_with_note_on_still_tabs(still), writer, files)
 
@@ -170,6 +198,26 @@ def ads_of(batch: pa.RecordBatch) -> pa.Table:
         "created_at": pc.subtract(days.cast(pa.int64()), _LOCAL_OFFSET_US).cast(UTC_TIME),
     }
     return table_of(_ADS, columns, batch.num_rows)
+
+
+def users_of(files: LogSource) -> pa.Table | None:
+    """Users by id: their categorical features, and what they watched before the log; None without both files."""
+    parts = []
+    for patterns, columns in ((USER_PATTERNS, _USER_COLUMNS), (HISTORY_PATTERNS, _HISTORY_COLUMNS)):
+        path = files.find_optional(patterns)
+        batches = [] if path is None else list(files.read(path, columns, optional=set(columns) - {"user_id"}))
+        parts.append(pa.Table.from_batches(batches, pa.schema(columns)).combine_chunks())
+    users = pc.unique(
+        pa.chunked_array([chunk for part in parts for chunk in part["user_id"].chunks], pa.int64())
+    )
+    users = users.drop_null().sort()
+    if not len(users):
+        return None
+    columns = {"user_id": users}
+    for part in parts:
+        rows = pc.index_in(users, part["user_id"].combine_chunks())
+        columns |= {name: part[name].take(rows) for name in part.column_names if name != "user_id"}
+    return table_of(_USERS, columns, len(users))
 
 
 def request_ids(batch: pa.RecordBatch) -> pa.Array:

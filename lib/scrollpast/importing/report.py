@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from scrollpast.errors import UserError
-from scrollpast.importing.contract import POSITIVE_KINDS, TABLES
+from scrollpast.importing.contract import POSITIVE_KINDS, TABLES, USERS
 from scrollpast.importing.source import LogSource
 from scrollpast.importing.writing import LogWriter
 from scrollpast.job_commands import job_command, repository_path
@@ -29,6 +30,8 @@ class LogDescription:
     """Reason for each unread column of files that are read, by pattern of its name."""
     notes: tuple[str, ...] = ()
     """Notes for readers of the results."""
+    options: tuple[str, ...] = ()
+    """Options of the next command that read the table of users."""
 
 
 def report_of(description: LogDescription, writer: LogWriter, source: LogSource) -> str:
@@ -63,16 +66,20 @@ def report_of(description: LogDescription, writer: LogWriter, source: LogSource)
         f"impressions: {writer.num_rows['impressions']:,}",
         f"engagements: {kinds}",
         f"ads: {writer.num_rows['ads']:,}",
+        *([f"users: {writer.num_rows[USERS]:,}"] if writer.num_rows[USERS] else []),
         f"days: {first} to {last} (UTC), {num_days}",
         "next:",
-        "  " + mine_command(writer, last.isoformat(), num_days),
+        "  " + mine_command(writer, last.isoformat(), num_days, description.options),
     ]
     return "\n".join(lines)
 
 
-def mine_command(writer: LogWriter, date: str, num_days: int) -> str:
-    """Command line that mines the whole imported log."""
+def mine_command(writer: LogWriter, date: str, num_days: int, options: Sequence[str] = ()) -> str:
+    """Command line that mines the whole imported log, with options that read its users."""
     days = ["--date", date, "--days", str(num_days)]
-    tables = [text for name in TABLES for text in (f"--{name}", str(writer.out / name))]
+    has_users = bool(writer.num_rows[USERS])
+    names = (*TABLES, USERS) if has_users else TABLES
+    tables = [text for name in names for text in (f"--{name}", str(writer.out / name))]
+    settings = [text for option in options if has_users for text in ("--set", option)]
     config = ("--config", repository_path("conf/local.yaml"))
-    return job_command("mine_negatives", *config, *days, *tables, "--out", writer.out / "mined")
+    return job_command("mine_negatives", *config, *days, *tables, *settings, "--out", writer.out / "mined")

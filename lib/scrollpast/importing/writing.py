@@ -1,4 +1,4 @@
-"""Atomic writing of the imported tables: all three become visible together, or no table does."""
+"""Atomic writing of the imported tables: all become visible together, or no table does."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scrollpast.errors import UserError
-from scrollpast.importing.contract import TABLES
+from scrollpast.importing.contract import TABLES, USERS
 
 _ROWS_PER_FILE = 2_000_000
 
 
 class LogWriter:
-    """Writer of batches of impressions, engagements and ads, with counts of rows, kinds and days.
+    """Writer of batches of impressions, engagements, ads and users, with counts of rows, kinds and days.
+
+    The table of users is made if batches of it are written; the other tables always are.
 
     A context manager: the folders are renamed into place when the block succeeds, and removed when it fails.
 
     Args:
-        out: folder that receives impressions/, engagements/ and ads/.
+        out: folder that receives impressions/, engagements/, ads/ and users/.
         overwrite: replace existing tables.
 
     Raises:
@@ -32,7 +34,7 @@ class LogWriter:
     """
 
     def __init__(self, out: Path, overwrite: bool = False) -> None:
-        there = [name for name in TABLES if (out / name).exists()]
+        there = [name for name in (*TABLES, USERS) if (out / name).exists()]
         if there and not overwrite:
             raise UserError(
                 str(out), expected="no tables yet", found=", ".join(there), remedy="pass --overwrite"
@@ -47,8 +49,9 @@ class LogWriter:
         self._rows_of_file: Counter[str] = Counter()
 
     def __enter__(self) -> LogWriter:
-        for name in TABLES:
+        for name in (*TABLES, USERS):
             shutil.rmtree(self._partial(name), ignore_errors=True)
+        for name in TABLES:
             self._partial(name).mkdir(parents=True)
         return self
 
@@ -57,10 +60,11 @@ class LogWriter:
     ) -> None:
         for writer in self._writers.values():
             writer.close()
-        for name in TABLES:
+        for name in (*TABLES, USERS):
             if kind is None:
                 shutil.rmtree(self.out / name, ignore_errors=True)
-                self._partial(name).rename(self.out / name)
+                if self._partial(name).exists():
+                    self._partial(name).rename(self.out / name)
             else:
                 shutil.rmtree(self._partial(name), ignore_errors=True)
 
@@ -81,6 +85,11 @@ class LogWriter:
     def ads(self, table: pa.Table) -> None:
         """Write a batch of ads."""
         self._write("ads", table)
+
+    def users(self, table: pa.Table) -> None:
+        """Write a batch of users."""
+        self._partial(USERS).mkdir(parents=True, exist_ok=True)
+        self._write(USERS, table)
 
     def _write(self, name: str, table: pa.Table) -> None:
         if self._rows_of_file[name] >= _ROWS_PER_FILE:
