@@ -49,6 +49,21 @@ def test_it_prints_a_table_and_writes_what_it_printed(trained: tuple[Path, str, 
     assert done.exit_code == 0, done.stderr
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert (content["trained_on"], content["evaluated_on"]) == ([before], [after])
+    verdict = content["verdict"]
+    assert done.stdout.splitlines()[0] == (
+        f"exposure-weighted recall@100: model {verdict['model']:.4f}, "
+        f"best baseline ({verdict['best_baseline']}) {verdict['baseline']:.4f}, difference "
+        f"{verdict['difference']:+.4f} [{verdict['low']:+.4f}, {verdict['high']:+.4f}]: {verdict['verdict']}"
+    )
+    assert verdict["best_baseline"] in content["baselines"]
+    assert {"positives", "click rate", "item neighbours"} <= set(content["baselines"])
+    assert content["exposure_weighted"]["clip"] == 0.9
+    assert (
+        0
+        < content["exposure_weighted"]["effective_sample_size"]
+        <= content["exposure_weighted"]["num_targets"]
+    )
+    assert any(line.startswith("baselines") for line in done.stdout.splitlines())
     assert content["vocabulary"]["version"] == vocabulary().version
     shown = next(line.split() for line in done.stdout.splitlines() if line.split()[:1] == ["recall@10"])
     assert shown[1] == f"{content['metrics']['recall@10']['mean']:.4f}"
@@ -165,3 +180,11 @@ def test_an_export_carries_the_metrics_of_the_evaluation(
         assert f"{written}: expected an evaluation of schema_version 1 and step " in refused.stderr
         assert "evaluate the checkpoint again" in refused.stderr
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_folder_without_truth_is_the_users_mistake(trained: tuple[Path, str, str], tmp_path: Path) -> None:
+    run, _, after = trained
+    done = evaluate(str(run), after, "--out", str(tmp_path / "metrics.json"), "--truth", str(tmp_path))
+    assert done.exit_code == 2
+    assert f"--truth {tmp_path}: expected a simulated log with truth_users/" in done.stderr
+    assert not (tmp_path / "metrics.json").exists()

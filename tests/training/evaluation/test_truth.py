@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from scrollpast.documents.evaluation import MeanEstimate
 from scrollpast.errors import UserError
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import LogShape
+from scrollpast.training.evaluation.baselines.text import baseline_table
 from scrollpast.training.evaluation.held_out import HeldOut, Ragged
 from scrollpast.training.evaluation.metric_registry import METRICS
 from scrollpast.training.evaluation.ranked import Ranked
@@ -196,3 +198,17 @@ def test_no_scorer_exceeds_the_oracle_for_any_user(
 
 def test_metrics_of_the_truth_are_not_registered_for_logs_without_one() -> None:
     assert not [name for name in METRICS.names if name.startswith("truth/")]
+
+
+def test_the_table_of_baselines_ends_with_the_oracle() -> None:
+    def chance(mean: float) -> dict[str, MeanEstimate | None]:
+        return {WANTED_10: MeanEstimate(mean=mean, low=0, high=1, num_users=9), "recall@100": None}
+
+    lines = baseline_table(chance(0.3), {"item neighbours": chance(0.2)}, chance(0.9))
+    assert [line.split() for line in lines] == [
+        ["baselines,", "same", "users", "recall@100", "P(want)@10"],
+        ["model", "–", "0.3000"],
+        ["item", "neighbours", "–", "0.2000"],
+        ["oracle", "–", "0.9000"],
+    ]
+    assert WANTED_10 not in baseline_table({"auc": None}, {"positives": {"auc": None}})[0]

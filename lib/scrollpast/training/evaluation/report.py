@@ -103,7 +103,7 @@ class Report:
                 interval = f"{found.low:.4f}–{found.high:.4f}"
                 lines.append(f"  {label:<42}{found.mean:>8.4f}  {interval:>15}  {found.num_users:>9,}")
         if self.baselines:
-            lines += ["", *baseline_table(self.estimates, self.baselines)]
+            lines += ["", *baseline_table(self.estimates, self.baselines, self.oracle)]
         if (weighted := self.exposure_weighted) is not None:
             size = f"{weighted.effective_sample_size:,.0f} of {weighted.num_targets:,} targets"
             lines += ["", f"effective sample of exposure weights (clip {weighted.clip:g}): {size}"]
