@@ -111,7 +111,10 @@ run_briefly 2 $python jobs/mine_negatives.py --config conf/local.yaml --date "$l
 run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature advertiser_id \
     --feature category_id --num-user-rows 65536 --out "$out"
 run $python jobs/train_two_tower.py "$day" --config conf/local.yaml --out "$out/run"
-run $python jobs/evaluate_two_tower.py "$out/run" "$held_out"
+# The true preferences are known on simulated logs only.
+truth=()
+[[ -n $kind ]] || truth=(--truth "$out/logs")
+run $python jobs/evaluate_two_tower.py "$out/run" "$held_out" "${truth[@]}"
 
 # Some public logs lack the position of an engaged ad; the report then names the missing part.
 examined=() score=()

@@ -36,6 +36,9 @@ def test_the_demo_goes_from_logs_to_a_report_and_its_days_can_be_compared(tmp_pa
     ]  # fmt: skip
     assert f"Open {out}/report.html" in demo.stdout
     assert "Hard negatives of 2026-11-19" in demo.stdout
+    (metrics,) = (out / "run" / "checkpoints").glob("*/metrics.json")
+    truth = json.loads(metrics.read_text())["truth"]
+    assert truth["P(want)@10"]["mean"] < truth["oracle"]["P(want)@10"]["mean"]
     assert {path.name for path in (out / "negatives").iterdir()} >= {"ds=2026-11-19", "ds=2026-11-20"}
 
     arms = ("random", "naive", "filtered", "neighbours")
