@@ -25,7 +25,7 @@ python=.venv/bin/python
 
 # The days that the demo mined, each with its --as-of: the held-out day is the last day, the training days are
 # those before.
-read -r days date num_days as_of held_out_date held_out_as_of < <(
+read -r days date num_days as_of held_out_date held_out_as_of history < <(
     $python - "$out"/negatives/ds=*/manifest.json <<'PYTHON'
 import json
 import sys
@@ -35,14 +35,17 @@ from pathlib import Path
 before, held_out = (json.loads(Path(path).read_text()) for path in sorted(sys.argv[1:])[-2:])
 start, end = (datetime.fromisoformat(before[name]) for name in ("window_start", "window_end"))
 day = Path(sorted(sys.argv[1:])[-2]).parent
-print(day, before["ds"], (end - start).days, before["as_of"], held_out["ds"], held_out["as_of"])
+print(day, before["ds"], (end - start).days, before["as_of"], held_out["ds"], held_out["as_of"],
+      before["config"]["mining"].get("user_history") or "")
 PYTHON
 ) || fail "$out/negatives: expected the manifests of two days"
 
+users=()
+[[ -z $history ]] || users=(--users "$out/logs/users" --set "mining.user_history=$history")
 mine() {
     run_briefly 3 $python jobs/mine_negatives.py --config conf/naive.yaml --set mining.num_buckets=16 \
         --impressions "$out/logs/impressions" --engagements "$out/logs/engagements" --ads "$out/logs/ads" \
-        --out "$out/naive" "$@"
+        "${users[@]}" --out "$out/naive" "$@"
 }
 mine --date "$date" --days "$num_days" --as-of "$as_of"
 mine --date "$held_out_date" --as-of "$held_out_as_of"

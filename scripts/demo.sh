@@ -96,8 +96,14 @@ PYTHON
 ((num_days >= 1)) || fail "$out/logs/impressions: expected two days or more, one to hold out, found only $last_day"
 
 tables=(--impressions "$out/logs/impressions" --engagements "$out/logs/engagements" --ads "$out/logs/ads")
+# Users with a history from before the log; some public logs have none.
+users=()
+if [[ -d $out/logs/users ]]; then
+    declare -A history=([simulated]=watched [kuairand]=watch_seq [ebnerd]=read_articles)
+    users=(--users "$out/logs/users" --set "mining.user_history=${history[${kind:-simulated}]}")
+fi
 run $python jobs/mine_negatives.py --config conf/local.yaml --date "$day_before" --days "$num_days" \
-    --as-of "$last_day" "${tables[@]}" --out "$out/negatives"
+    --as-of "$last_day" "${tables[@]}" "${users[@]}" --out "$out/negatives"
 
 day=$out/negatives/ds=$day_before
 shards=("$day"/bucket=*/*.tfrecord)
@@ -106,7 +112,7 @@ run $python scripts/inspect_shard.py "${shards[0]}" --limit 1
 
 held_out=$out/negatives/ds=$last_day
 run_briefly 2 $python jobs/mine_negatives.py --config conf/local.yaml --date "$last_day" --as-of "$as_of" \
-    "${tables[@]}" --out "$out/negatives"
+    "${tables[@]}" "${users[@]}" --out "$out/negatives"
 
 run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature advertiser_id \
     --feature category_id --num-user-rows 65536 --out "$out"
@@ -135,7 +141,7 @@ run $python jobs/write_report.py "$day" --run "$out/run" "${examined[@]}" "${pur
 cat <<EOF
 
 Output
-  $out/logs             impressions, engagements and ads as Parquet
+  $out/logs             impressions, engagements, ads and users as Parquet
   $day
                         ${#shards[@]} TFRecord shards, manifest.json, the ledger and the quarantine
   $held_out

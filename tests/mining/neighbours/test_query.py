@@ -124,3 +124,19 @@ def test_another_seed_draws_others_among_those_that_qualify(world: World, rows: 
     assert (first.ledger == second.ledger).sum() < first.ledger.size
     assert first.ledger.sum(axis=1).tolist() == second.ledger.sum(axis=1).tolist()
     assert neighbours(first) != neighbours(second)
+
+
+def test_a_history_begins_with_the_known_ads_of_before_the_log(world: World, rows: Any) -> None:
+    known = sorted(world.row_of)[:3]
+    some = [
+        rows[0] | {"history_ad_id": [known[2], -7, known[0]]},
+        rows[1] | {"history_ad_id": [known[1]]},
+        rows[2] | {"history_ad_id": []},
+    ]
+    batch = pa.RecordBatch.from_pylist(some, schema=record_schema(("age",), has_history=True))
+    query = NeighbourQuery(opened(world.export), OPTIONS)
+    own = np.array([5, 6, 8])
+    ads, lengths = query._behind_earlier(batch, np.array([0, 2]), own, np.array([1, 2]))
+    assert (ads.tolist(), lengths.tolist()) == ([known[2], known[0], 5, 6, 8], [3, 2])
+    without, same = query._behind_earlier(batch_of(rows[:3]), np.array([0, 2]), own, np.array([1, 2]))
+    assert (without.tolist(), same.tolist()) == ([5, 6, 8], [1, 2])

@@ -15,7 +15,7 @@ from scrollpast.mining.neighbours.engaged import EngagedAds, list_lengths
 from scrollpast.mining.neighbours.outcomes import CandidateOutcome
 from scrollpast.mining.neighbours.retriever import Integers, Retriever
 from scrollpast.mining.neighbours.selection import draw_chances, margin_bounds, select
-from scrollpast.record_schema import UNKNOWN, USER_FEATURE_PREFIX, USER_ID
+from scrollpast.record_schema import HISTORY_AD_ID, UNKNOWN, USER_FEATURE_PREFIX, USER_ID
 from scrollpast.shards.vocabulary import Vocabulary
 
 _Value = TypeVar("_Value", bound=np.generic)
@@ -142,10 +142,27 @@ class NeighbourQuery:
     def _embed(
         self, batch: pa.RecordBatch, asked: Integers, ads: Integers, lengths: Integers
     ) -> NDArray[np.float32]:
-        """Embed the searched users with all positives of their record as history, oldest first, as in serving."""
+        """Embed the searched users with their history as in serving: ads of before the log, then all positives."""
+        ads, lengths = self._behind_earlier(batch, asked, ads, lengths)
         features = {
             name: batch.column(USER_FEATURE_PREFIX + name).fill_null(UNKNOWN).to_numpy()[asked]
             for name in self._retriever.user_features
         }
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return self._retriever.embed(batch.column(USER_ID).to_numpy()[asked], (ads, offsets), features)
+
+    def _behind_earlier(
+        self, batch: pa.RecordBatch, asked: Integers, ads: Integers, lengths: Integers
+    ) -> tuple[Integers, Integers]:
+        """Ads and lengths of histories with the known ads of ``history_ad_id`` in front, where records hold it."""
+        if HISTORY_AD_ID not in batch.schema.names:
+            return ads, lengths
+        lists = batch.column(HISTORY_AD_ID).take(pa.array(asked))
+        earlier = lists.flatten().to_numpy()
+        is_known = self._rows.ad_rows(earlier) > 0
+        numbers = np.arange(len(asked))
+        user = np.concatenate(
+            [np.repeat(numbers, list_lengths(lists))[is_known], np.repeat(numbers, lengths)]
+        )
+        order = np.argsort(user, kind="stable")
+        return np.concatenate([earlier[is_known], ads])[order], np.bincount(user, minlength=len(asked))

@@ -84,8 +84,8 @@ class HeldOut:
 
     @property
     def is_new(self) -> NDArray[np.bool_]:
-        """Bool [U]: users without a history."""
-        return self.history.lengths == 0
+        """Bool [U]: users without a known ad, whether a model reads their history or not."""
+        return self.known.lengths == 0
 
     @property
     def lists(self) -> dict[str, tuple[Integers, Integers]]:

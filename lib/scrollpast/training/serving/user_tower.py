@@ -117,7 +117,8 @@ class UserTower(nn.Module):
 
         Args:
             user_ids: int64 [B], as a tensor, an array or a list, like all other arguments.
-            history_ad_ids: ads that each user engaged with, oldest first; the latest `max_history` count.
+            history_ad_ids: each user's history, oldest first; the latest `max_history` count. First the ads of
+                `mining.user_history`, where the days of the training had it, then the ads that the user engaged with.
             passed_ad_ids: ads that each user was served and passed over, oldest first; the latest `max_passed` count.
                 Only for a tower with a `max_passed` above 0, which needs them.
             features: int64 [B] of values as in the log by name, without ``user_``; −1 = unknown.
