@@ -86,7 +86,8 @@ def whole(days: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 def results(out: Path) -> dict[str, int]:
-    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("result-*.parquet")}
+    found = (out / "runs").rglob("result-*.parquet")
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in found}
 
 
 def test_it_prints_a_table_and_writes_what_it_printed(whole: tuple[Path, JobRun]) -> None:
@@ -96,6 +97,10 @@ def test_it_prints_a_table_and_writes_what_it_printed(whole: tuple[Path, JobRun]
     assert content["baseline"] == {"arm": "naive", "ratio": 1}
     lines = [f"{arm}@{ratio}" for arm in ("naive", "filtered") for ratio in (1, 2)]
     rows = content["rows"]
+    assert pq.read_table(out / "comparison.parquet").to_pylist() == rows
+    assert {row["arm"] for row in rows} == {"naive", "filtered", *content["baselines"]}
+    assert "click rate" in content["baselines"]
+    rows = [row for row in rows if row["arm"] not in content["baselines"]]
     assert [f"{row['arm']}@{row['ratio']}" for row in rows] == lines * 4
     assert {row["metric"] for row in rows} == {"recall@10", "recall@100", "ndcg@100", "auc"}
     for row in rows:
@@ -105,7 +110,6 @@ def test_it_prints_a_table_and_writes_what_it_printed(whole: tuple[Path, JobRun]
         assert row["verdict"] in expected
     assert (out / "comparison.txt").read_text() in done.stdout
     assert max(map(len, (out / "comparison.txt").read_text().splitlines())) <= 110
-    assert pq.read_table(out / "comparison.parquet").to_pylist() == rows
     assert len(results(out)) == 8
     assert "filtered@2, seed 1 (8 of 8): training in " in done.stdout
 

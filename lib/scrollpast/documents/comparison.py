@@ -71,4 +71,6 @@ class ComparisonDocument(Document):
     """Version of the vocabulary."""
     notes: list[str]
     skipped: list[SkippedDocument]
+    baselines: list[str] = []
+    """Names of the rows that are baselines: rankings without training, the same for every seed."""
     rows: list[Row]

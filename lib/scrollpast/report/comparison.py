@@ -64,9 +64,14 @@ def comparison(inputs: Inputs) -> ReportSection:
             f"{wording.plural(len(found.seeds), 'seed')}. “2 own” means two draws of the user's own negatives for one "
             f"positive. The intervals of differences hold for all {found.num_verdicts:,} differences at once with 95%; "
             "a verdict is given where this interval excludes zero."
+            + (
+                " Baselines rank without training; the intervals of their differences hold among themselves."
+                if found.baselines
+                else ""
+            )
         )
     ]
-    if any(row.difference is not None for row in found.rows):
+    if any(row.difference is not None and row.arm not in found.baselines for row in found.rows):
         blocks.append(_plot(found, name))
     if untold:
         reason = f"Metrics of new and of known users are not shown: one of them has {fewer_than(inputs.floor)} users."
@@ -98,7 +103,12 @@ def _table(found: ComparisonDocument) -> ReportTable:
 
 def _plot(found: ComparisonDocument, baseline: str) -> Plot:
     by_metric = {
-        metric: [row for row in found.rows if row.metric == metric and row.difference is not None]
+        metric: [
+            row
+            for row in found.rows
+            # The differences of baselines are many times those of arms: on one axis the arms would be one point.
+            if row.metric == metric and row.difference is not None and row.arm not in found.baselines
+        ]
         for metric in found.metrics
     }
     by_metric = {metric: rows for metric, rows in by_metric.items() if rows}

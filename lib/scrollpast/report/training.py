@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TITLE = "Training"
 _LOSS, _GRADIENT, _EVALUATION = "loss", "gradient/", "evaluation/"
+_BASELINE_METRICS = ("exposure-weighted recall@100", "recall@100", "auc")
 _MOST_ROWS = 40
 _MOST_RUNS = len(plotting.SERIES)
 
@@ -150,7 +151,24 @@ def _evaluated(runs: Sequence[TrainedRun], floor: int) -> list[Block]:
             for name, value in found.metrics.items()
         ]
         blocks.append(ReportTable(caption, columns, rows))
+        blocks.extend(_baselines(run.name, found, floor))
         blocks.extend(Paragraph(f"{note}.") for note in found.notes)
+    return blocks
+
+
+def _baselines(name: str, found: Metrics, floor: int) -> list[Block]:
+    """The verdict on the best baseline, and the main metrics of the model and of each baseline."""
+    if not found.baselines or found.num_users < floor:
+        return []
+    blocks: list[Block] = []
+    if found.verdict is not None and found.verdict.num_users >= floor:
+        blocks.append(Paragraph(f"{name}: {found.verdict.line()}."))
+    metrics = [metric for metric in _BASELINE_METRICS if metric in found.metrics]
+    rows = [
+        (label, *(_cells(of.get(metric), floor)[0] for metric in metrics))
+        for label, of in {"model": found.metrics, **found.baselines}.items()
+    ]
+    blocks.append(ReportTable(f"{name} and the baselines, on the same users", ("ranking", *metrics), rows))
     return blocks
 
 

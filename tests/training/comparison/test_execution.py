@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scrollpast.errors import UserError
 from scrollpast.training.comparison.cli import run_comparison
 from scrollpast.training.engine.checkpoint import published_checkpoints
 from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.evaluation.baselines.registry import BASELINES
 from tests.training.comparison.days import comparison, toy_days
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,8 +39,9 @@ def whole(days: dict[str, str], device: torch.device, tmp_path_factory: pytest.T
 
 
 def results(out: Path) -> dict[Path, int]:
-    """The results by their path, with when they were written."""
-    return {path.relative_to(out): path.stat().st_mtime_ns for path in out.rglob("result-*.parquet")}
+    """The results of runs by their path, with when they were written."""
+    found = (out / "runs").rglob("result-*.parquet")
+    return {path.relative_to(out): path.stat().st_mtime_ns for path in found}
 
 
 def test_every_arm_is_trained_with_every_seed(whole: Path) -> None:
@@ -123,11 +126,36 @@ def test_a_run_that_was_killed_on_the_way_goes_on_from_its_checkpoint(
 
 
 def test_arms_see_different_negatives(whole: Path) -> None:
-    import json
-
     rows = json.loads((whole / "comparison.json").read_text())["rows"]
-    values = [row["value"] for row in rows if row["metric"] == "auc"]
+    values = [row["value"] for row in rows if row["metric"] == "auc" and row["arm"] not in BASELINES]
     assert len(values) == 7 == len(set(values))
+
+
+def test_baselines_are_lines_of_the_table_that_are_measured_once(
+    whole: Path, days: dict[str, str], device: torch.device
+) -> None:
+    content = json.loads((whole / "comparison.json").read_text())
+    fitted = [baseline.name for baseline in BASELINES if baseline.missing is None]
+    assert content["baselines"] == fitted
+    rows = [row for row in content["rows"] if row["arm"] == "positives"]
+    assert [row["metric"] for row in rows] == list(content["metrics"])
+    assert {(row["num_seeds"], row["seed_deviation"]) for row in rows} == {(2, 0.0)}
+    assert all(row["joint_low"] <= row["difference"] <= row["joint_high"] for row in rows)
+    assert content["num_verdicts"] == 6 * len(content["metrics"])
+    written = {path: path.stat().st_mtime_ns for path in (whole / "baselines").rglob("*.parquet")}
+    assert len(written) == len(fitted)
+    assert run_comparison(comparison(days, whole), device) is not None
+    assert {path: path.stat().st_mtime_ns for path in (whole / "baselines").rglob("*.parquet")} == written
+
+
+def test_an_arm_named_as_a_baseline_is_refused(
+    days: dict[str, str], device: torch.device, tmp_path: Path
+) -> None:
+    named = comparison(days, tmp_path, "comparison.own_arms={positives: {like: naive}}")
+    with pytest.raises(
+        UserError, match=r"comparison.own_arms.positives: expected a name that no baseline has"
+    ):
+        run_comparison(named, device)
 
 
 # Mistakes, told before anything is trained

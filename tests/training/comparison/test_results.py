@@ -115,10 +115,11 @@ def test_two_ranks_with_half_a_batch_each_are_the_same_run(days: dict[str, str])
 
 def test_what_is_measured_on_names_the_result(days: dict[str, str]) -> None:
     later, before = (days["evaluation"],), (days["filtered"],)
-    name = result_name(ComparisonOptions(), later, before)
-    assert name != result_name(ComparisonOptions(max_users=5), later, before)
-    assert name != result_name(ComparisonOptions(), (*later, days["naive"]), before)
+    name = result_name(ComparisonOptions(), 0.9, later, before)
+    assert name != result_name(ComparisonOptions(max_users=5), 0.9, later, before)
+    assert name != result_name(ComparisonOptions(), 1.0, later, before)
+    assert name != result_name(ComparisonOptions(), 0.9, (*later, days["naive"]), before)
     # Metrics, baseline and seeds are not part of the name: the file has all numbers.
     assert name == result_name(
-        ComparisonOptions(metrics=["auc"], baseline="in_batch", seeds=[9]), later, before
+        ComparisonOptions(metrics=["auc"], baseline="in_batch", seeds=[9]), 0.9, later, before
     )

@@ -52,6 +52,19 @@ def table() -> ComparisonTable:
     return ComparisonTable(planned, METRICS, judged, ABOUT)
 
 
+def test_baselines_follow_the_arms_and_count_for_no_verdict_of_arms(table: ComparisonTable) -> None:
+    name = "positives, last 24 h"
+    judged = {**table.judged, **{(name, metric): table.judged["naive@2", metric] for metric in METRICS}}
+    whole = replace(table, judged=judged, about=replace(ABOUT, baselines=[name]))
+    assert whole.to_json()["baselines"] == [name]
+    assert whole.to_json()["num_verdicts"] == table.to_json()["num_verdicts"]
+    of_metric = [row["arm"] for row in whole.rows() if row["metric"] == METRICS[0]]
+    assert of_metric[-1] == name and of_metric[:-1] == [cell.arm for cell in table.planned.cells]
+    lines = whole.text().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any(line.startswith(f"  {name} ") for line in lines)
+
+
 def test_the_text_fits_100_columns_and_says_every_verdict(table: ComparisonTable) -> None:
     lines = table.text().splitlines()
     assert max(map(len, lines)) <= 100

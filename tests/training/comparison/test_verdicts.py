@@ -72,6 +72,26 @@ def test_what_a_seed_does_to_one_arm_is_no_difference_between_arms() -> None:
     assert difference(judge(one_seed, "base"), "other").verdict == BETTER
 
 
+def test_an_untrained_arm_changes_no_other_verdict_and_varies_with_the_seeds_of_the_baseline() -> None:
+    generator = np.random.Generator(np.random.Philox(4))
+    numbers = drawn(4, good=0.01, none=0.0)
+    # By its users the untrained arm is surely worse; by the seeds of the baseline it may be equal.
+    wide = {key: values + np.array([[0.0], [0.3], [-0.3]]) for key, values in numbers.items()}
+    counted = wide["base", "recall"].mean(axis=0) - 0.05 + generator.normal(0, 0.001, 400)
+    with_count = wide | {("count", "recall"): np.tile(counted, (3, 1))}
+    found = judge(with_count, "base", untrained=frozenset({"count"}))
+    for arm in ("good", "none"):
+        expected = difference(judge(wide, "base"), arm)
+        assert difference(found, arm).verdict == expected.verdict
+        assert difference(found, arm).joint_interval.low == pytest.approx(expected.joint_interval.low)
+    assert difference(found, "count").value == pytest.approx(-0.05, abs=0.001)
+    assert difference(found, "count").verdict == NOT_SHOWN
+    steady = {key: values - values.mean(axis=1, keepdims=True) for key, values in wide.items()}
+    steady["count", "recall"] = np.tile(steady["base", "recall"].mean(axis=0) - 0.05, (3, 1))
+    found = judge(steady, "base", untrained=frozenset({"count"}))
+    assert difference(found, "count").verdict == WORSE
+
+
 def test_what_a_seed_does_to_all_arms_hides_no_difference() -> None:
     """Seeds that move every arm by ten times as much as the arms differ: the same first weights for all."""
     numbers = drawn(3, good=0.01, none=0.0)

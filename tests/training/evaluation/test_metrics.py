@@ -54,6 +54,16 @@ def plain_top(user: torch.Tensor, ads: torch.Tensor, known: list[int], k: int) -
     return best + [-1] * (k - len(best))
 
 
+@given(st.integers(2, 300), st.integers(1, 40), st.integers(0, 3), st.integers(0, 99))
+def test_of_equal_scores_at_the_end_of_the_list_the_lower_rows_are_in(
+    num_rows: int, k: int, num_values: int, seed: int
+) -> None:
+    ads = torch.from_numpy(np.random.Generator(np.random.Philox(seed)).integers(0, num_values + 1, num_rows))
+    found = exact_top_rows(Embeddings(torch.ones(1, 1), ads.float()[:, None]), ragged([[]]), k)[0]
+    best = sorted(range(1, num_rows), key=lambda row: (-int(ads[row]), row))[:k]
+    assert found.tolist() == best + [-1] * (k - len(best))
+
+
 @settings(deadline=None)
 @given(cases)
 def test_the_top_is_that_of_a_sorted_list(case: Any) -> None:

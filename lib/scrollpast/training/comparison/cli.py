@@ -17,6 +17,10 @@ from scrollpast.shards.manifest import day_folder
 from scrollpast.shards.vocabulary_of_days import resolve_vocabulary
 from scrollpast.training.cli import ENDED_BY_SIGTERM
 from scrollpast.training.comparison.arms import plan
+from scrollpast.training.comparison.baseline_results import (
+    measured_baselines,
+    refuse_own_arms_named_as_baselines,
+)
 from scrollpast.training.comparison.day_sets import parse_day_sets, read_day_sets
 from scrollpast.training.comparison.execution import Execution, planned_runs, read_results
 from scrollpast.training.comparison.results import Result
@@ -66,6 +70,7 @@ def run_comparison(config: Config, device: torch.device) -> ComparisonTable | No
             METRICS.find(metric, "comparison.metrics")
         days = read_day_sets(options)
         planned = plan(options, days.sets)
+        refuse_own_arms_named_as_baselines(options)
         vocabulary, vocabulary_uri = resolve_vocabulary(days.every_day, training.vocabulary)
         refuse_leaks(days.every_day, days.evaluation, vocabulary)
         _refuse_choosing_on_what_is_measured(config, days.evaluation)
@@ -74,11 +79,13 @@ def run_comparison(config: Config, device: torch.device) -> ComparisonTable | No
             print(f"skipped: {skipped.arm}: {skipped.reason}", flush=True)
     if not Execution(options, days, vocabulary, vocabulary_uri, device).finish(runs):
         return None
+    baselines, baseline_notes = measured_baselines(options, training, days, vocabulary, options.path)
     with raise_on_all_ranks():
         results = read_results(runs)
         of_cells: dict[str, list[Result]] = {}
         for run, result in zip(runs, results, strict=True):
             of_cells.setdefault(run.cell.name, []).append(result)
+        of_cells |= {name: [result] * len(options.seeds) for name, result in baselines.items()}
         judged = judge(
             {
                 (name, metric): np.stack([result.numbers[metric] for result in found])
@@ -87,6 +94,7 @@ def run_comparison(config: Config, device: torch.device) -> ComparisonTable | No
             },
             planned.baseline.name,
             lower_is_better(),
+            untrained=frozenset(baselines),
         )
         about = About(
             seeds=sorted(options.seeds),
@@ -96,7 +104,12 @@ def run_comparison(config: Config, device: torch.device) -> ComparisonTable | No
             days={name: [files.absolute(day) for day in found] for name, found in days.sets.items()},
             evaluated_on=[files.absolute(day) for day in days.evaluation],
             vocabulary=vocabulary.version,
-            notes=[*days.notes, *notes_of(judged, len(options.seeds), num_ads=results[0].facts["num_ads"])],
+            notes=[
+                *days.notes,
+                *baseline_notes,
+                *notes_of(judged, len(options.seeds), num_ads=results[0].facts["num_ads"]),
+            ],
+            baselines=list(baselines),
         )
         table = ComparisonTable(planned, options.metrics, judged, about)
         if dist.get_rank() == 0:

@@ -52,7 +52,7 @@ def planned_runs(
     Raises:
         UserError: a configured arm has invalid options.
     """
-    name = result_name(options, days.evaluation, days.history)
+    name = result_name(options, training.evaluation.exposure_clip, days.evaluation, days.history)
     runs = []
     for seed in sorted(options.seeds):
         for cell in planned.cells:
@@ -76,7 +76,7 @@ class Execution:
     ) -> None:
         self._options, self._days, self._device = options, days, device
         self._vocabulary, self._vocabulary_uri = vocabulary, vocabulary_uri
-        self._held_out: dict[tuple[int, int, bool], HeldOut] = {}
+        self._held_out: dict[tuple[int, int, bool, float], HeldOut] = {}
         self._is_first = dist.get_rank() == 0
 
     def finish(self, runs: list[PlannedRun]) -> bool:
@@ -105,7 +105,10 @@ class Execution:
             towers, held_out = read_towers(checkpoint, self._vocabulary), self._later_users(run)
         # On the CPU, as in the evaluation job: metrics do not depend on the device of the training.
         device = torch.device("cpu")
-        users, ads = embed_users(towers, held_out, device), embed_ads(towers, self._vocabulary, device)
+        users, ads = (
+            embed_users(towers, held_out, self._vocabulary, device),
+            embed_ads(towers, self._vocabulary, device),
+        )
         with raise_on_all_ranks():
             if self._is_first:
                 numbers = measure(Embeddings(users, ads), held_out, self._vocabulary)
@@ -123,7 +126,8 @@ class Execution:
     def _later_users(self, run: PlannedRun) -> HeldOut:
         """The users to measure on: read once, as long as arms look at lists of the same length."""
         data = run.options.data
-        key = (data.max_history, data.max_passed, data.merge_repeats)
+        clip = run.options.evaluation.exposure_clip
+        key = (data.max_history, data.max_passed, data.merge_repeats, clip)
         if key not in self._held_out:
             self._held_out = {
                 key: read_held_out(
@@ -132,6 +136,7 @@ class Execution:
                     self._vocabulary,
                     data=data,
                     max_users=self._options.max_users,
+                    exposure_clip=clip,
                 )
             }
         return self._held_out[key]

@@ -106,11 +106,14 @@ def run_folder(
     )
 
 
-def result_name(options: ComparisonOptions, evaluation: tuple[str, ...], history: tuple[str, ...]) -> str:
+def result_name(
+    options: ComparisonOptions, exposure_clip: float, evaluation: tuple[str, ...], history: tuple[str, ...]
+) -> str:
     """File name of a result that is measured on these days."""
     measured = {
         "days": content_of(evaluation),
         "history": content_of(history),
         "max_users": options.max_users,
+        "exposure_clip": exposure_clip,
     }
     return f"result-{digest(measured)}.parquet"

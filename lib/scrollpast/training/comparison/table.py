@@ -11,7 +11,7 @@
 | ``schema_version`` | 1 |
 | ``baseline`` | ``arm`` and ``ratio`` of the line that all others are compared with |
 | ``level`` | 0.95 |
-| ``num_verdicts`` | differences that the joint intervals hold for at once |
+| ``num_verdicts`` | differences of arms that the joint intervals hold for at once; baselines have their own |
 | ``seeds`` | those of every line |
 | ``num_users``, ``num_new_users``, ``num_ads`` | evaluated on; new: without a positive in the days trained on |
 | ``days`` | days trained on, by set: ``filtered``, ``naive``, ``neighbours`` |
@@ -20,6 +20,7 @@
 | ``metrics`` | by name: ``better``, which is ``higher`` or ``lower`` |
 | ``skipped`` | list of ``arm`` and ``reason``: what was asked for and is not in the table |
 | ``notes`` | list of texts: what a reader has to know besides |
+| ``baselines`` | names of the lines that are baselines: rankings without training, the same for every seed |
 | ``rows`` | list, metric by metric, arms in the table's order |
 
 A row, in JSON and in Parquet (dotted names are one word there, with ``_`` for the dot):
@@ -97,6 +98,8 @@ class About:
     evaluated_on: Sequence[str]
     vocabulary: str
     notes: Sequence[str]
+    baselines: Sequence[str] = ()
+    """Names of the lines that are baselines of the evaluation"""
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,7 @@ class ComparisonTable:
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows as described in the module's docstring; every row has every field."""
-        return [
-            self._row(cell, metric).model_dump() for metric in self.metrics for cell in self.planned.cells
-        ]
+        return [self._row(cell, metric).model_dump() for metric in self.metrics for cell in self._cells]
 
     def to_json(self) -> dict[str, Any]:
         """JSON as described in the module's docstring."""
@@ -125,7 +126,7 @@ class ComparisonTable:
             metrics={name: Direction(better=_direction(name)) for name in self.metrics},
             **asdict(self.about),
             skipped=[SkippedDocument(**asdict(skipped)) for skipped in planned.skipped],
-            rows=[self._row(cell, metric) for metric in self.metrics for cell in planned.cells],
+            rows=[self._row(cell, metric) for metric in self.metrics for cell in self._cells],
         ).model_dump(mode="json")
 
     def text(self) -> str:
@@ -147,7 +148,15 @@ class ComparisonTable:
 
     @property
     def _num_verdicts(self) -> int:
-        return sum(judged is not None and judged.difference is not None for judged in self.judged.values())
+        return sum(
+            judged is not None and judged.difference is not None and name not in self.about.baselines
+            for (name, _), judged in self.judged.items()
+        )
+
+    @property
+    def _cells(self) -> list[Cell]:
+        """Lines of a metric: the arms, then the baselines."""
+        return [*self.planned.cells, *(Cell(name, 0) for name in self.about.baselines)]
 
     def _row(self, cell: Cell, metric: str) -> Row:
         judged = self.judged[cell.name, metric]
@@ -179,11 +188,14 @@ class ComparisonTable:
         yield f"{'':<25}{'value':>7}  {'95 % interval':>13}  {'difference':>10}  {joint:>18}  verdict"
         for metric in self.metrics:
             yield f"{metric}, {_direction(metric)} is better; differences from {baseline}"
-            for cell in self.planned.cells:
+            for cell in self._cells:
                 yield f"  {cell.name:<23}{_cells(self.judged[cell.name, metric])}".rstrip()
         yield ""
         seeds = "1 seed" if len(about.seeds) == 1 else f"{len(about.seeds)} seeds"
         yield f"{about.num_users:,} users, {about.num_new_users:,} of them new, {about.num_ads:,} ads, {seeds}"
+        if about.baselines:
+            count = len(about.baselines)
+            yield f"Baselines (the last {count} lines) are not trained; they have joint intervals of their own."
         yield "A verdict is given where the interval that holds for all differences at once excludes 0."
         for skipped in self.planned.skipped:
             yield f"skipped: {skipped.arm}: {skipped.reason}"

@@ -91,6 +91,7 @@ def judge(
     baseline: str,
     lower_is_better: frozenset[str] = frozenset(),
     *,
+    untrained: frozenset[str] = frozenset(),
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[Key, Judged | None]:
@@ -103,6 +104,8 @@ def judge(
         numbers: float64 [S, U] of every arm in every metric: the same S seeds in the same order and the same U users
             everywhere; NaN where a user has no such number.
         lower_is_better: metrics whose smaller values are good.
+        untrained: arms whose numbers depend on no seed and are repeated for each. They add nothing to the variance of
+            seeds, and have joint intervals of their own: adding such an arm changes no other verdict.
 
     Returns:
         None where no user has the number.
@@ -110,17 +113,27 @@ def judge(
     arms = sorted({arm for arm, _ in numbers})
     metrics = sorted({metric for _, metric in numbers})
     at = arms.index(baseline)
+    is_trained_C = np.array([arm not in untrained for arm in arms])
     samples = {
-        metric: _sample([numbers[arm, metric] for arm in arms], metric, seed, num_resamples)
+        metric: _sample([numbers[arm, metric] for arm in arms], is_trained_C, metric, seed, num_resamples)
         for metric in metrics
     }
     judged = [sample for sample in samples.values() if sample.num_users >= FEWEST_USERS]
     # Without enough users for a verdict, the intervals are still shown.
     family = judged or [sample for sample in samples.values() if sample.num_users]
-    quantile = _joint_quantile([sample.studentised(at) for sample in family])
+    studentised = [sample.studentised(at) for sample in family]
+    quantiles = {
+        is_of_family: _joint_quantile(
+            [errors_RC[:, is_trained_C == is_of_family] for errors_RC in studentised]
+        )
+        for is_of_family in (True, False)
+    }
     return {
         (arm, metric): samples[metric].judged(
-            arms.index(arm), at, quantile, is_lower_better=metric in lower_is_better
+            arms.index(arm),
+            at,
+            quantiles[arm not in untrained],
+            is_lower_better=metric in lower_is_better,
         )
         for arm, metric in numbers
     }
@@ -137,6 +150,7 @@ class _Sample:
     seed_means: Sequence[Numbers]
     """float64 [S] by arm"""
     num_users: int
+    is_trained_C: NDArray[np.bool_]
 
     def studentised(self, baseline: int) -> Numbers:
         """float64 [R, C]: errors of the differences over their standard errors; 0 where the variance is 0."""
@@ -168,19 +182,21 @@ class _Sample:
         )
 
     def _differences(self, baseline: int) -> tuple[Numbers, Numbers]:
-        return (
-            self.value_C - self.value_C[baseline],
-            self.paired_RC - self.paired_RC[:, baseline, None],
-        )
+        paired_RC = self.paired_RC - self.paired_RC[:, baseline, None]
+        # What a seed does to all trained arms alike is part of their difference from an untrained arm.
+        whole_RC = self.drawn_RC - self.drawn_RC[:, baseline, None]
+        return self.value_C - self.value_C[baseline], np.where(self.is_trained_C, paired_RC, whole_RC)
 
 
-def _sample(by_arm: Sequence[Numbers], metric: str, seed: int, num_resamples: int) -> _Sample:
+def _sample(
+    by_arm: Sequence[Numbers], is_trained_C: NDArray[np.bool_], metric: str, seed: int, num_resamples: int
+) -> _Sample:
     # Sorted: the last digits of a sum depend on the order, and seeds have no order.
     user_UC = np.stack([np.sort(numbers_SU, axis=0).mean(axis=0) for numbers_SU in by_arm], axis=1)
     is_defined = ~np.isnan(user_UC).any(axis=1)
     if not is_defined.any():
         nothing = np.full(len(by_arm), np.nan)
-        return _Sample(nothing, nothing[None], nothing[None], [nothing[:0]] * len(by_arm), 0)
+        return _Sample(nothing, nothing[None], nothing[None], [nothing[:0]] * len(by_arm), 0, is_trained_C)
     # Users without the metric stay in the table: the samples then hold the same users for all metrics.
     user_UC[~is_defined] = np.nan
     value_C = user_UC[is_defined].mean(axis=0)
@@ -188,17 +204,24 @@ def _sample(by_arm: Sequence[Numbers], metric: str, seed: int, num_resamples: in
     # With very few users, a sample may hold no user with the metric.
     drawn_RC = np.where(np.isnan(drawn_RC), value_C, drawn_RC)
     mean_CS = np.stack([numbers_SU[:, is_defined].mean(axis=1) for numbers_SU in by_arm])
-    of_arms_CS = mean_CS - _sorted_mean(mean_CS)
+    of_arms_CS = (mean_CS - _sorted_mean(mean_CS))[is_trained_C]
     of_arms_alone_CS = of_arms_CS - of_arms_CS.mean(axis=0)
-    num_arms, num_seeds = mean_CS.shape
+    num_arms, num_seeds = of_arms_CS.shape
     errors, paired_errors = (
-        _seed_errors(deviation_CS, freedom_of_an_arm, f"{kind} {seed} {metric}", num_resamples)
+        _seed_errors(deviation_CS, is_trained_C, freedom_of_an_arm, f"{kind} {seed} {metric}", num_resamples)
         for kind, deviation_CS, freedom_of_an_arm in (
             ("seeds", of_arms_CS, num_seeds - 1),
             ("arms", of_arms_alone_CS, (num_seeds - 1) * (num_arms - 1) / num_arms),
         )
     )
-    return _Sample(value_C, drawn_RC + errors, drawn_RC + paired_errors, list(mean_CS), int(is_defined.sum()))
+    return _Sample(
+        value_C,
+        drawn_RC + errors,
+        drawn_RC + paired_errors,
+        list(mean_CS),
+        int(is_defined.sum()),
+        is_trained_C,
+    )
 
 
 def _sorted_mean(mean_CS: Numbers) -> Numbers:
@@ -206,30 +229,37 @@ def _sorted_mean(mean_CS: Numbers) -> Numbers:
     return np.asarray(np.sort(mean_CS, axis=1).mean(axis=1, keepdims=True))
 
 
-def _seed_errors(deviation_CS: Numbers, freedom_of_an_arm: float, stream: str, num_resamples: int) -> Numbers:
-    """Variation of the arms' means over seeds: float64 [R, C], multivariate t; 0 where arms have one seed.
+def _seed_errors(
+    deviation_TS: Numbers,
+    is_trained_C: NDArray[np.bool_],
+    freedom_of_an_arm: float,
+    stream: str,
+    num_resamples: int,
+) -> Numbers:
+    """Variation of the arms' means over seeds: float64 [R, C], multivariate t; 0 where arms have one seed or none.
 
     Args:
-        deviation_CS: deviations of the seeds' means.
+        deviation_TS: deviations of the seeds' means of the T trained arms.
         freedom_of_an_arm: degrees of freedom of the squares of each arm.
     """
-    num_arms, num_seeds = deviation_CS.shape
+    num_arms, num_seeds = deviation_TS.shape
     freedom = num_arms * freedom_of_an_arm
     if freedom < 1:
-        return np.zeros((num_resamples, num_arms))
-    squares_C = np.sort(deviation_CS**2, axis=1).sum(axis=1)
-    variance_C = np.maximum(squares_C / freedom_of_an_arm, squares_C.sum() / freedom)
+        return np.zeros((num_resamples, len(is_trained_C)))
+    squares_T = np.sort(deviation_TS**2, axis=1).sum(axis=1)
+    variance_T = np.maximum(squares_T / freedom_of_an_arm, squares_T.sum() / freedom)
     key = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:16], "little")
     generator = np.random.Generator(np.random.Philox(key=key))
     scale_R1 = np.sqrt(freedom / generator.chisquare(freedom, (num_resamples, 1)))
-    normal_RC = generator.standard_normal((num_resamples, num_arms))
-    drawn_RC: Numbers = np.sqrt(variance_C / num_seeds) * scale_R1 * normal_RC
+    normal_RT = generator.standard_normal((num_resamples, num_arms))
+    drawn_RC = np.zeros((num_resamples, len(is_trained_C)))
+    drawn_RC[:, is_trained_C] = np.sqrt(variance_T / num_seeds) * scale_R1 * normal_RT
     return drawn_RC
 
 
 def _joint_quantile(studentised: Sequence[Numbers]) -> float:
     """95 % quantile over the samples of the largest error of all differences, in standard errors."""
-    if not studentised:
+    if not studentised or not studentised[0].shape[1]:
         return 0.0
     largest_R = np.abs(np.concatenate(studentised, axis=1)).max(axis=1)
     return float(np.quantile(largest_R, LEVEL))
