@@ -193,7 +193,7 @@ def test_a_feature_of_one_value_is_noted_before_training(day: str, tmp_path: Pat
     assert done.exit_code == 0, done.stderr
     first, second, *_ = done.stdout.splitlines()
     assert first.startswith(f"note: ad feature advertiser of ads ({uri}) is null throughout; ")
-    assert second.startswith("note: user feature age of impressions has one value only, '30'; ")
+    assert second.startswith("note: user feature age of impressions or users has one value only, '30'; ")
 
 
 def test_a_finished_run_refuses_other_days_and_another_vocabulary(

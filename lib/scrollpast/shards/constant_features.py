@@ -27,7 +27,7 @@ def constant_feature_notes(vocabulary: Vocabulary, ads_place: str) -> Iterator[s
             remedy = "fill the column or name another column with --feature, and build the vocabulary again"
         else:
             num_values, owners = len(values), "user"
-            place, column = "impressions", name.removeprefix(USER_FEATURE_PREFIX)
+            place, column = "impressions or users", name.removeprefix(USER_FEATURE_PREFIX)
             remedy = "fill the column or leave it out of mining.user_features, and mine the days again"
         if num_values == 0:
             yield f"note: {owners} feature {column} of {place} is null throughout; {remedy}"
