@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, EngagedAds
+from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, EngagedAds, engaged_schema
 from scrollpast.record_schema import record_schema
 
 CLICK, HIDE, SERVED, NEIGHBOUR = 1, 11, 0, 100
@@ -39,6 +39,16 @@ def test_positives_hides_and_reports_are_engagements_and_served_ads_and_neighbou
 def test_all_days_count_and_other_users_do_not() -> None:
     first, second = batch((5, [3], []), (6, [4], [])), batch((4, [9], []), (6, [2], [(1, HIDE)]))
     assert ads_of(EngagedAds.of(np.array([6, 5]), [first, second])) == [[1, 2, 4], [3]]
+
+
+def test_ads_of_the_history_before_the_log_count() -> None:
+    schema = engaged_schema(record_schema(("age",), has_history=True))
+    assert schema.names == [*ENGAGED_FEATURES, "history_ad_id"]
+    assert engaged_schema(record_schema(("age",))) == SCHEMA
+    own = batch((5, [3], []), (6, [4], []))
+    columns = [*own.columns, pa.array([[9, 3, 9], None], pa.list_(pa.int64()))]
+    records = pa.RecordBatch.from_arrays(columns, schema=schema)
+    assert ads_of(EngagedAds.of(np.array([5, 6]), [records])) == [[3, 9], [4]]
 
 
 def test_a_record_may_lack_its_lists() -> None:

@@ -21,10 +21,12 @@ NUM_ADS = 40
 KINDS = {"served": 0, "click": 1, "save": 3, "hide": 11, "neighbour": 100}
 
 
-def write_day(folder: Path, shards: list[list[dict[str, Any]]], *, ds: str = "2026-11-21") -> str:
+def write_day(
+    folder: Path, shards: list[list[dict[str, Any]]], *, ds: str = "2026-11-21", has_history: bool = False
+) -> str:
     """Publish shards of these records, given as rows; returns the day's URI. Rows may hold ``history_ad_id``."""
     uri = str(folder / f"ds={ds}")
-    has_history = any("history_ad_id" in row for rows in shards for row in rows)
+    has_history |= any("history_ad_id" in row for rows in shards for row in rows)
     schema = record_schema(("age",), has_history=has_history)
     entries = [
         write_shard(uri, bucket, pa.RecordBatch.from_pylist(rows, schema=schema))

@@ -21,18 +21,20 @@ from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.counting import count_anchors
 from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.stream import AnchorStream
-from tests.training.data.days import read_records, reading, record, records, vocabulary, write_day
+from tests.training.data.days import NUM_ADS, read_records, reading, record, records, vocabulary, write_day
 from tests.training.data.reference import anchors_of
 
 
 def _days(folder: Path, seed: int, sizes: list[int]) -> list[str]:
-    """Shards of these many records over two days; at least two anchors."""
+    """Shards of these many records over two days; at least two anchors; with histories if the seed is odd."""
     random = np.random.Generator(np.random.Philox(seed))
     shards = [records(random, 1000 * shard, size) for shard, size in enumerate(sizes)]
     shards[0].append(record(random, 500_000, 2, 2))
+    for row in (row for rows in shards for row in rows if seed % 2):
+        row["history_ad_id"] = random.integers(0, NUM_ADS, random.integers(6)).tolist()
     half = len(shards) // 2
     parts = [("2026-11-20", shards[:half]), ("2026-11-21", shards[half:])]
-    return [write_day(folder, part, ds=ds) for ds, part in parts]
+    return [write_day(folder, part, ds=ds, has_history=bool(seed % 2)) for ds, part in parts]
 
 
 def _anchors(batches: list[AnchorBatch], *, with_padding: bool = False) -> list[int]:

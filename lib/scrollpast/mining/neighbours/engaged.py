@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from scrollpast.compiled import compiled, frozen
 from scrollpast.config import NEIGHBOUR_CODE, SERVED_CODE
-from scrollpast.record_schema import USER_ID
+from scrollpast.record_schema import HISTORY_AD_ID, USER_ID
 
 ENGAGED_FEATURES = (USER_ID, "positive_ad_id", "negative_ad_id", "negative_kind")
 """Features of a record with engaged ads: positives, and hidden or reported ads."""
 
 Integers = NDArray[np.int64]
+
+
+def engaged_schema(records: pa.Schema) -> pa.Schema:
+    """Part of a day's schema that `EngagedAds.of` reads: `ENGAGED_FEATURES`, and histories where records hold them."""
+    names = (*ENGAGED_FEATURES, *((HISTORY_AD_ID,) if HISTORY_AD_ID in records.names else ()))
+    return pa.schema([records.field(name) for name in names])
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class EngagedAds:
 
         Args:
             user_ids: int64 [U], distinct.
-            batches: records of any days with `ENGAGED_FEATURES`; records of other users are ignored.
+            batches: records of any days, of `engaged_schema`; records of other users are ignored.
         """
         order = np.argsort(user_ids)
         ids = user_ids[order]
@@ -69,20 +75,21 @@ class EngagedAds:
 
 
 def _pairs(batch: pa.RecordBatch) -> tuple[Integers, Integers]:
-    """User and ad of every engagement in a batch of records."""
+    """User and ad of every engagement in a batch of records, and of every ad of the history before the log."""
     users = batch.column(USER_ID).to_numpy()
     positives, negatives = batch.column("positive_ad_id"), batch.column("negative_ad_id")
     kinds = batch.column("negative_kind").flatten().to_numpy()
     is_engagement = ~np.isin(kinds, (SERVED_CODE, NEIGHBOUR_CODE))
-    return (
-        np.concatenate(
-            [
-                np.repeat(users, list_lengths(positives)),
-                np.repeat(users, list_lengths(negatives))[is_engagement],
-            ]
-        ),
-        np.concatenate([positives.flatten().to_numpy(), negatives.flatten().to_numpy()[is_engagement]]),
-    )
+    theirs = [
+        np.repeat(users, list_lengths(positives)),
+        np.repeat(users, list_lengths(negatives))[is_engagement],
+    ]
+    ads = [positives.flatten().to_numpy(), negatives.flatten().to_numpy()[is_engagement]]
+    if HISTORY_AD_ID in batch.schema.names:
+        earlier = batch.column(HISTORY_AD_ID)
+        theirs.append(np.repeat(users, list_lengths(earlier)))
+        ads.append(earlier.flatten().to_numpy())
+    return np.concatenate(theirs), np.concatenate(ads)
 
 
 def list_lengths(lists: pa.ListArray) -> Integers:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from scrollpast.config import Neighbours
 from scrollpast.errors import ScrollpastError
 from scrollpast.mining.neighbours.coverage import SAMPLE_USERS
-from scrollpast.mining.neighbours.engaged import ENGAGED_FEATURES, EngagedAds, list_lengths
+from scrollpast.mining.neighbours.engaged import EngagedAds, engaged_schema, list_lengths
 from scrollpast.mining.neighbours.query import NeighbourQuery, NeighbourResult
 from scrollpast.mining.neighbours.records import with_neighbours
 from scrollpast.mining.neighbours.retriever import Retriever
@@ -81,7 +81,6 @@ def mine_shard(
     asking = _asking(work, open_retriever)
     content, frames = read_shard_content(shard)
     schema = day.records
-    engagements = pa.schema([schema.field(name) for name in ENGAGED_FEATURES])
 
     def engaged_in() -> Iterator[pa.RecordBatch]:
         yield own
@@ -89,10 +88,13 @@ def mine_shard(
             for found in other.with_users_of(shard.entry.bucket, day.num_buckets):
                 if found != shard:
                     yield decode_frames(
-                        *read_shard_content(found), engagements, found.uri, remedy=found.remedy
+                        *read_shard_content(found),
+                        engaged_schema(other.records),
+                        found.uri,
+                        remedy=found.remedy,
                     )
 
-    own = decode_frames(content, frames, engagements, shard.uri, remedy=shard.remedy)
+    own = decode_frames(content, frames, engaged_schema(schema), shard.uri, remedy=shard.remedy)
     engaged = EngagedAds.of(own.column(USER_ID).to_numpy(), engaged_in())
     parts: list[pa.RecordBatch] = []
     answers: list[NeighbourResult] = []
