@@ -95,6 +95,10 @@ class Model(Section):
     read_list_features: bool = False
     """Let the user tower also read the features of the ads in its lists, such as the categories of the history; tables
     ``history_<feature>`` and ``passed_<feature>``."""
+    residual: bool = False
+    """Add a weighted sum of the rows that a tower reads to the output of its layers, with learned weights, and begin
+    with the same rows in the tables of lists as in those of ads. An ad like those of the history then scores high from
+    the first step (FISM, Kabbur et al., KDD 2013). Needs an ``output_dim`` equal to ``embedding_dim``."""
     ad_row_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the ads of a step whose own row is replaced by the row of unknown ads, so that the tower learns to
     embed an ad by its features. A larger value favours new ads over known ones."""
@@ -110,6 +114,14 @@ class Model(Section):
     logits_precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the embeddings in the products with shared candidates; auto = bfloat16 on a GPU that has it. Sums,
     softmax and loss are in float32 in any case."""
+
+    @model_validator(mode="after")
+    def _same_dimensions(self) -> Model:
+        if self.residual and self.output_dim != self.embedding_dim:
+            raise ValueError(
+                f"must have output_dim {self.embedding_dim}, the embedding_dim, for residual, got {self.output_dim}"
+            )
+        return self
 
 
 class Schedule(Section):

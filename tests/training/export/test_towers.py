@@ -243,7 +243,14 @@ def test_a_tower_that_reads_passed_ads_gives_the_same_embeddings_without_torchre
 
 
 def test_a_tower_that_reads_the_features_of_its_lists_gives_the_same_embeddings(tmp_path: Path) -> None:
-    options = ("data.max_passed=5", "model.read_list_features=true", "model.min_ad_positives=3")
+    options = [
+        "data.max_passed=5",
+        "model.read_list_features=true",
+        "model.min_ad_positives=3",
+        "model.residual=true",
+        "model.output_dim=8",
+        "model.embedding_dim=8",
+    ]
     checkpoint = trained(tmp_path / "trained", "max_steps=2", *options)
     export(checkpoint, str(tmp_path / "export"))
     tower = UserTower.load(str(tmp_path / "export"))

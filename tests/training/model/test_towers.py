@@ -142,3 +142,26 @@ def test_the_features_of_the_ads_of_a_list_are_averaged_like_the_ads() -> None:
     )
     expected = torch.nn.functional.normalize(towers.user_tower.layers(pooled[None]), dim=1)
     torch.testing.assert_close(towers.users(keys), expected)
+
+
+def test_a_residual_adds_the_weighted_rows_and_begins_with_ads_like_the_history() -> None:
+    options = Model(embedding_dim=8, output_dim=8, user_layers=[6], ad_layers=[6], residual=True)
+    known = vocabulary()
+    torch.manual_seed(0)
+    towers = TwoTower(TableShapes.of(known, TrainingData(), options), options)
+    fill_tables(towers.state_dict(), seed=0, bound=0.5, are_aligned=True)
+    assert torch.equal(weights(towers, "history"), weights(towers, "ad"))
+    assert not torch.equal(weights(towers, "user")[:41], weights(towers, "ad"))
+    assert towers.user_tower.gates is not None
+    assert towers.user_tower.gates.tolist() == [0, 0, 1]  # user, user_age, history
+    lists = {"history": (torch.tensor([3, 5]), torch.tensor([2]))}
+    keys = UserFeatures(known, options).of(torch.tensor([7]), {"age": torch.tensor([2])}, lists)
+    mean = weights(towers, "history")[[3, 5]].mean(0)
+    pooled = torch.cat([weights(towers, "user")[7], weights(towers, "user_age")[2], mean])[None]
+    expected = torch.nn.functional.normalize(towers.user_tower.layers(pooled) + mean, dim=1)
+    torch.testing.assert_close(towers.users(keys), expected)
+
+
+def test_a_residual_needs_equal_dimensions() -> None:
+    with pytest.raises(ValueError, match="output_dim 8, the embedding_dim, for residual, got 4"):
+        Model(embedding_dim=8, output_dim=4, residual=True)

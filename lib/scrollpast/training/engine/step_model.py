@@ -67,5 +67,7 @@ def build(
         device=device,
         group=group,
     )
-    fill_tables(model.state_dict(), seed=options.seed, bound=_FIRST_WEIGHT_BOUND)
+    fill_tables(
+        model.state_dict(), seed=options.seed, bound=_FIRST_WEIGHT_BOUND, are_aligned=options.model.residual
+    )
     return model

@@ -133,6 +133,7 @@ def _about_user_tower(checkpoint: Checkpoint, vocabulary: Vocabulary) -> dict[st
         "history_pooling": "mean",
         "max_history": data.max_history,
         "max_passed": data.max_passed,
+        "has_residual": options.residual,
         "list_features": list(vocabulary.feature_codes) if options.read_list_features else [],
         "num_user_rows": vocabulary.num_user_rows,
         # Values are text, as in the vocabulary: some readers of JSON lack 64-bit integers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,19 +11,23 @@ import torch
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 _ELEMENTS_AT_ONCE = 1 << 20
+_LIST_TABLE = re.compile(r"(.*)user_tables\.embedding_bags\.(history|passed)(.*)")
 
 
-def fill_tables(state: Mapping[str, Any], *, seed: int, bound: float) -> None:
+def fill_tables(state: Mapping[str, Any], *, seed: int, bound: float, are_aligned: bool = False) -> None:
     """Fill the tables of a model's ``state_dict()`` in place, uniformly in ±``bound``.
 
     The value of a cell is a hash of (seed, table, row, column), and so independent of the row's rank.
 
     Args:
+        are_aligned: give a table of a list of ads the rows of the ads' own table.
         state: tensors, or sharded tensors of which this rank's parts are filled; other parameters stay unchanged.
     """
     for name, value in state.items():
         if ".embedding_bags." not in name:
             continue
+        if are_aligned:
+            name = _LIST_TABLE.sub(r"\1ad_tables.embedding_bags.ad\3", name)
         key = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "little", signed=True)
         if isinstance(value, ShardedTensor):
             num_columns = value.size(1)

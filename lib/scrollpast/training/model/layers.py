@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import nn
 
 
@@ -18,3 +19,8 @@ def layers_of(widths: Sequence[int]) -> nn.Sequential:
     for num_inputs, num_outputs in pairwise(widths):
         layers += [nn.Linear(num_inputs, num_outputs), nn.SiLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def weighted_sum(pooled: torch.Tensor, gates_K: torch.Tensor) -> torch.Tensor:
+    """Sum of the K inputs of a tower, each times its gate: [N, K · D] → [N, D]."""
+    return torch.einsum("nkd,k->nd", pooled.view(len(pooled), len(gates_K), -1), gates_K)

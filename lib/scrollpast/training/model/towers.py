@@ -14,7 +14,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from scrollpast.config.training_options import Model, TrainingData
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.engine.nonfinite_guard import NonFiniteGuard
-from scrollpast.training.model.layers import layers_of
+from scrollpast.training.model.layers import layers_of, weighted_sum
 
 USER, HISTORY, PASSED, AD = "user", "history", "passed", "ad"
 LISTS = (HISTORY, PASSED)
@@ -54,10 +54,17 @@ class Tower(nn.Module):
     """Pooled rows [N, features · embedding_dim] → embeddings [N, output_dim] of length 1, in float32."""
 
     def __init__(
-        self, num_inputs: int, widths: Sequence[int], num_outputs: int, precision: torch.dtype
+        self,
+        num_inputs: int,
+        widths: Sequence[int],
+        num_outputs: int,
+        precision: torch.dtype,
+        gates_K: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.layers = layers_of([num_inputs, *widths, num_outputs])
+        self.gates = None if gates_K is None else nn.Parameter(gates_K)
+        """float32 [K]: weights of the inputs in the residual; None = no residual."""
         self._precision = precision
         self.soundness: NonFiniteGuard | None = None
         """Guard that zeroes the tables' gradients after a non-finite loss; None = no guard."""
@@ -68,7 +75,10 @@ class Tower(nn.Module):
         is_reduced = self._precision != torch.float32
         with torch.autocast(pooled.device.type, dtype=self._precision, enabled=is_reduced):
             outputs = self.layers(pooled)
-        return nn.functional.normalize(outputs.float(), dim=1)
+        outputs = outputs.float()
+        if self.gates is not None:
+            outputs = outputs + weighted_sum(pooled, self.gates)
+        return nn.functional.normalize(outputs, dim=1)
 
 
 class TwoTower(nn.Module):
@@ -91,9 +101,17 @@ class TwoTower(nn.Module):
         self.user_tables = _tables(shapes.user_side, options.embedding_dim, table_device)
         self.ad_tables = _tables(shapes.ad_side, options.embedding_dim, table_device)
         dim, output_dim = options.embedding_dim, options.output_dim
-        self.user_tower = Tower(len(shapes.user_side) * dim, options.user_layers, output_dim, precision)
-        self.ad_tower = Tower(len(shapes.ad_side) * dim, options.ad_layers, output_dim, precision)
         self._user_keys, self._ad_keys = list(shapes.user_side), list(shapes.ad_side)
+        user_gates, ad_gates = (
+            torch.tensor([float(key.split("_")[0] in (HISTORY, AD)) for key in keys])
+            if options.residual
+            else None
+            for keys in (self._user_keys, self._ad_keys)
+        )
+        self.user_tower = Tower(
+            len(shapes.user_side) * dim, options.user_layers, output_dim, precision, user_gates
+        )
+        self.ad_tower = Tower(len(shapes.ad_side) * dim, options.ad_layers, output_dim, precision, ad_gates)
 
     @property
     def user_lists(self) -> list[str]:

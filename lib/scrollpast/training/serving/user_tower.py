@@ -18,7 +18,7 @@ from torch import nn
 from scrollpast.record_schema import USER_FEATURE_PREFIX
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.model.layers import layers_of
+from scrollpast.training.model.layers import layers_of, weighted_sum
 from scrollpast.training.serving.export_files import ADS_NAME, WEIGHTS_NAME, Export, damaged, read_export
 
 USER_TABLE, HISTORY_TABLE, PASSED_TABLE = "user", "history", "passed"
@@ -71,6 +71,8 @@ class UserTower(nn.Module):
                 }
             )
             self.layers = layers_of(widths)
+            has_residual = about.get("has_residual", False)
+            self.gates = nn.Parameter(torch.empty(len(about["tables"]))) if has_residual else None
 
     @staticmethod
     def load(folder_uri: str) -> UserTower:
@@ -164,7 +166,11 @@ class UserTower(nn.Module):
                 )
                 for table, values in bags.items()
             ]
-        embedded: torch.Tensor = nn.functional.normalize(self.layers(torch.cat(pooled, dim=1)), dim=1)
+        inputs = torch.cat(pooled, dim=1)
+        outputs = self.layers(inputs)
+        if self.gates is not None:
+            outputs = outputs + weighted_sum(inputs, self.gates)
+        embedded: torch.Tensor = nn.functional.normalize(outputs, dim=1)
         return embedded
 
 
