@@ -54,7 +54,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace, exported: BuildSearch, in
         seed=arguments.seed,
     )
     towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
-    ad_RD, user_UD = embed_ads(towers, vocabulary, device), embed_users(towers, held_out, device)
+    ad_RD, user_UD = embed_ads(towers, vocabulary, device), embed_users(towers, held_out, vocabulary, device)
     report = evaluate(
         Embeddings(user_UD, ad_RD),
         held_out,

@@ -30,7 +30,7 @@ class HeldOutEvaluator:
     def __call__(self, model: StepModel) -> Mapping[str, float | None]:
         """Metrics by the names of `measure`, without slices except the chosen metric; None if undefined."""
         ads = embed_ads(model.towers, self._vocabulary, self._device)
-        users = embed_users(model.towers, self._held_out, self._device)
+        users = embed_users(model.towers, self._held_out, self._vocabulary, self._device)
         found: list[dict[str, float | None]] = [{}]
         if dist.get_rank() == 0:
             values = measure(Embeddings(users, ads), self._held_out, self._vocabulary)

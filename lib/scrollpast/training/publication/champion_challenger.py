@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from scrollpast.config.training_options import TrainingData
 from scrollpast.training.comparison.verdicts import Judged, judge
-from scrollpast.training.evaluation.bootstrap import FEWEST_USERS, WORSE
 from scrollpast.training.engine.checkpoint import Checkpoint, vocabulary_of
+from scrollpast.training.evaluation.bootstrap import FEWEST_USERS, WORSE
 from scrollpast.training.evaluation.held_out import read_held_out
 from scrollpast.training.evaluation.metric_registry import maximised
 from scrollpast.training.evaluation.ranking import Embeddings
@@ -58,7 +58,7 @@ def measure_checkpoint(
     data = TrainingData.model_validate(checkpoint.facts["config"]["data"])
     held_out = read_held_out(history, days, vocabulary, data=data, max_users=max_users)
     towers, device = read_towers(checkpoint, vocabulary), torch.device("cpu")
-    users, ads = embed_users(towers, held_out, device), embed_ads(towers, vocabulary, device)
+    users, ads = embed_users(towers, held_out, vocabulary, device), embed_ads(towers, vocabulary, device)
     numbers = measure(Embeddings(users, ads), held_out, vocabulary)
     return Measured(held_out.user_id, {name: numbers[name] for name in metrics})
 
