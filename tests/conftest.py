@@ -40,6 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if missing := [str(path) for path in places if not path.exists()]:
         raise pytest.UsageError(f"LONGEST of {__file__}: expected files, found none at {', '.join(missing)}")
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.java)
 
 
 # The first example of a test may compile a kernel: how long one takes says nothing about the code.

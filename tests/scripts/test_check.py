@@ -58,7 +58,7 @@ def test_a_formatting_error_fails_and_says_how_to_mend_it(project: Path) -> None
     code, output = check(project, UNTIDY)
     assert code == 1
     assert "'scroll'" in output
-    assert "scripts/check.sh --fix mends format" in output
+    assert "scripts/check.sh --fix corrects format" in output
 
 
 def test_fix_mends_a_formatting_error(project: Path) -> None:

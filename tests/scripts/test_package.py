@@ -78,6 +78,6 @@ def test_setup_py_builds_a_wheel_with_an_extra_for_each_half(tmp_path: Path) -> 
     metadata = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
     text = wheel.read(metadata).decode()
     extras = {line.split(": ")[1] for line in text.splitlines() if line.startswith("Provides-Extra")}
-    assert extras == {"spark", "train", "neighbours", "report", "dag", "dev"}
+    assert extras == {"spark", "train", "neighbours", "baselines", "report", "dag", "dev"}
     assert "Requires-Python: >=3.11" in text
     assert {"scrollpast/errors.py", "scrollpast/report/page.html.j2"} <= set(wheel.namelist())

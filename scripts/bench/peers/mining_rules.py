@@ -30,6 +30,7 @@ FOLLOWED = frozenset(
 FIXED: Mapping[str, Any] = {
     "users_without_positive": "drop", "guard.keys": [], "examined.surfaces": {}, "examined.table": None,
     "strategy": "recent", "max_ad_share": 1.0, "exposure.new_ad_quarantine_h": None, "user_features": [],
+    "user_history": None, "user_history_length": 64,
 }  # fmt: skip
 """Options that no peer follows, with the values at which the options change nothing."""
 WITHOUT_EFFECT = frozenset(

@@ -72,7 +72,7 @@ def test_equal_weights_give_the_pooled_recall_and_any_scale_of_weights_the_same(
     assert effective_sample_size(np.full(len(ranks), weight)) == pytest.approx(len(ranks))
 
 
-@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), min_size=1, max_size=20))
+@given(st.lists(st.tuples(st.floats(0, 5), st.just(0.0) | st.floats(1e-6, 5)), min_size=1, max_size=20))
 def test_the_mean_of_the_numbers_is_the_ratio_of_the_sums(pairs: list[tuple[float, float]]) -> None:
     above, below = np.array(pairs).T
     above = np.where(below > 0, above, 0.0)

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from scrollpast.errors import UserError
+from scrollpast.job_commands import job_command
 from scrollpast.shards import filesystem as files
 from scrollpast.shards.manifest import read_manifest
 from scrollpast.shards.vocabulary import Vocabulary
@@ -171,7 +172,7 @@ def _read(logs: str, name: str, columns: list[str]) -> pa.Table:
             f"--truth {logs}",
             expected=f"a simulated log with {name}/ ({', '.join(columns)})",
             found=str(error).splitlines()[0],
-            remedy="name the folder that jobs/simulate_logs.py wrote; older logs have to be simulated again",
+            remedy="name the folder of a simulated log; simulate an older log again: " + job_command("simulate_logs", "OUT"),
         ) from error
 
 
