@@ -72,6 +72,7 @@ def test_the_report_counts_the_ads_of_the_records(mined: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_without_a_table_of_ads_the_catalogue_is_what_the_records_hold(folder: Path) -> None:
     done(mine(folder, folder / "plain"))
     report = report_of(folder / "plain")

@@ -107,6 +107,7 @@ def test_remedies_of_vocabulary_and_export_are_complete(tmp_path: Path) -> None:
         parsed(command_in(caught.value))
 
 
+@pytest.mark.slow
 def test_the_next_command_of_an_import_mines_the_log_as_it_is_printed(tmp_path: Path) -> None:
     source, out = tmp_path / "the user's log", tmp_path / "an import"
     source.mkdir()

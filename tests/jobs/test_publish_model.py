@@ -135,7 +135,10 @@ def test_a_person_can_roll_back_also_when_the_current_model_is_gone(trained: Tra
     ("arguments", "message"),
     [
         (("--metric", "click rate"), "--metric: expected a registered metric (recall@10, "),
-        (("--metric", "served share in top 10"), "--metric: expected a metric whose larger values are better,"),
+        (
+            ("--metric", "served share in top 10"),
+            "--metric: expected a metric whose larger values are better,",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_publishes_nothing(

@@ -63,6 +63,7 @@ def checkpointed(out: Path, step: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_as_if_it_had_never_been(days: tuple[str, str], tmp_path: Path) -> None:
     options = ["epochs=40", "checkpoints.every_steps=7", "log_every_steps=3"]
     whole = run(days, tmp_path / "whole", *options)
@@ -85,6 +86,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_never_been(days: tuple[str, s
     assert len(losses(tmp_path / "whole")) > 20
 
 
+@pytest.mark.slow
 def test_a_run_that_is_over_says_so_and_does_nothing(days: tuple[str, str], tmp_path: Path) -> None:
     first = run(days, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
@@ -99,6 +101,7 @@ def test_a_run_that_is_over_says_so_and_does_nothing(days: tuple[str, str], tmp_
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_finished_run_refuses_a_mistake_on_all_ranks_and_takes_the_same_step_on_more(
     days: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -111,6 +114,7 @@ def test_a_finished_run_refuses_a_mistake_on_all_ranks_and_takes_the_same_step_o
     assert "expected training.data.batch_size=64, found training.data.batch_size=16" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_ranks_goes_on_on_one_and_on_four(days: tuple[str, str], tmp_path: Path) -> None:
     options = ["epochs=4", "model.sharding.tables={user: [row_wise], ad: [row_wise]}"]
     whole = run(days, tmp_path / "whole", *options)
@@ -127,6 +131,7 @@ def test_a_checkpoint_of_two_ranks_goes_on_on_one_and_on_four(days: tuple[str, s
         assert list(found.values()) == pytest.approx(list(expected.values()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves(days: tuple[str, str], tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(days, tmp_path, "epochs=100000", "checkpoints.every_steps=5"),
@@ -144,6 +149,7 @@ def test_sigterm_saves_and_leaves(days: tuple[str, str], tmp_path: Path) -> None
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_ranks_that_lose_another_say_so_and_the_run_goes_on(days: tuple[str, str], tmp_path: Path) -> None:
     options = ["checkpoints.every_steps=10", "data.batch_size=32", "log_every_steps=1000000"]
     process = subprocess.Popen(
@@ -166,6 +172,7 @@ def test_ranks_that_lose_another_say_so_and_the_run_goes_on(days: tuple[str, str
     assert f"trained {last + 5:,} steps" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_once_by_all_ranks_together(days: tuple[str, str], tmp_path: Path) -> None:
     done = run(days, tmp_path, "model.sharding.tables={users: [row_wise]}", num_ranks=2)
     assert done.returncode != 0

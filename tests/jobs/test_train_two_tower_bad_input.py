@@ -106,7 +106,10 @@ def test_tables_that_do_not_fit_are_listed_with_their_sizes(day: str, tmp_path: 
     [
         (("training.negatives.in_batch.enabld=true",), "did you mean enabled?"),
         (("training.epochs=0",), "training.epochs"),
-        (("training.evaluation.metric=precision",), "training.evaluation.metric: expected a registered metric"),
+        (
+            ("training.evaluation.metric=precision",),
+            "training.evaluation.metric: expected a registered metric",
+        ),
         (("training.model.sharding.types=[grid_shard]",), "training.model.sharding.types"),
         (
             tuple(f"training.negatives.{name}.enabled=false" for name in ("in_batch", "random", "hard")),
@@ -204,9 +207,7 @@ def test_a_finished_run_refuses_other_days_and_another_vocabulary(
     random = np.random.Generator(np.random.Philox(9))
     other_day = write_day(tmp_path / "other", [[record(random, 1, 5, 9)]])
     message = error_of(train(other_day, out=out, overrides=(known,)))
-    assert (
-        f"expected the unchanged days of the run: {day}, found {other_day} with other records" in message
-    )
+    assert f"expected the unchanged days of the run: {day}, found {other_day} with other records" in message
     assert "nothing was trained" in message
     larger = vocabulary()
     larger = Vocabulary(

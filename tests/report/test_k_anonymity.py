@@ -112,6 +112,7 @@ def test_a_day_of_few_users_has_no_distribution(output: Output) -> None:
     assert missing.command.endswith("--floor 1")
 
 
+@pytest.mark.slow
 def test_metrics_of_few_users_are_not_told(output: Output) -> None:
     assert row(table_of(training(replace(output.inputs(), floor=1_908))), "recall@100")[1:] == (
         "–", "–", "fewer than 1,908",
@@ -139,6 +140,7 @@ def test_the_floor_is_that_of_the_day_unless_one_is_given(output: Output) -> Non
         output.inputs(floor=0)
 
 
+@pytest.mark.slow
 def test_the_command_line_gives_a_floor(output: Output) -> None:
     arguments = output.arguments(floor=121)
     assert isinstance(arguments, Namespace)

@@ -21,6 +21,7 @@ def section(html: str, name: str) -> str:
     return html.partition(f'<section id="{name}"')[2].partition("</section>")[0]
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(output: Output) -> None:
     first = render(compose(output.inputs()))
     assert render(compose(output.inputs())) == first

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,6 +154,7 @@ def test_revocations_are_counted_by_reason(output: Output) -> None:
     assert text_of(section).startswith(f"1 negative of {number:,}")
 
 
+@pytest.mark.slow
 def test_a_day_never_searched_for_revocations_differs_from_one_where_none_were_found(output: Output) -> None:
     output.change(revocation_file=None, num_revoked=0)
     for as_of, said, tile in (

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_it_tells_what_a_run_and_a_user_cost(tmp_path: Path) -> None:
     done = subprocess.run(
         [

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_it_shows_every_peer_and_the_data_beside_the_step(tmp_path: Path) -> None:
     done = subprocess.run(
         [

@@ -114,6 +114,7 @@ def test_one_user_in_so_many_is_kept_and_all_are_counted(tmp_path: Path) -> None
     assert np.array_equal(kept, np.unique(sides["negative"]["user"]))
 
 
+@pytest.mark.slow
 def test_mining_is_measured_and_its_stages_are_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [

@@ -79,6 +79,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_the_first_call_installs_the_lock_and_the_project(project: Project) -> None:
     assert project.pebble() == "1.0"
 

@@ -1,4 +1,4 @@
-"""Commands of README.md, run as they stand in a fresh copy of the repository, with an S3 server behind its s3:// paths."""
+"""Commands of README.md, run as they stand in a fresh copy of the repository, with a real S3 server on loopback."""
 
 from __future__ import annotations
 

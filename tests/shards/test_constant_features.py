@@ -32,8 +32,8 @@ def vocabulary(
         ([1, 0], ("a",), ("20", "30"), []),
         ([0, 0], (), ("20", "30"), ["note: ad feature advertiser of ads (logs/ads) is null throughout; fill the"]),
         ([1, 1], ("a",), ("20", "30"), ["note: ad feature advertiser of ads (logs/ads) has one value only, 'a';"]),
-        ([1, 2], ("a", "b"), (), ["note: user feature age of impressions or users is null throughout; fill the column or"]),
-        ([1, 2], ("a", "b"), ("20",), ["note: user feature age of impressions or users has one value only, '20'; fill the"]),
+        ([1, 2], ("a", "b"), (), ["note: user feature age of impressions or users is null throughout; fill the"]),
+        ([1, 2], ("a", "b"), ("20",), ["note: user feature age of impressions or users has one value only, '20';"]),
     ],
 )  # fmt: skip
 def test_a_feature_without_two_values_gets_one_note(

@@ -61,6 +61,7 @@ def add_often(day: str) -> None:
         add_one(day)
 
 
+@pytest.mark.slow
 def test_no_update_of_several_threads_is_lost(day: str, publish_day: PublishDay) -> None:
     publish_day(day)
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -56,6 +56,7 @@ def one_rank(day: str, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
         return train(day, str(tmp_path_factory.mktemp("one")), f"training.data.batch_size={BATCH}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [2, 4])
 def test_the_loss_of_several_ranks_is_that_of_one_over_fifty_steps(
     num_ranks: int, day: str, one_rank: list[float], tmp_path: Path
@@ -72,6 +73,7 @@ def test_the_loss_of_several_ranks_is_that_of_one_over_fifty_steps(
         np.testing.assert_allclose(of_rank, one_rank, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_the_other_ranks_positives_the_loss_is_another(
     day: str, one_rank: list[float], tmp_path: Path
 ) -> None:
@@ -110,6 +112,7 @@ def checkpoints_seen(day: str, run: str, *overrides: str) -> list[int]:
         return [found.facts["step"] for found in checkpoint.published_checkpoints(run)]
 
 
+@pytest.mark.slow
 def test_no_rank_goes_on_before_the_last_checkpoint_is_published(day: str, tmp_path: Path) -> None:
     overrides = [
         "training.max_steps=4",
@@ -133,6 +136,7 @@ def gathered(values: torch.Tensor) -> dict[str, Any]:
     return {"everything": everything.detach(), "gradient": own.grad}
 
 
+@pytest.mark.slow
 def test_gathered_embeddings_are_in_order_and_their_gradients_come_home_as_a_sum(tmp_path: Path) -> None:
     values = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))
     for rank, found in enumerate(on_ranks(2, tmp_path / "ranks", gathered, values)):

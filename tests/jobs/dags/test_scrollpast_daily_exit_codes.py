@@ -41,6 +41,7 @@ def test_a_job_of_plain_python(airflow: Airflow) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_job_through_spark_submit(airflow: Airflow) -> None:
     ends = airflow.end_tasks("SubmitJob", 0, 1, 2, 3)
     assert ends["0"] == "returned ''"

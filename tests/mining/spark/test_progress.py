@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from scrollpast.mining.spark.progress import line
 
 SPARK_JOB = """
@@ -36,6 +38,7 @@ def test_the_second_stage_has_no_speed_of_rows() -> None:
     assert text == "scan: stage 2 of 2, 15/20 tasks, 1,000,000 of 1,000,000 rows, about 10 s left"
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_progress_and_how_long_it_took() -> None:
     ours, theirs = pty.openpty()
     job = subprocess.Popen([sys.executable, "-c", SPARK_JOB], stderr=theirs, stdout=subprocess.DEVNULL)

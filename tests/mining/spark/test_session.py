@@ -32,6 +32,7 @@ def test_a_session_that_runs_already_is_used_and_left_running(spark: SparkSessio
     assert spark.range(3).count() == 3
 
 
+@pytest.mark.slow
 def test_an_archive_that_java_does_not_like_is_done_without(tmp_path: Path) -> None:
     (tmp_path / ".scrollpast").mkdir()
     (tmp_path / ".scrollpast" / "spark.jsa").write_bytes(b"of another Java")

@@ -130,6 +130,7 @@ def _by_field(batches: tuple[AnchorBatch, ...]) -> list[tuple[torch.Tensor, ...]
     return list(zip(*(batch.tensors() for batch in batches), strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),

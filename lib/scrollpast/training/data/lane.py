@@ -13,8 +13,9 @@ from scrollpast.config.training_options import TrainingData
 from scrollpast.shards.reader import PublishedShard
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.block import Block, Integers
-from scrollpast.training.data.expansion import AnchorPiece, concatenate, expand
+from scrollpast.training.data.expansion import expand
 from scrollpast.training.data.order import permutation
+from scrollpast.training.data.piece import AnchorPiece, concatenate
 from scrollpast.training.data.plan import Segment
 from scrollpast.training.data.sampling import Sampling
 from scrollpast.training.data.shard_blocks import BlockCache, ShardBlocks

@@ -18,9 +18,9 @@ from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch, Draws
 from scrollpast.training.data.block import block_features
 from scrollpast.training.data.counting import count_anchors
-from scrollpast.training.data.expansion import NUMBERS, AnchorPiece, concatenate
 from scrollpast.training.data.lane import LaneReader
 from scrollpast.training.data.order import permutation
+from scrollpast.training.data.piece import NUMBERS, AnchorPiece, concatenate
 from scrollpast.training.data.plan import Lanes, lanes_of
 from scrollpast.training.data.prefetch import Prefetched
 from scrollpast.training.data.sampling import Sampling

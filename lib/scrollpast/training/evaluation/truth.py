@@ -172,7 +172,7 @@ def _read(logs: str, name: str, columns: list[str]) -> pa.Table:
             f"--truth {logs}",
             expected=f"a simulated log with {name}/ ({', '.join(columns)})",
             found=str(error).splitlines()[0],
-            remedy="name the folder of a simulated log; simulate an older log again: " + job_command("simulate_logs", "OUT"),
+            remedy="name the folder of a simulated log, made by " + job_command("simulate_logs", "OUT"),
         ) from error
 
 
