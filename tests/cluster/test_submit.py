@@ -18,7 +18,7 @@ from tests.jobs.job_runs import ROOT, TIMEOUT_S, JobRun, arguments_of, mine, run
 from tests.jobs.published_days import Content, content_of
 from tests.toy_logs import toy_log, write_shuffled
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.java]
 SUBMIT = ROOT / "scripts" / "submit.sh"
 LOG = toy_log()
 SMALL = ("--set", "mining.num_buckets=8", "--set", "spark.num_partitions=8")

@@ -341,6 +341,7 @@ def test_a_failure_in_a_task_names_sparks_log(folder: Path, out: Path, tmp_path:
     assert "the scan was broken on purpose" in Path(found[1]).read_text(encoding="utf-8")
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [

@@ -37,6 +37,7 @@ LOG = toy_log(200)
 USERS = st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1).map(str), st.text(max_size=9)), max_size=8)
 
 
+@pytest.mark.java
 @given(names=USERS, others=USERS, key=st.sampled_from([None, KEY]), is_whole=st.booleans())
 def test_a_user_is_found_in_a_log_and_in_files_by_the_same_list(
     names: list[str], others: list[str], key: UserKey | None, is_whole: bool

@@ -16,6 +16,8 @@ from scrollpast.shards.manifest import Manifest, read_manifest
 from tests.report.browser import Browser, Page
 from tests.report.published import EXPOSURE, RECALL, Output, make_output
 
+pytestmark = pytest.mark.chromium
+
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
 ROWS = """selector => [...document.querySelectorAll(selector + ' tr')].map(

@@ -84,6 +84,7 @@ def test_the_first_call_installs_the_lock_and_the_project(project: Project) -> N
     assert project.pebble() == "1.0"
 
 
+@pytest.mark.slow
 def test_the_second_call_does_nothing_says_nothing_and_is_quick(project: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in project.root.rglob("*")}
     started = time.monotonic()
@@ -103,6 +104,7 @@ def test_a_second_lock_is_added_without_touching_the_first(project: Project) -> 
     assert "mining.txt" not in output
 
 
+@pytest.mark.slow
 def test_a_changed_lock_is_installed_again(project: Project) -> None:
     project.lock("mining", "pebble==2.0")
     assert project.environment("mining")[0] == 0
@@ -122,6 +124,7 @@ def test_an_interrupted_installation_is_completed(project: Project) -> None:
     assert project.pebble() == "1.0"
 
 
+@pytest.mark.slow
 def test_a_failing_install_shows_the_reason_and_names_the_log(project: Project) -> None:
     project.lock("broken", "boulder==9.9")
     code, output = project.environment("mining", "broken")
@@ -156,6 +159,7 @@ def test_a_python_that_cannot_make_environments_is_told_from_none(tmp_path: Path
     assert "apt-get install python3-venv" in output
 
 
+@pytest.mark.slow
 def test_a_moved_repository_gets_its_environment_made_again_by_one_of_two_scripts(project: Project) -> None:
     # Scripts inside an environment name its old place: it cannot be kept. Both calls see that at once.
     moved = Project(project.root.parent / "moved")

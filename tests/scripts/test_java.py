@@ -62,6 +62,7 @@ def test_a_java_home_without_a_java_is_named(bare: Path, monkeypatch: pytest.Mon
         ensure_java()
 
 
+@pytest.mark.java
 @needs_java
 def test_the_java_on_the_path_is_used_when_java_home_is_too_old(
     bare: Path, monkeypatch: pytest.MonkeyPatch

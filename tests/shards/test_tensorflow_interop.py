@@ -21,10 +21,13 @@ from scrollpast.shards.framing import frame
 PYTHON = Path(
     os.environ.get("SCROLLPAST_TENSORFLOW_PYTHON", ROOT / ".envs" / "tensorflow" / "bin" / "python")
 )
-pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(),
-    reason=f"no TensorFlow at {PYTHON}: scripts/test.sh makes it, SCROLLPAST_TENSORFLOW_PYTHON names another",
-)
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.skipif(
+        not PYTHON.exists(),
+        reason=f"no TensorFlow at {PYTHON}: scripts/test.sh makes it, SCROLLPAST_TENSORFLOW_PYTHON names another",
+    ),
+]
 
 Peer = Callable[..., None]
 TYPES = {"int64": pa.list_(pa.int64()), "float": pa.list_(pa.float32()), "bytes": pa.list_(pa.binary())}

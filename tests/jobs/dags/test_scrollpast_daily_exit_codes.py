@@ -9,7 +9,7 @@ import pytest
 
 from tests.jobs.dags.airflow_runs import Airflow, needs_airflow
 
-pytestmark = needs_airflow
+pytestmark = [needs_airflow, pytest.mark.airflow]
 
 JOB = """
 import sys

@@ -8,7 +8,7 @@ import pytest
 
 from tests.jobs.dags.airflow_runs import DAG_FILE, PEER, Airflow, needs_airflow
 
-pytestmark = needs_airflow
+pytestmark = [needs_airflow, pytest.mark.airflow]
 
 
 @pytest.fixture(scope="module")

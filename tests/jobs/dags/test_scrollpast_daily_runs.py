@@ -21,7 +21,7 @@ from scrollpast.simulation.log import LogRequest, simulate_log
 from scrollpast.simulation.shape import shape_from
 from tests.jobs.dags.airflow_runs import Airflow, DagRun, needs_airflow
 
-pytestmark = [needs_airflow, pytest.mark.slow]
+pytestmark = [needs_airflow, pytest.mark.airflow, pytest.mark.java, pytest.mark.slow]
 
 DAYS = [date(2026, 11, day) for day in (17, 18, 19)]
 TRAINED, FAULTY, AFTER, ABSENT = (date(2026, 11, day) for day in (19, 20, 21, 25))
