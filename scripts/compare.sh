@@ -25,7 +25,7 @@ python=.venv/bin/python
 
 # The days that the demo mined, each with its --as-of: the held-out day is the last day, the training days are
 # those before.
-read -r days date num_days as_of held_out_date held_out_as_of history < <(
+read -r days date num_days as_of held_out_date held_out_as_of history features < <(
     $python - "$out"/negatives/ds=*/manifest.json <<'PYTHON'
 import json
 import sys
@@ -36,12 +36,14 @@ before, held_out = (json.loads(Path(path).read_text()) for path in sorted(sys.ar
 start, end = (datetime.fromisoformat(before[name]) for name in ("window_start", "window_end"))
 day = Path(sorted(sys.argv[1:])[-2]).parent
 print(day, before["ds"], (end - start).days, before["as_of"], held_out["ds"], held_out["as_of"],
-      before["config"]["mining"].get("user_history") or "")
+      before["config"]["mining"].get("user_history") or "-",
+      json.dumps(before["config"]["mining"].get("user_features") or [], separators=(",", ":")))
 PYTHON
 ) || fail "$out/negatives: expected the manifests of two days"
 
 users=()
-[[ -z $history ]] || users=(--users "$out/logs/users" --set "mining.user_history=$history")
+[[ $history == - ]] || users=(--users "$out/logs/users" --set "mining.user_history=$history")
+[[ $features == '[]' ]] || users+=(--set "mining.user_features=$features")
 mine() {
     run_briefly 3 $python jobs/mine_negatives.py --config conf/naive.yaml --set mining.num_buckets=16 \
         --impressions "$out/logs/impressions" --engagements "$out/logs/engagements" --ads "$out/logs/ads" \

@@ -101,6 +101,7 @@ users=()
 if [[ -d $out/logs/users ]]; then
     declare -A history=([simulated]=watched [kuairand]=watch_seq [ebnerd]=read_articles)
     users=(--users "$out/logs/users" --set "mining.user_history=${history[${kind:-simulated}]}")
+    [[ -n $kind ]] || users+=(--set "mining.user_features=[country,device,age_band,interest]")
 fi
 run $python jobs/mine_negatives.py --config conf/local.yaml --date "$day_before" --days "$num_days" \
     --as-of "$last_day" "${tables[@]}" "${users[@]}" --out "$out/negatives"
@@ -114,9 +115,13 @@ held_out=$out/negatives/ds=$last_day
 run_briefly 2 $python jobs/mine_negatives.py --config conf/local.yaml --date "$last_day" --as-of "$as_of" \
     "${tables[@]}" "${users[@]}" --out "$out/negatives"
 
+# Users of small logs have few positives each: they share one row, and are told apart by lists and features.
 run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature advertiser_id \
-    --feature category_id --num-user-rows 65536 --out "$out"
-run $python jobs/train_two_tower.py "$day" --config conf/local.yaml --out "$out/run"
+    --feature category_id --num-user-rows 2 --out "$out"
+# Two passes of a simulated log, chosen on another seed; public logs are passed once.
+epochs=()
+[[ -n $kind ]] || epochs=(--set training.epochs=2)
+run $python jobs/train_two_tower.py "$day" --config conf/local.yaml "${epochs[@]}" --out "$out/run"
 # The true preferences are known on simulated logs only.
 truth=()
 [[ -n $kind ]] || truth=(--truth "$out/logs")
@@ -151,7 +156,7 @@ Output
   $out/run              checkpoints, the loss curve, TensorBoard's scalars; metrics.json with the checkpoint
 Next steps
   $python scripts/inspect_shard.py $day --limit 3
-  $python jobs/train_two_tower.py $day --config conf/local.yaml --out $out/easy \\
+  $python jobs/train_two_tower.py $day --config conf/local.yaml ${epochs[*]} --out $out/easy \\
       --set training.negatives.hard.enabled=false
   $python jobs/evaluate_two_tower.py $out/easy $held_out
   scripts/demo.sh --rows 1e7 --out demo/large
