@@ -74,6 +74,38 @@ def test_the_loss_of_several_ranks_is_that_of_one_over_fifty_steps(
 
 
 @pytest.mark.slow
+def test_every_term_of_two_ranks_is_that_of_one(day: str, tmp_path: Path) -> None:
+    terms = [
+        "training.max_steps=12",
+        "training.data.merge_repeats=true",
+        "training.data.max_passed=8",
+        "training.data.history_dropout=0.5",
+        "training.data.mask_history=true",
+        "training.model.output_dim=8",
+        "training.model.residual=true",
+        "training.model.read_list_features=true",
+        "training.model.ad_row_dropout=0.3",
+        "training.loss.served.weight=0.5",
+        "training.loss.exposure.weight=0.5",
+        "training.loss.history.weight=0.5",
+    ]
+    with process_group("cpu"):
+        expected = train(day, str(tmp_path / "one"), *terms, f"training.data.batch_size={BATCH}")
+    halves = on_ranks(
+        2,
+        tmp_path / "ranks",
+        train,
+        day,
+        str(tmp_path / "two"),
+        *terms,
+        f"training.data.batch_size={BATCH // 2}",
+    )
+    assert len(expected) == 12
+    for of_rank in halves:
+        np.testing.assert_allclose(of_rank, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_without_the_other_ranks_positives_the_loss_is_another(
     day: str, one_rank: list[float], tmp_path: Path
 ) -> None:

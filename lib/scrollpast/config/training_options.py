@@ -39,6 +39,11 @@ class TrainingData(Section):
     merge_repeats: bool = False
     """Make one anchor of all positives of a user and an ad in a record, the first of them, and take repeats out of
     histories; false = every positive is an anchor."""
+    history_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an anchor's history that the user tower does not read in a step, chosen anew in every epoch. A larger
+    share keeps the tower from remembering whole lists, and leaves it less to read."""
+    mask_history: bool = False
+    """Leave out the ads of an anchor's history among its negatives, like known positives."""
     kind_weights: dict[str, PositiveRate] = {}
     """Factor of the weight of anchors by kind of engagement, such as ``conversion: 3``; kinds that are not named have
     1. A merged anchor has the largest factor of its positives."""
@@ -267,12 +272,39 @@ class ServedTermOptions(TermOptions):
     """Leave out known positives of the user."""
 
 
+class ExposureTermOptions(TermOptions):
+    """Softmax of the positive against the served negatives of all anchors of the batch, as often as ads are served."""
+
+    weight: float = Field(0.0, ge=0)
+    """Factor of the term in the loss; 0 = off. A larger weight ranks ads by engagement per exposure."""
+    temperature: float = Field(0.3, gt=0, le=10)
+    """Divisor of cosines in this term."""
+    count: int = Field(4, ge=1, le=1024)
+    """Draws for an anchor, from the user's record; they are the first draws of ``negatives.hard``."""
+
+
+class HistoryTermOptions(TermOptions):
+    """Softmax of ads of the history that the user tower does not read in the step; needs ``data.history_dropout``."""
+
+    weight: float = Field(0.0, ge=0)
+    """Factor of the term in the loss; 0 = off. A larger weight trusts long histories more than few positives."""
+    count: int = Field(4, ge=1, le=64)
+    """Ads of the history that are asked for, for an anchor."""
+    log_q_strength: float = Field(1.0, ge=0, le=1)
+    """As of ``negatives.in_batch``: 1 = correct by the share of the ad among all positives, 0 = no popularity in the
+    score."""
+    temperature: float | None = Field(None, gt=0, le=10)
+    """Divisor of cosines in this term; null = the model's."""
+
+
 class LossOptions(Section):
     """The terms of the loss; the loss is their weighted sum."""
 
     softmax: TermOptions = TermOptions()
     """Softmax of the positive against the candidates of all sources in ``training.negatives``."""
     served: ServedTermOptions = ServedTermOptions()
+    exposure: ExposureTermOptions = ExposureTermOptions()
+    history: HistoryTermOptions = HistoryTermOptions()
     others: dict[str, dict[str, Any]] = {}
     """Options by name of the terms that a module registered (`scrollpast.training.loss.terms.registry.TERMS`)."""
 
@@ -354,3 +386,12 @@ class Training(Section):
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
     evaluation: EvaluationOptions = EvaluationOptions()
+
+    @model_validator(mode="after")
+    def _history_is_hidden(self) -> Training:
+        if self.loss.history.weight and not (self.data.history_dropout and self.data.merge_repeats):
+            raise ValueError(
+                "must have data.history_dropout above 0 and data.merge_repeats for loss.history, got "
+                f"{self.data.history_dropout} and {str(self.data.merge_repeats).lower()}"
+            )
+        return self

@@ -132,18 +132,13 @@ def test_a_learned_temperature_gets_a_gradient_and_has_a_floor(day: str) -> None
 
 def test_totals_add_up(tmp_path: Path) -> None:
     first, second = (
-        Totals.of([1.0, 2.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]),
-        Totals.of([3.0, 2.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0]),
+        Totals.of([1.0, 2.0, 0.0, 1.0, 1.0, *[0.0] * 5]),
+        Totals.of([3.0, 2.0, 1.0, 0.0, 2.0, *[0.0] * 5]),
     )
     both = first + second
     assert (both.mean_loss, both.num_stopping) == (1.0, 1.0)
-    assert both.gradient_shares == {
-        "in_batch": 0.25,
-        "hard": 0.75,
-        "neighbour": 0.0,
-        "random": 0.0,
-        "served": 0.0,
-    }
+    rest = dict.fromkeys(source_names(), 0.0)
+    assert both.gradient_shares == {**rest, "in_batch": 0.25, "hard": 0.75}
     assert Totals.of(both.numbers) == both
 
 
@@ -294,3 +289,84 @@ def test_the_strength_of_the_correction_lies_between_an_ads_share_and_the_same_c
     torch.testing.assert_close(found, strength * log_q + (1 - strength) * math.log(1 / 40))
     loss, _, _ = contrast(day, f"negatives.in_batch.log_q_strength={strength}")
     assert (loss == contrast(day)[0]) == (strength == 1.0)
+
+
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def alone_in_the_loss(
+    day: str, *overrides: str
+) -> tuple[StepInput, torch.Tensor, torch.Tensor, torch.Tensor, Totals]:
+    """A step whose only term is that of the options: input, users, ads (drawn embeddings), loss, totals."""
+    options = small_options("negatives.hard.enabled=false", "loss.softmax.weight=0", *overrides)
+    known, group = vocabulary(), dist.group.WORLD
+    assert group is not None
+    batch = next(iter(AnchorStream([day], known, options.data, Sampling.of(options))))
+    given = Preparation(known, options).of(batch, 0)
+    module = ContrastiveLoss(options, known, device=torch.device("cpu"), group=group)
+    generator = torch.Generator().manual_seed(5)
+    users = unit(torch.randn(64, 4, generator=generator))
+    ads = unit(torch.randn(given.ads.stride(), 4, generator=generator))
+    loss, totals = module(users, ads, given)
+    return given, users, ads, loss, Totals.of(totals.tolist())
+
+
+def known_of(given: StepInput) -> list[set[int]]:
+    anchors = given.anchors
+    return [set(part.tolist()) for part in anchors.known_rows.split(anchors.known_lengths.tolist())]
+
+
+def test_the_exposure_term_is_a_softmax_over_what_all_users_of_the_batch_were_served(day: str) -> None:
+    given, users, ads, loss, totals = alone_in_the_loss(
+        day, "loss.exposure.weight=1", "loss.exposure.count=3"
+    )
+    draws, known = given.anchors.hard.first(3), known_of(given)
+    rows, weights = draws.row.reshape(-1), draws.weight.reshape(-1)
+    candidates = ads[-len(rows) :]
+    total = 0.0
+    for b in range(64):
+        positive = float(users[b] @ ads[b]) / 0.3
+        candidate_of = [
+            n
+            for n in range(len(rows))
+            if weights[n] > 0 and int(rows[n]) not in {int(given.anchors.ad_row[b]), *known[b]}
+        ]
+        logits = [positive]
+        logits += [float(users[b] @ candidates[n]) / 0.3 + math.log(weights[n]) for n in candidate_of]
+        total += float(given.anchors.weight[b]) * (np.logaddexp.reduce(logits) - positive)
+    assert loss == pytest.approx(total / float(given.anchors.weight.sum()), rel=1e-4)
+    assert totals.gradient_shares["exposure"] == pytest.approx(1.0)
+
+
+def test_the_history_term_asks_for_hidden_ads_among_those_of_other_users(day: str) -> None:
+    options = ("data.merge_repeats=true", "data.history_dropout=0.5", "loss.history.weight=1")
+    given, users, ads, loss, totals = alone_in_the_loss(
+        day, *options, "loss.history.count=2", "loss.history.temperature=0.5", "loss.history.log_q_strength=0"
+    )
+    targets, user_id = given.anchors.targets, given.anchors.user_id
+    assert targets is not None and targets.weight.sum() > 20
+    hidden = ads[-128:].view(64, 2, 4)
+    known, total = known_of(given), 0.0
+    for b in range(64):
+        present = [t for t in range(2) if targets.weight[b, t] > 0]
+        for t in present:
+            positive = float(users[b] @ hidden[b, t]) / 0.5
+            others = [
+                (int(targets.row[c, s]), float(users[b] @ hidden[c, s]) / 0.5)
+                for c in range(64)
+                for s in range(2)
+                if user_id[c] != user_id[b] and targets.weight[c, s] > 0
+            ]
+            # Each candidate counts ads / draws: a draw of an absent target is counted, and has no mass.
+            num_draws = sum(2 for c in range(64) if user_id[c] != user_id[b])
+            shift = math.log(40) - math.log(num_draws)
+            logits = [positive] + [
+                logit + shift
+                for row, logit in others
+                if row != int(targets.row[b, t]) and row not in known[b]
+            ]
+            share = float(given.anchors.weight[b]) / len(present)
+            total += share * (np.logaddexp.reduce(logits) - positive)
+    assert loss == pytest.approx(total / float(given.anchors.weight.sum()), rel=1e-4)
+    assert totals.gradient_shares["history"] == pytest.approx(1.0)

@@ -88,6 +88,8 @@ class AnchorBatch:
     """int64 [B], at least 1"""
     origin: torch.Tensor
     """int64 [B, 2]: number of the shard in the stream's ``shards``, and of the record in it"""
+    targets: Draws | None = None
+    """T ads of the history that the user tower does not read; None = none are asked for"""
     epoch: int = 0
     lane_position: int = 0
     """Anchors of every lane that are consumed when this batch is: what `AnchorStream.state_after` reads."""

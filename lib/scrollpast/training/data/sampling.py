@@ -27,10 +27,13 @@ class Sampling:
     @classmethod
     def of(cls, options: Training) -> Sampling:
         """Sampling of a training run; a source that is not enabled draws nothing."""
-        hard, neighbour, served = options.negatives.hard, options.negatives.neighbour, options.loss.served
+        hard, neighbour = options.negatives.hard, options.negatives.neighbour
+        terms = (options.loss.served, options.loss.exposure)
         return cls(
             seed=options.seed,
-            num_hard=max(hard.count if hard.enabled else 0, served.count if served.weight else 0),
+            num_hard=max(
+                hard.count if hard.enabled else 0, *(term.count if term.weight else 0 for term in terms)
+            ),
             num_neighbours=neighbour.count if neighbour.enabled else 0,
             sample_by_weight=hard.sample_by_weight,
         )

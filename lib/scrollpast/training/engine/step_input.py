@@ -13,6 +13,7 @@ from torchrec.streamable import Pipelineable
 from scrollpast.config.training_options import Training
 from scrollpast.shards.vocabulary import Vocabulary
 from scrollpast.training.data.batch import AnchorBatch
+from scrollpast.training.data.leave_out import LeaveOut
 from scrollpast.training.loss.terms.registry import terms_of
 from scrollpast.training.model.features import AdFeatures, UserFeatures, lists_of
 
@@ -64,10 +65,12 @@ class Preparation:
         self._user_features = UserFeatures(vocabulary, options.model)
         self._ad_features = AdFeatures(vocabulary, options.model, options.seed)
         self._data = options.data
+        self._leave_out = LeaveOut(options)
         self._sources = [source for term in terms_of(options, vocabulary) for source in term.sources]
 
     def of(self, batch: AnchorBatch, step: int) -> StepInput:
         """Prepare the input of step ``step``."""
+        batch = self._leave_out.of(batch)
         rows = {source.name: source.rows(batch, step) for source in self._sources}
         users = self._user_features.of(batch.user_row, batch.user_features, lists_of(batch, self._data))
         ads = self._ad_features.of(torch.cat([batch.ad_row, *rows.values()]), step)

@@ -8,11 +8,15 @@ from scrollpast.config.training_options import Training
 from scrollpast.config.validation_errors import options_of
 from scrollpast.registry import Registry
 from scrollpast.shards.vocabulary import Vocabulary
+from scrollpast.training.loss.terms.exposure import ExposureTerm
+from scrollpast.training.loss.terms.history import HistoryTerm
 from scrollpast.training.loss.terms.served import ServedTerm
 from scrollpast.training.loss.terms.softmax import SoftmaxTerm
 from scrollpast.training.loss.terms.term import LossTerm
 
-TERMS: Registry[type[LossTerm[Any]]] = Registry("term of the loss", (SoftmaxTerm, ServedTerm))
+TERMS: Registry[type[LossTerm[Any]]] = Registry(
+    "term of the loss", (SoftmaxTerm, ServedTerm, ExposureTerm, HistoryTerm)
+)
 """A term from outside is enabled by ``training.loss.others.NAME``."""
 
 
