@@ -20,8 +20,7 @@ def main() -> int:
     option("--towers", required=True, metavar="DIR", help="folder that export_towers.py wrote")
     option("--out", required=True, metavar="PATH", help="folder of the days with neighbours")
     option("--engaged-in", nargs="+", default=[], metavar="DAY", help="more days; engaged ads are excluded")
-    words = "search for N users, chosen by a hash; the remaining users do not change"
-    option("--sample", type=whole_number(1), metavar="N", help=words)
+    option("--sample", type=whole_number(1), metavar="N", help="search for N users, chosen by a hash; keep all others")
     option("--config", metavar="FILE", help="YAML file, such as conf/local.yaml")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
     option("--overwrite", action="store_true", help="replace days published in PATH")
@@ -46,11 +45,12 @@ def _mine(arguments: argparse.Namespace) -> int:
         return Retriever(
             fingerprint=read_export(export_uri).fingerprint,
             user_features=tower.user_features,
-            embed=lambda users, history, features: tower(users, history, features).numpy(),
+            embed=lambda *known: tower(*known).numpy(),
             search=search_in(index, embeddings),
             ad_ids=tower.ad_ids(np.arange(len(embeddings))),
             ad_RD=embeddings,
             num_lists=index.num_lists,
+            reads_passed=tower.max_passed > 0,
         )
 
     return cli.mine(arguments, read_export, open_retriever)

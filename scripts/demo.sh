@@ -118,10 +118,7 @@ run_briefly 2 $python jobs/mine_negatives.py --config conf/local.yaml --date "$l
 # Users of small logs have few positives each: they share one row, and are told apart by lists and features.
 run $python jobs/build_vocabulary.py "$day" --ads "$out/logs/ads" --feature advertiser_id \
     --feature category_id --num-user-rows 2 --out "$out"
-# Two passes of a simulated log, chosen on another seed; public logs are passed once.
-epochs=()
-[[ -n $kind ]] || epochs=(--set training.epochs=2)
-run $python jobs/train_two_tower.py "$day" --config conf/local.yaml "${epochs[@]}" --out "$out/run"
+run $python jobs/train_two_tower.py "$day" --config conf/local.yaml --out "$out/run"
 # The true preferences are known on simulated logs only.
 truth=()
 [[ -n $kind ]] || truth=(--truth "$out/logs")
@@ -156,8 +153,8 @@ Output
   $out/run              checkpoints, the loss curve, TensorBoard's scalars; metrics.json with the checkpoint
 Next steps
   $python scripts/inspect_shard.py $day --limit 3
-  $python jobs/train_two_tower.py $day --config conf/local.yaml ${epochs[*]} --out $out/easy \\
-      --set training.negatives.hard.enabled=false
+  $python jobs/train_two_tower.py $day --config conf/local.yaml --out $out/easy \\
+      --set training.loss.exposure.weight=0
   $python jobs/evaluate_two_tower.py $out/easy $held_out
   scripts/demo.sh --rows 1e7 --out demo/large
   scripts/demo.sh --log kuairand PATH_OF_KUAIRAND

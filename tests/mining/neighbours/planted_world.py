@@ -31,7 +31,7 @@ def opened(export: str) -> Retriever:
     return Retriever(
         read_export(export).fingerprint,
         tower.user_features,
-        lambda users, history, features: tower(users, history, features).numpy(),
+        lambda *known: tower(*known).numpy(),
         search_in(index, ad_RD),
         tower.ad_ids(np.arange(len(ad_RD))),
         ad_RD,

@@ -27,8 +27,6 @@ class Towers(Protocol):
     def num_ads(self) -> int: ...
     @property
     def user_features(self) -> Sequence[str]: ...
-    @property
-    def max_passed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -92,16 +90,8 @@ def check_fit(options: Neighbours, days: Sequence[NeighbourDay], towers: Towers)
     """Check that the export has ads of the wanted ranks, and the days the features of its user tower.
 
     Raises:
-        UserError: the export has too few ads, its user tower reads ads that users passed over, or a day lacks a
-            feature.
+        UserError: the export has too few ads, or a day lacks a feature.
     """
-    if towers.max_passed:
-        raise UserError(
-            f"--towers {towers.uri}",
-            expected="a user tower that reads histories alone",
-            found=f"one that reads up to {towers.max_passed:,} ads that users passed over",
-            remedy="export towers that were trained with training.data.max_passed 0",
-        )
     if towers.num_ads < options.first_rank:
         raise UserError(
             "neighbours.first_rank",

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scrollpast.config import Neighbours
+from scrollpast.config import NEIGHBOUR_CODE, Neighbours
 from scrollpast.mining.neighbours.coverage import Search, choose_search
 from scrollpast.mining.neighbours.engaged import EngagedAds, list_lengths
 from scrollpast.mining.neighbours.outcomes import CandidateOutcome
@@ -149,7 +149,9 @@ class NeighbourQuery:
             for name in self._retriever.user_features
         }
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return self._retriever.embed(batch.column(USER_ID).to_numpy()[asked], (ads, offsets), features)
+        users = batch.column(USER_ID).to_numpy()[asked]
+        passed = _passed(batch, asked) if self._retriever.reads_passed else None
+        return self._retriever.embed(users, (ads, offsets), features, passed)
 
     def _behind_earlier(
         self, batch: pa.RecordBatch, asked: Integers, ads: Integers, lengths: Integers
@@ -166,3 +168,12 @@ class NeighbourQuery:
         )
         order = np.argsort(user, kind="stable")
         return np.concatenate([earlier[is_known], ads])[order], np.bincount(user, minlength=len(asked))
+
+
+def _passed(batch: pa.RecordBatch, asked: Integers) -> tuple[Integers, Integers]:
+    """Served negatives of the searched users, in the records' order: ads [Σ] and offsets [U + 1]."""
+    ads, kinds = (batch.column(f"negative_{name}").take(pa.array(asked)) for name in ("ad_id", "kind"))
+    is_served = kinds.flatten().to_numpy() != NEIGHBOUR_CODE
+    user = np.repeat(np.arange(len(asked)), list_lengths(ads))[is_served]
+    lengths = np.bincount(user, minlength=len(asked))
+    return ads.flatten().to_numpy()[is_served], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])

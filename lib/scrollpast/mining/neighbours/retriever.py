@@ -13,8 +13,11 @@ from scrollpast.compiled import compiled, frozen
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-Embed = Callable[[Integers, tuple[Integers, Integers], Mapping[str, Integers]], Floats]
-"""User ids [U], histories (ads [Σ], oldest first, and offsets [U + 1]), features [U] by name → float32 [U, D]."""
+Lists = tuple[Integers, Integers]
+"""Ads [Σ], oldest first, and offsets [U + 1]."""
+Embed = Callable[[Integers, Lists, Mapping[str, Integers], Lists | None], Floats]
+"""User ids [U], histories, features [U] by name, and ads passed over (None for towers that read none) → float32 [U, D].
+"""
 Search = Callable[[Floats, int, int | None], Integers]
 """Users float32 [U, D], k, and lists of the index to probe (None = exact search) → rows of the k nearest ads [U, k],
 nearest first; −1 where there are fewer than k."""
@@ -35,6 +38,8 @@ class Retriever:
     """float32 [R, D]"""
     num_lists: int = 0
     """Lists of the index; 0 = an index without lists, which searches all ads."""
+    reads_passed: bool = False
+    """Whether `embed` needs the ads that users passed over"""
 
     def scores(self, user_UD: Floats, users: Integers, rows: Integers) -> Floats:
         """Inner products of pairs: numbers of users [P] and rows of ads [P] → float32 [P].

@@ -20,6 +20,8 @@ RANDOM = "random"
 
 _OFF = {"enabled": False}
 _EASY = {"in_batch": {"enabled": True}, "random": {"enabled": True}, "hard": _OFF, "neighbour": _OFF}
+_NO_SERVED_TERMS = {"served": {"weight": 0}, "exposure": {"weight": 0}}
+"""Served negatives of an arm are those of its sources alone; an own arm may set a term's weight."""
 _ALIKE = {"enabled": True, "is_weighted": False, "sample_by_weight": False}
 _BY_WEIGHT = {"enabled": True, "is_weighted": True, "sample_by_weight": True}
 
@@ -39,7 +41,7 @@ class Arm:
 
 def _arm(name: str, days: tuple[str, ...], **sources: Mapping[str, Any]) -> Arm:
     own = tuple(source for source in ("hard", "neighbour") if sources.get(source, _OFF)["enabled"])
-    return Arm(name, days, own, {"negatives": {**_EASY, **sources}})
+    return Arm(name, days, own, {"negatives": {**_EASY, **sources}, "loss": _NO_SERVED_TERMS})
 
 
 # The first two arms draw no own negatives: they use any given days.

@@ -36,11 +36,6 @@ class Export:
         return int(self.about["num_ads"])
 
     @property
-    def max_passed(self) -> int:
-        """Ads that a user passed over, which the user tower reads at most; 0 = none."""
-        return int(self.user_tower.get("max_passed", 0))
-
-    @property
     def user_features(self) -> list[str]:
         """Names of the user tower's required features, without ``user_``."""
         return list(self.user_tower["user_features"])
