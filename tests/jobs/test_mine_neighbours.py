@@ -65,7 +65,7 @@ def test_the_job_prints_what_became_of_all_candidates(
     assert shown == {**manifest.ledger, "total": sum(manifest.ledger.values())}
     assert list(shown) == ["engaged", "above_margin", "not_drawn", "kept", "total"]
     asked = manifest.input["records"]["num_asked"]
-    assert f"\n{asked} records asked for, {shown['kept'] / asked:.1f} neighbours each\n" in text
+    assert f"\n{asked} records searched, {shown['kept'] / asked:.1f} neighbours each\n" in text
     assert text.endswith(f"\npublished {tmp_path}/ds=2026-11-20/manifest.json\n")
     again = done(run_job("mine_neighbours", *arguments))
     assert again == text.replace("\npublished", "\nalready published from the same input; nothing was done:")
