@@ -20,12 +20,7 @@ def main() -> int:
     option("--towers", required=True, metavar="DIR", help="folder that export_towers.py wrote")
     option("--out", required=True, metavar="PATH", help="folder of the days with neighbours")
     option("--engaged-in", nargs="+", default=[], metavar="DAY", help="more days; engaged ads are excluded")
-    option(
-        "--sample",
-        type=whole_number(1),
-        metavar="N",
-        help="search for N users, chosen by a hash; keep all others",
-    )
+    option("--sample", type=whole_number(1), metavar="N", help="search for N users, chosen by a hash")
     option("--config", metavar="FILE", help="YAML file, such as conf/local.yaml")
     option("--set", action="append", default=[], metavar="OPTION=VALUE", help="set an option")
     option("--overwrite", action="store_true", help="replace days published in PATH")

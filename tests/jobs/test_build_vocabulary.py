@@ -172,5 +172,5 @@ def test_a_feature_that_is_null_throughout_is_noted_with_its_table_and_the_remed
     (note,) = (line for line in stdout.splitlines() if line.startswith("note: "))
     assert note == (
         f"note: ad feature campaign of ads ({tmp_path / 'ads'}) is null throughout; fill the column or name another "
-        "with --feature, and build the vocabulary again"
+        "column with --feature, and build the vocabulary again"
     )

@@ -127,7 +127,7 @@ def test_revocations_add_up_over_runs_and_the_same_run_again_changes_nothing(fol
     engage(folder, (first, "click", 100))
     revoke(folder, "--as-of", "2027-02-01")
     engage(folder, (second, "click", 100))
-    assert "published, with 1 new ones" in revoke(folder, "--as-of", "2027-02-01").stdout
+    assert "published, with 1 new revocations" in revoke(folder, "--as-of", "2027-02-01").stdout
     assert not {first, second} & set(read_negatives(folder))
     before = (day_of(folder / "out") / "manifest.json").read_bytes()
     assert "nothing new" in revoke(folder, "--as-of", "2027-02-01").stdout

@@ -28,7 +28,7 @@ def commands_of(run: JobRun) -> list[str]:
 
 def test_the_demo_goes_from_logs_to_a_report_and_its_days_can_be_compared(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    demo = run_script("demo.sh", "--rows", "2e4", "--out", out, cwd=tmp_path)
+    demo = run_script("demo.sh", "--rows", "2e4", "--world", "plain", "--out", out, cwd=tmp_path)
     assert demo.exit_code == 0, demo.stdout + demo.stderr
     assert commands_of(demo) == [
         "simulate_logs.py", "mine_negatives.py", "inspect_shard.py", "mine_negatives.py", "build_vocabulary.py",
