@@ -74,6 +74,7 @@ def test_the_java_on_the_path_is_used_when_java_home_is_too_old(
     assert Path(os.environ["JAVA_HOME"]) == Path(MACHINES_JAVA).resolve().parents[1]
 
 
+@pytest.mark.java
 @needs_java
 def test_a_java_home_that_fits_stays(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MACHINES_JAVA is not None
@@ -83,6 +84,7 @@ def test_a_java_home_that_fits_stays(bare: Path, monkeypatch: pytest.MonkeyPatch
     assert os.environ["JAVA_HOME"] == home
 
 
+@pytest.mark.java
 @needs_java
 def test_a_java_without_the_vector_module_is_started_without_naming_it(
     bare: Path, monkeypatch: pytest.MonkeyPatch
