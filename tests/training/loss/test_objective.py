@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from scrollpast.config.training_options import InBatch, SourceOptions, TermOptions
+from scrollpast.config.training_options import SourceOptions, TermOptions
 from scrollpast.errors import UserError
 from scrollpast.training.data.batch import AnchorBatch
 from scrollpast.training.data.sampling import Sampling
@@ -23,7 +23,7 @@ from scrollpast.training.engine.distributed import process_group
 from scrollpast.training.engine.step_input import Preparation, StepInput
 from scrollpast.training.loss.objective import ContrastiveLoss
 from scrollpast.training.loss.sampled_softmax import Shared
-from scrollpast.training.loss.sources.in_batch import InBatchSource
+from scrollpast.training.loss.sources.log_q import softened_log_q
 from scrollpast.training.loss.sources.registry import SOURCES
 from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 from scrollpast.training.loss.terms.registry import TERMS, source_names
@@ -285,7 +285,7 @@ def test_the_strength_of_the_correction_lies_between_an_ads_share_and_the_same_c
 ) -> None:
     known = vocabulary()
     log_q = torch.from_numpy(known.log_q(1.0))
-    found = InBatchSource(InBatch(log_q_strength=strength), known).log_q(log_q)
+    found = softened_log_q(log_q, strength)
     torch.testing.assert_close(found, strength * log_q + (1 - strength) * math.log(1 / 40))
     loss, _, _ = contrast(day, f"negatives.in_batch.log_q_strength={strength}")
     assert (loss == contrast(day)[0]) == (strength == 1.0)

@@ -51,14 +51,15 @@ class OwnSource(NegativeSource[OwnOptions]):
             draws.request,
             num_rows=self.vocabulary.num_rows,
             log_weight=log_weight,
-            correction_BK=self._correction(draws, step.log_q_R),
+            correction_BK=self.correction(draws, step.log_q_R),
             is_weighted=self.options.is_weighted,
             is_same_request_masked=self.is_same_request_masked,
             mask_known_positives=self.options.mask_known_positives,
         )
         return Own(self.name, embedding_MD.view(*draws.row.shape, -1), offset_BK)
 
-    def _correction(self, draws: Draws, log_q_R: torch.Tensor) -> torch.Tensor | None:
+    def correction(self, draws: Draws, log_q_R: torch.Tensor) -> torch.Tensor | None:
+        """Correction of the draws' probability, float [B, K]; None = each draw counts once."""
         kind, is_present_BK = self.options.log_q, draws.weight > 0
         if kind == "pool":
             return pool_correction(draws.log_q, is_present_BK)

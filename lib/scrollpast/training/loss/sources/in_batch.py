@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +12,7 @@ from scrollpast.config.training_options import InBatch
 from scrollpast.training.loss.gather import gather
 from scrollpast.training.loss.sampled_softmax import Own, Shared
 from scrollpast.training.loss.sources import masks
-from scrollpast.training.loss.sources.log_q import draw_correction
+from scrollpast.training.loss.sources.log_q import draw_correction, softened_log_q
 from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 
 
@@ -40,7 +39,7 @@ class InBatchSource(NegativeSource[InBatch]):
             user_N=user_N,
             row_N=row_N,
             request_N=request_N,
-            log_q_N=self.log_q(step.log_q_R)[row_N] if options.log_q else None,
+            log_q_N=softened_log_q(step.log_q_R, options.log_q_strength)[row_N] if options.log_q else None,
             first_own=first_own,
             log_weight=log_weight,
             is_same_user_masked=options.is_same_user_masked,
@@ -48,11 +47,6 @@ class InBatchSource(NegativeSource[InBatch]):
             mask_known_positives=options.mask_known_positives,
         )
         return Shared(self.name, column_ND, columns)
-
-    def log_q(self, log_q_R: torch.Tensor) -> torch.Tensor:
-        """Logarithm of share^strength · (1 / ads)^(1 − strength), float [R]."""
-        strength = self.options.log_q_strength
-        return strength * log_q_R - (1 - strength) * math.log(max(1, self.vocabulary.num_rows - 1))
 
     def positive_correction(self, candidates: Shared | Own) -> torch.Tensor:
         assert isinstance(candidates, Shared) and isinstance(candidates.columns, InBatchColumns)

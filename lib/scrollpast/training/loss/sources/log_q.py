@@ -20,6 +20,8 @@ has the gradient of arXiv 2507.09331. "sampled" corrects it as if it were an in-
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -33,6 +35,17 @@ def draw_correction(log_q_N: torch.Tensor, num_draws: torch.Tensor | int) -> tor
     if isinstance(num_draws, int):
         num_draws = torch.tensor(num_draws, device=log_q_N.device)
     return -log_q_N - num_draws.clamp(min=1).to(log_q_N.dtype).log()
+
+
+def softened_log_q(log_q_R: torch.Tensor, strength: float) -> torch.Tensor:
+    """Logarithm of share^strength · (1 / ads)^(1 − strength), float [R].
+
+    Args:
+        log_q_R: float [R]: log of each ad's share of all positives; row 0 is no ad.
+        strength: 1 = the share, 0 = the same chance for every ad.
+    """
+    num_ads = max(1, len(log_q_R) - 1)
+    return strength * log_q_R - (1 - strength) * math.log(num_ads)
 
 
 def pool_correction(log_q_BK: torch.Tensor, is_present_BK: torch.Tensor) -> torch.Tensor:

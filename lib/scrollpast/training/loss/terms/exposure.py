@@ -51,7 +51,7 @@ class ExposureTerm(LossTerm[ExposureTermOptions]):
             row_N, weight_N = gather(row_N, group), gather(weight_N, group)
             embedding_ND = gather(embedding_ND, group)
         columns = _Columns(anchors, row_N, weight_N)
-        scale = torch.full_like(given.scale, 1 / self.options.temperature)
+        scale = given.scale_of(self.options.temperature)
         loss, mass = sampled_softmax(
             given.user_BD,
             given.step.positive_BD,
@@ -60,7 +60,7 @@ class ExposureTerm(LossTerm[ExposureTermOptions]):
             [Shared(_NAME, embedding_ND, columns)],
             products=given.products,
         )
-        return TermLoss(loss, {_NAME: mass[0] * (scale / given.scale).detach()})
+        return TermLoss.of_one(_NAME, loss, mass, scale / given.scale)
 
 
 @dataclass(frozen=True)

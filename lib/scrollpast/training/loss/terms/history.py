@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from scrollpast.training.loss.gather import gather
 from scrollpast.training.loss.sampled_softmax import Shared, sampled_softmax
 from scrollpast.training.loss.sources import masks
 from scrollpast.training.loss.sources.in_batch import InBatchColumns
+from scrollpast.training.loss.sources.log_q import softened_log_q
 from scrollpast.training.loss.sources.source import NegativeSource, RankStep
 from scrollpast.training.loss.terms.term import LossTerm, TermInput, TermLoss
 
@@ -37,9 +37,7 @@ class HistoryTerm(LossTerm[HistoryTermOptions]):
     def __init__(self, options: HistoryTermOptions, training: Training, vocabulary: Vocabulary) -> None:
         super().__init__(options, training, vocabulary)
         self.sources = (_Targets(options, vocabulary),)
-        strength, num_ads = options.log_q_strength, max(1, vocabulary.num_rows - 1)
-        log_q_R = torch.from_numpy(vocabulary.log_q(1.0))
-        self._log_q_R = strength * log_q_R - (1 - strength) * math.log(num_ads)
+        self._log_q_R = softened_log_q(torch.from_numpy(vocabulary.log_q(1.0)), options.log_q_strength)
         self._log_q_R[0] = masks.FAR  # an absent target is no candidate
 
     @classmethod
@@ -76,9 +74,7 @@ class HistoryTerm(LossTerm[HistoryTermOptions]):
         )
         present_BT = targets.weight
         weight_BT = anchors.weight[:, None] * present_BT / present_BT.sum(1, keepdim=True).clamp(min=1)
-        scale = given.scale
-        if self.options.temperature is not None:
-            scale = torch.full_like(scale, 1 / self.options.temperature)
+        scale = given.scale_of(self.options.temperature)
         loss, mass = sampled_softmax(
             given.user_BD.repeat_interleave(count, 0),
             embedding_ND,
@@ -87,7 +83,7 @@ class HistoryTerm(LossTerm[HistoryTermOptions]):
             [Shared(_NAME, column_ND, columns)],
             products=given.products,
         )
-        return TermLoss(loss, {_NAME: mass[0] * (scale / given.scale).detach()})
+        return TermLoss.of_one(_NAME, loss, mass, scale / given.scale)
 
 
 class _Targets(NegativeSource[Any]):

@@ -8,10 +8,9 @@ import torch
 
 from scrollpast.config.training_options import ServedTermOptions, Training
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.data.batch import AnchorBatch
+from scrollpast.training.data.batch import AnchorBatch, Draws
 from scrollpast.training.loss.sampled_softmax import Own, sampled_softmax
-from scrollpast.training.loss.sources.hard import draw_offsets
-from scrollpast.training.loss.sources.source import NegativeSource, RankStep
+from scrollpast.training.loss.sources.hard import OwnSource
 from scrollpast.training.loss.terms.term import LossTerm, TermInput, TermLoss
 
 _NAME = "served"
@@ -40,39 +39,24 @@ class ServedTerm(LossTerm[ServedTermOptions]):
         (source,) = self.sources
         candidates = source.candidates(*given.ads[_NAME], given.step, 0.0)
         assert isinstance(candidates, Own)
-        scale = torch.full_like(given.scale, 1 / self.options.temperature)
+        scale = given.scale_of(self.options.temperature)
         loss, mass = sampled_softmax(
             given.user_BD, given.step.positive_BD, scale, given.step.anchors.weight, [candidates]
         )
-        # The gradient of a score is its share times the scale: in units of the shared softmax.
-        return TermLoss(loss, {_NAME: mass[0] * (scale / given.scale).detach()})
+        return TermLoss.of_one(_NAME, loss, mass, scale / given.scale)
 
 
-class _Served(NegativeSource[Any]):
+class _Served(OwnSource[Any]):
     """The first draws of the anchor's hard negatives, each once."""
 
     name = _NAME
 
-    def rows(self, anchors: AnchorBatch, step: int) -> torch.Tensor:
-        del step
-        return anchors.hard.first(self.options.count).row.reshape(-1)
+    def draws(self, anchors: AnchorBatch) -> Draws:
+        return anchors.hard.first(self.options.count)
 
-    def candidates(
-        self, row_M: torch.Tensor, embedding_MD: torch.Tensor, step: RankStep, log_weight: float
-    ) -> Own:
-        del row_M  # the same as those of the draws
-        anchors, draws = step.anchors, step.anchors.hard.first(self.options.count)
-        offset_BK = draw_offsets(
-            anchors.ad_row,
-            anchors.request_hash,
-            anchors.known_rows,
-            anchors.known_lengths,
-            draws.row,
-            draws.weight,
-            draws.request,
-            num_rows=self.vocabulary.num_rows,
-            log_weight=log_weight,
-            is_weighted=self.options.is_weighted,
-            mask_known_positives=self.options.mask_known_positives,
-        )
-        return Own(self.name, embedding_MD.view(*draws.row.shape, -1), offset_BK)
+    @property
+    def is_same_request_masked(self) -> bool:
+        return False  # the slate's other ads are what this term is about
+
+    def correction(self, draws: Draws, log_q_R: torch.Tensor) -> None:
+        del draws, log_q_R

@@ -36,6 +36,10 @@ class TermInput:
     products: torch.dtype | None = None
     """Precision of products with shared candidates; None = that of the embeddings"""
 
+    def scale_of(self, temperature: float | None) -> torch.Tensor:
+        """float32 []: inverse of a term's own temperature; None = the model's."""
+        return self.scale if temperature is None else torch.full_like(self.scale, 1 / temperature)
+
 
 @dataclass(frozen=True)
 class TermLoss:
@@ -45,6 +49,17 @@ class TermLoss:
     """float32 []: Σ over the anchors of weight · loss, to differentiate"""
     masses: Mapping[str, torch.Tensor]
     """float32 [] by source, without gradient: Σ over the anchors of weight · the source's share in the softmax"""
+
+    @staticmethod
+    def of_one(source: str, loss: torch.Tensor, mass_1: torch.Tensor, scale: torch.Tensor) -> TermLoss:
+        """Result of a term with one source and a temperature of its own.
+
+        Args:
+            mass_1: float32 [1]: what the softmax returned for the source.
+            scale: float32 []: scale of the term over that of the model. The gradient of a score is its share times the
+                scale, and masses are compared in units of the shared softmax.
+        """
+        return TermLoss(loss, {source: mass_1[0] * scale.detach()})
 
 
 class LossTerm(ABC, Generic[Options]):
