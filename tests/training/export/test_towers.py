@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,23 @@ import torch
 from scrollpast.ann_index.index import AdIndex
 from scrollpast.errors import ScrollpastError, UserError
 from scrollpast.shards.vocabulary import Vocabulary
-from scrollpast.training.engine.checkpoint import Checkpoint, published_checkpoints
-from scrollpast.training.engine.distributed import process_group
+from scrollpast.training.engine.checkpoint import Checkpoint
 from scrollpast.training.export.towers import write_export
-from scrollpast.training.model.embedding import embed_ads, embed_users, read_towers
+from scrollpast.training.model.embedding import embed_ads, read_towers
 from scrollpast.training.serving.user_tower import UserTower
 from tests.object_store import object_store
 from tests.training.data.days import NUM_ADS, vocabulary
-from tests.training.runs import small_day, small_run
+from tests.training.export.exports import (
+    CPU,
+    assert_same_users,
+    embedded,
+    export,
+    queries,
+    trained,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[2]
-CPU = torch.device("cpu")
 
 EXAMPLE = """\
 import torch
@@ -53,96 +57,6 @@ ads = tower.ad_ids(rows)
 for user_ads, user_scores in zip(ads, scores):
     print(*(f"{ad} {score:.3f}" for ad, score in zip(user_ads, user_scores)))
 """
-
-
-def flat(ad_RD: Any) -> AdIndex:
-    return AdIndex.build(ad_RD, "flat")
-
-
-def trained(out: Path, *overrides: str) -> Checkpoint:
-    """The last checkpoint of a short run; rates are high, so that the weights differ from the first ones."""
-    out.mkdir()
-    with process_group("cpu"):
-        small_run(small_day(out), out / "run", "optimizer.table_learning_rate=0.5", *overrides).train()
-    return published_checkpoints(str(out / "run"))[-1]
-
-
-def export(checkpoint: Checkpoint, out: str, known: Vocabulary | None = None) -> Mapping[str, Any]:
-    return write_export(checkpoint, known or vocabulary(), out, flat, index_kind="flat")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return trained(tmp_path_factory.mktemp("trained") / "once", "epochs=2")
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported") / "export"
-    export(checkpoint, str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tower(exported: Path) -> UserTower:
-    return UserTower.load(str(exported))
-
-
-@dataclass(frozen=True)
-class Queries:
-    """Users as the log has them, and as the trainer's towers want them."""
-
-    user_ids: Any
-    history: list[list[int]]
-    ages: Any
-
-    @property
-    def user_row(self) -> Any:
-        return vocabulary().user_rows(self.user_ids)
-
-    @property
-    def user_features(self) -> dict[str, Any]:
-        return {"age": vocabulary().user_codes("age", self.ages)}
-
-    @property
-    def lists(self) -> dict[str, tuple[Any, Any]]:
-        return {"history": _rows(self.history), "passed": _rows(self.passed)}
-
-    @property
-    def passed(self) -> list[list[int]]:
-        """Other ads, fewer of them."""
-        return [[ad + 1 for ad in ads[::2]] for ads in self.history]
-
-    @property
-    def history_offsets(self) -> Any:
-        return np.cumsum([0, *map(len, self.history)])
-
-
-def _rows(lists: list[list[int]]) -> tuple[Any, Any]:
-    ads = np.array([ad for ads in lists for ad in ads], np.int64)
-    return vocabulary().ad_rows(ads), np.cumsum([0, *map(len, lists)])
-
-
-def queries(count: int = 50) -> Queries:
-    """Histories of 0 to 9 ads; some ads, some ages and many users were never seen in training."""
-    random = np.random.Generator(np.random.Philox(3))
-    return Queries(
-        random.integers(0, 2**62, count),
-        [random.integers(0, NUM_ADS + 5, random.integers(0, 10)).tolist() for _ in range(count)],
-        random.choice([20, 30, 99, -1], count),
-    )
-
-
-def embedded(tower: UserTower, asked: Queries) -> torch.Tensor:
-    passed = asked.passed if tower.max_passed else None
-    found: torch.Tensor = tower(asked.user_ids, asked.history, {"age": asked.ages}, passed)
-    return found
-
-
-def assert_same_users(checkpoint: Checkpoint, tower: UserTower) -> None:
-    asked = queries()
-    expected = embed_users(read_towers(checkpoint, vocabulary()), asked, vocabulary(), CPU)
-    torch.testing.assert_close(embedded(tower, asked), expected, rtol=0, atol=1e-6)
 
 
 # Embeddings
@@ -202,88 +116,6 @@ def test_ads_with_ids_of_text_keep_them(tmp_path: Path) -> None:
     )
     export(trained(tmp_path / "trained", "max_steps=1"), str(tmp_path / "export"), named)
     assert pq.read_table(tmp_path / "export" / "ads.parquet")["raw_id"].to_pylist() == names.to_pylist()
-
-
-# Calls of the tower
-
-
-def test_a_history_may_be_ids_and_offsets(tower: UserTower) -> None:
-    asked = queries()
-    ads = torch.tensor([ad for history in asked.history for ad in history])
-    found = tower(
-        torch.from_numpy(asked.user_ids),
-        (ads, torch.from_numpy(asked.history_offsets)),
-        {"age": torch.from_numpy(asked.ages)},
-    )
-    assert torch.equal(found, embedded(tower, asked))
-
-
-def test_only_the_latest_of_a_history_count(tmp_path: Path) -> None:
-    checkpoint = trained(tmp_path / "trained", "max_steps=2", "data.max_history=3")
-    export(checkpoint, str(tmp_path / "export"))
-    tower = UserTower.load(str(tmp_path / "export"))
-    users, ages = [1, 2], {"age": [20, 20]}
-    long, short = tower(users, [[9, 8, 1, 2, 3], [5]], ages), tower(users, [[1, 2, 3], [5]], ages)
-    assert torch.equal(long, short)
-    assert not torch.equal(tower(users, [[2, 3], [5]], ages)[0], short[0])
-
-
-def test_a_tower_that_reads_passed_ads_gives_the_same_embeddings_without_torchrec(tmp_path: Path) -> None:
-    checkpoint = trained(tmp_path / "trained", "max_steps=2", "data.max_passed=5", "data.merge_repeats=true")
-    export(checkpoint, str(tmp_path / "export"))
-    tower = UserTower.load(str(tmp_path / "export"))
-    assert tower.max_passed == 5
-    assert_same_users(checkpoint, tower)
-    users, ages = [1], {"age": [20]}
-    assert not torch.equal(tower(users, [[1]], ages, [[2, 3]]), tower(users, [[1]], ages, [[4]]))
-    long = tower(users, [[1]], ages, [[9, 1, 2, 3, 4, 5]])
-    assert torch.equal(long, tower(users, [[1]], ages, [[1, 2, 3, 4, 5]]))
-    with pytest.raises(ValueError, match="passed_ad_ids must be given for this tower"):
-        tower(users, [[1]], ages)
-
-
-def test_a_tower_that_reads_the_features_of_its_lists_gives_the_same_embeddings(tmp_path: Path) -> None:
-    options = [
-        "data.max_passed=5",
-        "model.read_list_features=true",
-        "model.min_ad_positives=3",
-        "model.residual=true",
-        "model.output_dim=8",
-        "model.embedding_dim=8",
-    ]
-    checkpoint = trained(tmp_path / "trained", "max_steps=2", *options)
-    export(checkpoint, str(tmp_path / "export"))
-    tower = UserTower.load(str(tmp_path / "export"))
-    assert {"history_advertiser", "passed_advertiser"} < set(tower.tables)
-    assert_same_users(checkpoint, tower)
-
-
-def test_no_users_are_no_embeddings(tower: UserTower) -> None:
-    assert tower([], [], {"age": []}).shape == (0, 4)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([1, 2], [[]], {"age": [1, 2]}), "history_ad_ids must be of 2 users, got 1"),
-        (([1], [[]], {"age": [1, 2]}), "must be of 1 users, got 2"),
-        (([1], [[]], {"age": [1]}, [[]]), "passed_ad_ids must be left out for this tower"),
-        (([1], [[]], None), r"features must be \['age'\], got \[\]"),
-        (([1], [[]], {"age": [1], "sex": [1]}), "got .*sex"),
-        (([1.5], [[]], {"age": [1]}), "user_ids must be a list of integers"),
-        ((["x"], [[]], {"age": [1]}), "user_ids must be a list of integers"),
-        (([1], ([4, 5], [0, 1]), {"age": [1]}), "must rise from 0 to 2"),
-        (([1, 2], ([4, 5], [0, 3, 2]), {"age": [1, 1]}), "must rise from 0 to 2"),
-    ],
-)
-def test_a_call_that_does_not_fit_is_told_why(tower: UserTower, arguments: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        tower(*arguments)
-
-
-def test_a_row_that_an_index_left_empty_is_no_ad(tower: UserTower) -> None:
-    first = int(vocabulary().ad_ids[1])
-    assert tower.ad_ids(np.array([[1, -1], [-1, -1]])).tolist() == [[first, -1], [-1, -1]]
 
 
 # Files of the folder
