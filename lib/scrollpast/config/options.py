@@ -112,7 +112,7 @@ class Kind(Section):
     """Number stored in ``positive_kind`` and ``negative_kind``; where kinds compete for an impression, the higher code
     wins."""
     role: Literal["positive", "explicit_negative"]
-    """What the engagement makes of its impression: a positive, or an explicit negative (kept as a strong negative)."""
+    """Role of an engagement for its impression: a positive, or an explicit negative (kept as a strong negative)."""
     attribution_h: float = Field(gt=0, le=24 * 90)
     """Hours after an impression within which an engagement of this kind is attributed to it."""
     weight: float = Field(1.0, gt=0, le=1)
@@ -166,8 +166,8 @@ class ExaminedOptions(Thresholds):
     """Longest dwell, in milliseconds, of a negative; longer dwell is interest without a click, neither positive nor
     negative. null = no limit."""
     long_dwell_excludes: Literal["ad", "impression"] = "ad"
-    """What a dwell above ``max_dwell_ms`` excludes: every impression of that ad to that user, or only that impression.
-    """
+    """Impressions that a dwell above ``max_dwell_ms`` excludes: every impression of that ad to that user, or only that
+    impression."""
     unknown: Literal["keep", "drop"] = "keep"
     """Impressions whose position or dwell is unknown: keep them, or drop them as ``not_examined``."""
     surfaces: dict[str, Thresholds] = {}
@@ -236,7 +236,7 @@ class Mining(Section):
     negatives_per_user: int = Field(64, ge=1, le=1024)
     """Most served negatives kept of one user; hides and reports are kept besides."""
     strategy: str = "uniform"
-    """Which negatives of a user above ``negatives_per_user`` are kept: uniform, recent, hardest (by weight, then
+    """Choice of the kept negatives of a user above ``negatives_per_user``: uniform, recent, hardest (by weight, then
     score), stratified (by ``stratify_by``), or a registered strategy."""
     stratify_by: str | None = None
     """Column of the table of ads, such as advertiser_id, that ``stratified`` takes turns over."""

@@ -289,7 +289,7 @@ class HistoryTermOptions(TermOptions):
     weight: float = Field(0.0, ge=0)
     """Factor of the term in the loss; 0 = off. A larger weight trusts long histories more than few positives."""
     count: int = Field(4, ge=1, le=64)
-    """Ads of the history that are asked for, for an anchor."""
+    """Hidden ads of the history that are targets of an anchor. A larger count takes more time."""
     log_q_strength: float = Field(1.0, ge=0, le=1)
     """As of ``negatives.in_batch``: 1 = correct by the share of the ad among all positives, 0 = no popularity in the
     score."""
